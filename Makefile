@@ -1,0 +1,40 @@
+# Everything starts here; each target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RECIPE ?= demo
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint ui clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.ready  ## make .venv with the pinned dependencies and the package
+
+# The stamp holds what was installed for, so a second call does nothing. torch comes first: where a CPU build is at hand it is taken.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fipo needs Python 3.11 or newer; found " + sys.version.split()[0])'
+	@echo "Setting up $(VENV) (a few minutes, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) torch
+	@$(PIP) --editable '.[dev,k8s]'
+	@touch $@
+
+demo: setup  ## run the whole pipeline on this machine: raw problems to a registered model
+	@$(BIN)/python -m pipelines run --recipe $(RECIPE)
+
+lint: setup  ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check . || (echo "run: $(BIN)/ruff format ." && false)
+	@$(BIN)/mypy
+
+test: setup lint  ## every test that needs no cluster and no GPU
+	@$(BIN)/python -m pytest
+
+ui: setup  ## open MLflow on the local runs
+	@$(BIN)/fipo ui
+
+clean:  ## remove the environment; runs/ stays
+	rm -rf $(VENV)

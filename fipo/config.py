@@ -1,0 +1,493 @@
+"""The one typed tree of settings: defaults < recipe YAML < command line. Secrets never enter it; it imports no torch.
+
+    config = load_config("demo", ["train.learning_rate=3e-6"])
+
+A recipe is the name of a shipped file (`fipo/recipes/demo.yaml` is `demo`) or a path. `extends: NAME` starts from another
+recipe. Unknown keys and impossible values raise `ConfigError` with the field, the requirement and the value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+from fipo.errors import ConfigError
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, no unknown keys, the docstring under a field is its help."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Run(Section):
+    """What this run is called and where it works."""
+
+    name: Name = "run"
+    """Names the folder, the object-store prefix and the MLflow runs."""
+    seed: int = Field(0, ge=0)
+    """Determines data order, initial weights and sampling."""
+    directory: Path = Path("runs")
+    """Local folder for work in progress, the summary and the report; `directory/name` is this run's."""
+
+
+class Storage(Section):
+    """Where data sets, weights and results are kept."""
+
+    uri: str = ""
+    """`file:///folder` or `s3://bucket/prefix`; empty is the folder `objects` in `run.directory`."""
+
+
+class Tracking(Section):
+    """Where metrics go."""
+
+    uri: str = ""
+    """An MLflow tracking URI; empty is `sqlite:///…/mlflow.db` in `run.directory`."""
+    experiment_prefix: str = "fipo"
+    """Experiments are `<prefix>/<step>`: runs of one kind overlay in MLflow's comparison page."""
+
+
+class RunningSums(Section):
+    """A seeded generator of verifiable arithmetic problems with demonstrations of differing depth."""
+
+    digits: int = Field(8, ge=2, le=64)
+    """Numbers to add in one problem."""
+    modulus: int = Field(5, ge=2, le=10)
+    """Sums are taken modulo this; every number is below it."""
+    seed: int = Field(0, ge=0)
+    """Two generators with different seeds make different problems."""
+    worked: Probability = 0.4
+    """Share of demonstrations that write out every running sum."""
+    partly: Probability = 0.2
+    """Share of demonstrations that write out the first half; the rest answer at once."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        _require(self.worked + self.partly <= 1.0, "worked + partly", "at most 1", self.worked + self.partly)
+        return self
+
+
+class Source(Section):
+    """Where problems come from: `uri` or `generator`."""
+
+    uri: str = ""
+    """A JSONL or parquet file (a path, `file://`, `s3://`) or a data set of the hub (`hf://organisation/name`)."""
+    subset: str = ""
+    """Configuration name of a hub data set."""
+    split: str = "train"
+    """Split of a hub data set."""
+    revision: str = ""
+    """Commit of a hub data set; pin it for runs to be comparable."""
+    prompt_column: str = "prompt"
+    """Column of the problem: a string, or a list of chat messages (the DAPO-Math-17k layout)."""
+    answer_column: str = "answer"
+    """Column of the reference answer; dots reach into a struct (`reward_model.ground_truth`)."""
+    response_column: str = "response"
+    """Column of the demonstration, for `data.sft`."""
+    generator: RunningSums | None = None
+    """Make the problems instead of reading them."""
+    limit: int | None = Field(None, ge=1)
+    """Take at most this many rows; how many to make, with a generator."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = "both" if self.uri and self.generator else "neither" if not (self.uri or self.generator) else "one"
+        _require(given == "one", "uri, generator", "exactly one of the two", given)
+        _require(not self.generator or self.limit, "limit", "set with a generator", self.limit)
+        return self
+
+
+class Data(Section):
+    """What is learned from and what is measured on."""
+
+    train: tuple[Source, ...] = Field(min_length=1)
+    """Problems for RL: prompt and answer."""
+    sft: tuple[Source, ...] = ()
+    """Demonstrations for the warm-up: prompt, response, answer."""
+    benchmarks: dict[Name, Source] = Field(min_length=1)
+    """Held-out problems by name; whatever overlaps them is removed from `train` and `sft`."""
+    prompt_template: str = "{prompt}"
+    """Text around the problem; must hold `{prompt}`."""
+    chat: bool = False
+    """Wrap the prompt as one user message in the tokenizer's chat template."""
+    max_prompt_tokens: int = Field(2048, ge=1)
+    """Longer prompts are dropped and counted."""
+    near_duplicate_jaccard: Probability | None = 0.9
+    """Of problems whose word 5-grams overlap at least this much, the first is kept; null keeps them all."""
+    decontamination_ngram: int = Field(13, ge=1)
+    """A problem that shares this many consecutive words with a benchmark is removed (a shorter one: when equal)."""
+    validation_fraction: Probability = 0.02
+    """Share of each data set that is held out, chosen by content hash."""
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        _require("{prompt}" in self.prompt_template, "prompt_template", "a text with {prompt}", self.prompt_template)
+        return self
+
+
+class Architecture(Section):
+    """A small Qwen2 made from scratch, with a word-level tokenizer."""
+
+    vocabulary: tuple[str, ...] = Field(min_length=2)
+    """The words of the tokenizer, separated by blanks in the text."""
+    hidden_size: int = Field(128, ge=8)
+    intermediate_size: int = Field(512, ge=8)
+    layers: int = Field(2, ge=1)
+    attention_heads: int = Field(4, ge=1)
+    key_value_heads: int = Field(4, ge=1)
+    max_position_embeddings: int = Field(256, ge=8)
+    tie_word_embeddings: bool = True
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        _require(
+            self.hidden_size % self.attention_heads == 0,
+            "hidden_size",
+            "a multiple of attention_heads",
+            self.hidden_size,
+        )
+        _require(
+            self.attention_heads % self.key_value_heads == 0,
+            "attention_heads",
+            "a multiple of key_value_heads",
+            self.attention_heads,
+        )
+        return self
+
+
+class Model(Section):
+    """The model to start from: `name_or_path` or `architecture`."""
+
+    name_or_path: str = ""
+    """A model of the hub or a local folder, in safetensors."""
+    revision: str = ""
+    """Commit of a hub model; pin it for runs to be comparable."""
+    architecture: Architecture | None = None
+    """Build a model with random weights instead of loading one."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        count = bool(self.name_or_path) + (self.architecture is not None)
+        _require(count == 1, "name_or_path, architecture", "exactly one of the two", f"{count} given")
+        return self
+
+
+class Optimizer(Section):
+    """AdamW (betas 0.9, 0.999), constant learning rate after a linear warm-up."""
+
+    learning_rate: float = Field(1e-6, gt=0.0)
+    warmup_steps: int = Field(10, ge=0)
+    """Optimizer steps until the full learning rate."""
+    weight_decay: float = Field(0.1, ge=0.0)
+    grad_clip: float = Field(1.0, gt=0.0)
+    """Largest gradient norm."""
+    max_tokens_per_micro_batch: int = Field(32768, ge=1)
+    """Padded tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
+    checkpoint_every: int = Field(10, ge=1)
+    """Steps between checkpoints."""
+    keep_checkpoints: int = Field(2, ge=1)
+    """Checkpoints kept on disk."""
+
+
+class Sft(Optimizer):
+    """Supervised warm-up on `data.sft`; `steps: 0` starts RL from the model as it is."""
+
+    steps: int = Field(0, ge=0)
+    learning_rate: float = Field(1e-5, gt=0.0)
+    batch_size: int = Field(64, ge=1)
+    """Demonstrations in one optimizer step, over all ranks."""
+    evaluate_every: int = Field(100, ge=1)
+    """Steps between measurements of the held-out loss."""
+    checkpoint_every: int = Field(100, ge=1)
+    """Steps between checkpoints."""
+
+
+class Train(Optimizer):
+    """The RL loop. One step is one rollout batch and `prompts_per_step / mini_batch_prompts` optimizer updates."""
+
+    steps: int = Field(500, ge=1)
+    """Rollout batches."""
+    prompts_per_step: int = Field(512, ge=1)
+    """Prompts with a learning signal in one rollout batch."""
+    mini_batch_prompts: int = Field(64, ge=1)
+    """Prompts in one optimizer update."""
+    dynamic_sampling: bool = True
+    """Draw more prompts in place of groups whose accuracy has no spread (DAPO)."""
+    max_generation_rounds: int = Field(10, ge=1)
+    """Rounds of generation for one step at most; what is there by then is trained on."""
+    evaluate_every: int = Field(10, ge=1)
+    """Steps between evaluations on the validation split."""
+    evaluate_problems: int = Field(256, ge=1)
+    """Validation problems to evaluate on, one response each."""
+
+    @property
+    def updates_per_step(self) -> int:
+        """Optimizer updates per rollout batch."""
+        return self.prompts_per_step // self.mini_batch_prompts
+
+
+class Algorithm(Section):
+    """The loss (arXiv 2603.19835, Eqs. 1 to 8); defaults are the paper's 7B setting."""
+
+    loss: Literal["fipo", "dapo", "grpo"] = "fipo"
+    """`dapo`: FIPO without influence weights. `grpo`: symmetric clip at `clip_low`, mean over tokens, then responses."""
+    half_life: float = Field(32.0, gt=0.0)
+    """The paper's tau, in tokens: the weight of a later token halves at this distance."""
+    influence_clip_low: Probability = 0.2
+    """Influence weights are at least 1 - this."""
+    influence_clip_high: float = Field(0.2, ge=0.0)
+    """Influence weights are at most 1 + this."""
+    safety_ratio: float = Field(3.0, gt=1.0)
+    """Tokens with a negative advantage and an importance ratio above this are not amplified."""
+    safety: Literal["reset", "clamp"] = "reset"
+    """`reset` their weight to 1 (paper) or `clamp` it to [0.8, 1] (reference code)."""
+    clip_low: Probability = 0.2
+    """The importance ratio is clipped at 1 - this."""
+    clip_high: float = Field(0.28, gt=0.0)
+    """The importance ratio is clipped at 1 + this (DAPO's clip-higher)."""
+    dual_clip: float = Field(10.0, gt=1.0)
+    """Tokens above this ratio leave Future-KL (the mask M_k), and bound the loss where the advantage is negative."""
+    drop_dual_clipped_responses: bool = False
+    """Drop a response with more than one dual-clipped token (reference code)."""
+
+
+class RolloutSettings(Section):
+    """How responses are sampled in training."""
+
+    group_size: int = Field(16, ge=2)
+    """Responses to one prompt."""
+    max_response_tokens: int = Field(20480, ge=1)
+    temperature: float = Field(1.0, gt=0.0)
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    max_batch_tokens: int = Field(65536, ge=1)
+    """Key/value cache positions in use at once, prompt and response; lower it when memory runs out."""
+
+
+class Reward(Section):
+    """Correct or not, by the verifier, and DAPO's overlong shaping."""
+
+    overlong_buffer_tokens: int = Field(0, ge=0)
+    """The penalty grows from 0 over the last so many tokens before `rollout.max_response_tokens`; 0 is none."""
+    overlong_penalty: float = Field(1.0, ge=0.0)
+    """Penalty at the length limit."""
+    timeout_seconds: float = Field(5.0, gt=0.0)
+    """Time for one response; a verifier over it is killed and the response masked."""
+    workers: int = Field(1, ge=1)
+    """Verifier processes on each rank."""
+
+
+class Evaluation(Section):
+    """How the held-out benchmarks are sampled."""
+
+    samples: int = Field(32, ge=1)
+    """Responses to each problem: the k of avg@k, cons@k and pass@k."""
+    temperature: float = Field(1.0, ge=0.0)
+    top_p: float = Field(0.7, gt=0.0, le=1.0)
+
+
+class Gate(Section):
+    """What a model must show to become `champion`."""
+
+    benchmark: str = ""
+    """Name of a benchmark in `data.benchmarks`; empty is the first."""
+    metric: Literal["avg_at_k", "cons_at_k", "pass_at_k"] = "avg_at_k"
+    minimum: Probability = 0.0
+    """Least value of the metric."""
+
+
+class Registry(Section):
+    """MLflow's model registry."""
+
+    model_name: Name = "fipo"
+    """Registered model that this run adds a version to."""
+
+
+class Distributed(Section):
+    """The DeepSpeed job."""
+
+    processes: int = Field(0, ge=0)
+    """Processes on this machine, one a GPU; 0 is all GPUs, or all cores of a machine without."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto`: bf16 on GPU, fp32 on CPU."""
+    timeout_seconds: float = Field(1800.0, gt=0.0)
+    """A collective that takes longer fails, so that a frozen rank is noticed."""
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    run: Run = Run()
+    storage: Storage = Storage()
+    tracking: Tracking = Tracking()
+    data: Data
+    model: Model
+    sft: Sft = Sft()
+    train: Train = Train()
+    algorithm: Algorithm = Algorithm()
+    rollout: RolloutSettings = RolloutSettings()
+    reward: Reward = Reward()
+    evaluation: Evaluation = Evaluation()
+    gate: Gate = Gate()
+    registry: Registry = Registry()
+    distributed: Distributed = Distributed()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        train, algorithm = self.train, self.algorithm
+        _require(
+            train.prompts_per_step % train.mini_batch_prompts == 0,
+            "train.prompts_per_step",
+            f"a multiple of train.mini_batch_prompts ({train.mini_batch_prompts})",
+            train.prompts_per_step,
+        )
+        _require(
+            algorithm.loss != "fipo" or train.updates_per_step > 1,
+            "train.mini_batch_prompts",
+            "less than train.prompts_per_step with algorithm.loss = fipo: with one update per rollout batch every "
+            "influence weight is 1 and FIPO is DAPO (use algorithm.loss = dapo if that is meant)",
+            train.mini_batch_prompts,
+        )
+        _require(
+            self.reward.overlong_buffer_tokens < self.rollout.max_response_tokens,
+            "reward.overlong_buffer_tokens",
+            f"less than rollout.max_response_tokens ({self.rollout.max_response_tokens})",
+            self.reward.overlong_buffer_tokens,
+        )
+        _require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
+        _require(
+            not self.gate.benchmark or self.gate.benchmark in self.data.benchmarks,
+            "gate.benchmark",
+            f"one of {', '.join(self.data.benchmarks)}",
+            self.gate.benchmark,
+        )
+        return self
+
+    @property
+    def run_directory(self) -> Path:
+        """Local folder of this run."""
+        return self.run.directory / self.run.name
+
+    @property
+    def storage_uri(self) -> str:
+        """`storage.uri`, or the folder that stands in for it."""
+        return self.storage.uri or (self.run.directory / "objects").absolute().as_uri()
+
+    @property
+    def tracking_uri(self) -> str:
+        """`tracking.uri`, or the database that stands in for it."""
+        return self.tracking.uri or f"sqlite:///{(self.run.directory / 'mlflow.db').absolute()}"
+
+    @property
+    def gate_benchmark(self) -> str:
+        """`gate.benchmark`, or the first benchmark."""
+        return self.gate.benchmark or next(iter(self.data.benchmarks))
+
+    def to_yaml(self) -> str:
+        """Every setting, resolved; `load_config` reads it back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+    def digest(self, *sections: str) -> str:
+        """SHA-256 (hex) of the named sections, or of all."""
+        dumped = self.model_dump(mode="json", include=set(sections) or None)
+        return hashlib.sha256(json.dumps(dumped, sort_keys=True).encode()).hexdigest()
+
+    def flat(self) -> dict[str, Any]:
+        """`{"train.learning_rate": 1e-06, …}`: lists are one value, for MLflow's params."""
+        return dict(_flatten(self.model_dump(mode="json")))
+
+
+def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe, apply `key.path=value` overrides (values are YAML) and validate.
+
+    Raises:
+        ConfigError: the recipe does not exist or is no mapping, an override is malformed, or a setting is refused.
+    """
+    tree = _read_recipe(recipe)
+    for override in overrides:
+        key, separator, text = override.partition("=")
+        if not (separator and key.strip()):
+            raise ConfigError(f"--set {override!r}: expected key.path=value, such as train.learning_rate=3e-6")
+        try:
+            _set(tree, key.strip().split("."), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: the value {text!r} is not YAML: {error}") from None
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, recipe)) from None
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    root = Path(str(files("fipo") / "recipes"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    shipped = files("fipo") / "recipes" / f"{recipe}.yaml"
+    path = Path(str(shipped)) if shipped.is_file() else Path(recipe)
+    if not path.is_file():
+        raise ConfigError(f"recipe {str(recipe)!r}: expected a YAML file or one of {', '.join(recipe_names())}")
+    if str(path) in seen:
+        raise ConfigError(f"recipe {str(recipe)!r} extends itself: {' -> '.join((*seen, str(path)))}")
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"recipe {path}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"recipe {path}: expected a mapping of sections, found {type(tree).__name__}")
+    base = tree.pop("extends", None)
+    return tree if base is None else _merge(_read_recipe(base, (*seen, str(path))), tree)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for index, key in enumerate(path[:-1]):
+        child = tree.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {'.'.join(path)}: {'.'.join(path[: index + 1])} is a value, not a section")
+        tree = child
+    tree[path[-1]] = value
+
+
+def _require(condition: object, field: str, requirement: str, value: object) -> None:
+    if not condition:
+        raise ValueError(f"{field}: must be {requirement}; got {value}")
+
+
+def _explain(error: ValidationError, recipe: str | Path) -> str:
+    lines = [f"{error.error_count()} setting(s) refused in recipe {str(recipe)!r}:"]
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "no such setting"
+        got = "" if problem["type"] in ("value_error", "missing") else f"; got {problem['input']!r}"
+        lines.append(f"  {field + ': ' if field else ''}{message}{got}")
+    return "\n".join(lines)
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict) and value:
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

@@ -1,0 +1,74 @@
+"""Every error that fipo raises on purpose.
+
+FipoError
+├── ConfigError          a recipe, an override or a combination of settings is wrong
+├── DataError            the input data cannot be used as asked
+├── RewardError          a reward function raised or returned a value that is no number
+├── RolloutError         an inference engine failed or broke its contract
+├── TrainingError        training cannot go on (no signal, non-finite loss)
+├── CheckpointError      a checkpoint is missing, damaged or of another run
+├── StorageError         the object store refused, is unreachable or returned damaged bytes
+│   └── ObjectNotFound   the object does not exist
+├── TrackingError        the tracking server refused what was sent
+├── RegistryError        a model cannot be registered or promoted
+├── LaunchError          a distributed job failed
+└── Interrupted          asked to stop (SIGTERM, SIGINT); the state is saved and the same command continues
+"""
+
+
+class FipoError(Exception):
+    """Base of all errors that are the user's to mend; the command line prints the message, without a traceback."""
+
+    exit_code = 1
+
+
+class ConfigError(FipoError):
+    """A setting is unknown, impossible or contradicts another; the message names field, requirement and value."""
+
+    exit_code = 2
+
+
+class DataError(FipoError):
+    """Input data cannot be used: unreadable, of the wrong layout, or nothing is left after filtering."""
+
+
+class RewardError(FipoError):
+    """A reward function raised or returned something that is not a finite number."""
+
+
+class RolloutError(FipoError):
+    """An inference engine failed or returned what its contract forbids."""
+
+
+class TrainingError(FipoError):
+    """Training cannot continue, for a reason in the data or the settings."""
+
+
+class CheckpointError(FipoError):
+    """A checkpoint is missing, damaged, or belongs to another configuration."""
+
+
+class StorageError(FipoError):
+    """The object store refused a request, cannot be reached, or returned damaged bytes."""
+
+
+class ObjectNotFound(StorageError):
+    """The object does not exist."""
+
+
+class TrackingError(FipoError):
+    """The tracking server refused what was sent."""
+
+
+class RegistryError(FipoError):
+    """A model cannot be registered or promoted."""
+
+
+class LaunchError(FipoError):
+    """A distributed job could not be started or failed."""
+
+
+class Interrupted(FipoError):
+    """Stopped on request after saving; running the same command again continues (exit code 75, EX_TEMPFAIL)."""
+
+    exit_code = 75

@@ -1,0 +1,53 @@
+"""The interface of every inference engine: token ids in; responses with log-probs, finish reason and version out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from fipo.batch import Prompt, RolloutGroup
+
+Weights = Iterable[tuple[str, Tensor]]
+"""Full (gathered) parameters by name, as `model.named_parameters()` yields them."""
+
+Progress = Callable[[int, int], None]
+"""Called as `progress(responses_done, responses_in_all)` while a batch is generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How to sample. Log-probs are those of the processed distribution: temperature and top-p applied."""
+
+    group_size: int
+    """Responses to each prompt."""
+    max_response_tokens: int
+    temperature: float = 1.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    seed: int = 0
+    """With the prompt's id and the response's index it determines each response, whatever the batch around it."""
+
+
+class RolloutEngine(ABC):
+    """Generates responses. Weights change only through `load_weights`."""
+
+    @abstractmethod
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+    ) -> list[RolloutGroup]:
+        """One group of `sampling.group_size` responses for each prompt, in order.
+
+        Raises:
+            RolloutError: a prompt is empty or leaves no room in the model's context, or the engine failed.
+        """
+
+    @abstractmethod
+    def load_weights(self, source: Weights, version: int) -> None:
+        """Replace the weights by `source` and stamp later responses with `version`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release memory and processes; idempotent."""
