@@ -136,7 +136,7 @@ class Data(Section):
 
 
 class Architecture(Section):
-    """A small Qwen2 made from scratch, with a word-level tokenizer."""
+    """A small Qwen3 made from scratch, with a word-level tokenizer."""
 
     vocabulary: tuple[str, ...] = Field(min_length=2)
     """The words of the tokenizer, separated by blanks in the text."""
