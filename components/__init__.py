@@ -1,0 +1,1 @@
+"""Kubeflow components: doors that parse, call `fipo` and write artifacts."""

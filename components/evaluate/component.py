@@ -1,0 +1,39 @@
+"""Benchmarks before and after RL."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def evaluate(
+    recipe: str,
+    overrides: list,
+    dataset: dsl.Input[dsl.Dataset],
+    warmup: dsl.Input[dsl.Model],
+    model: dsl.Input[dsl.Model],
+    results: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Measure the warmed-up and the trained model on the held-out benchmarks.
+
+    Samples k responses to every problem and reports avg@k, cons@k and pass@k with their intervals, and how long the
+    responses are.
+
+    Args:
+        recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
+        overrides: Settings that replace the recipe's, each `key.path=value`.
+        dataset: The prepared data, the benchmarks among them.
+        warmup: The model before RL.
+        model: The model after RL.
+        results: Where the responses and scores of every problem are.
+        metrics: The scores of both models on each benchmark.
+        summary: The same as a page, with links.
+    """
+    from components import door
+
+    result = door.run("evaluate", recipe, overrides)
+    door.write_outputs(results, result)
+    door.write_metrics(metrics, result)
+    door.write_summary(summary, result)

@@ -1,0 +1,36 @@
+"""The decision whether a model is promoted."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def gate(
+    recipe: str,
+    overrides: list,
+    results: dsl.Input[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
+) -> str:
+    """Decide whether the trained model becomes champion.
+
+    It does when it reaches `gate.minimum` and beats the present champion on the gate metric. A model that does not is
+    kept as a candidate; the pipeline ends well and the summary says why.
+
+    Args:
+        recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
+        overrides: Settings that replace the recipe's, each `key.path=value`.
+        results: The evaluation's results.
+        metrics: The value, the champion's value and the decision (1 is promote).
+        summary: The same as a page, with links.
+
+    Returns:
+        `promote` or `keep`.
+    """
+    from components import door
+
+    result = door.run("gate", recipe, overrides)
+    door.write_metrics(metrics, result)
+    door.write_summary(summary, result)
+    return "promote" if result.metrics["passed"] else "keep"

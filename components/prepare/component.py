@@ -1,0 +1,33 @@
+"""Raw problems to training and evaluation data."""
+
+from kfp import dsl
+
+from components.base import component
+
+
+@component
+def prepare(
+    recipe: str,
+    overrides: list,
+    dataset: dsl.Output[dsl.Dataset],
+    metrics: dsl.Output[dsl.Metrics],
+    summary: dsl.Output[dsl.Markdown],
+):
+    """Turn raw problems into training and evaluation data.
+
+    Validates row by row and quarantines what is broken, removes duplicates and whatever overlaps the benchmarks, drops
+    long prompts, splits by content hash, and writes parquet and a manifest.
+
+    Args:
+        recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
+        overrides: Settings that replace the recipe's, each `key.path=value`.
+        dataset: Where the prepared data and its manifest are.
+        metrics: Rows read, kept, quarantined and removed.
+        summary: The same as a page, with links.
+    """
+    from components import door
+
+    result = door.run("prepare", recipe, overrides)
+    door.write_outputs(dataset, result)
+    door.write_metrics(metrics, result)
+    door.write_summary(summary, result)

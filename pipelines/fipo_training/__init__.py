@@ -1,0 +1,1 @@
+"""The whole way from raw problems to a registered model."""

@@ -1,0 +1,97 @@
+"""Run the training pipeline on this machine: every task a subprocess, the definition that a cluster runs."""
+
+import os
+import re
+import signal
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from kfp import local
+
+from fipo.config import Config, load_config
+from fipo.errors import FipoError, Interrupted
+from pipelines.console import quiet_kubeflow
+from pipelines.fipo_training.pipeline import fipo_training
+
+
+class StepFailed(FipoError):
+    """A task of the pipeline ended with an error, which it has printed."""
+
+
+def run(recipe: str, overrides: Sequence[str]) -> Config:
+    """Run the pipeline to its end; finished steps are reused, and an interrupted one continues.
+
+    Raises:
+        ConfigError: the recipe or an override is refused.
+        StepFailed: a task failed; the message names it.
+        Interrupted: asked to stop, and every task has stopped.
+    """
+    config = load_config(recipe, overrides)
+    folder = (config.run_directory / "kfp").absolute()
+    with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
+        # kfp deletes the workspace after each run: it must be a folder of its own.
+        runner = local.SubprocessRunner(use_venv=False)
+        local.init(runner, pipeline_root=str(folder), workspace_root=str(Path(scratch, "workspace")))
+        try:
+            with quiet_kubeflow():
+                fipo_training(recipe=recipe, overrides=list(overrides))
+        except RuntimeError as error:
+            if stop.requested:
+                raise Interrupted("stopped; the same command continues where it was") from None
+            raise StepFailed(f"step {_failed_step(error)!r} failed; its message is above. {folder}") from None
+    return config
+
+
+def _failed_step(error: RuntimeError) -> str:
+    """The innermost task named in kfp's `Inner task failed: 'train' inside 'exit-handler-1'.`, which it colours."""
+    plain = re.sub(r"\x1b\[\d+m", "", str(error))
+    found = re.search(r"Inner task failed: '([^']+)'", plain)
+    if not found:
+        raise error
+    return found.group(1)
+
+
+class _Stop:
+    """Passes a request to stop on to every task, so that each saves its state and ends."""
+
+    requested = False
+
+    def __call__(self, signal_number: int, frame: object) -> None:
+        """SIGTERM first; whoever asks twice wants it now."""
+        how = signal.SIGKILL if self.requested else signal.SIGTERM
+        self.requested = True
+        for process in psutil.Process().children(recursive=True):
+            if process.name() != "sh":  # kfp's shell only waits for its Python
+                process.send_signal(how)
+
+
+@contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _environment(scratch: str) -> Iterator[None]:
+    """Tasks show each line at once, and leave their temporary files where they are removed."""
+    settings = {"PYTHONUNBUFFERED": "1", "TMPDIR": scratch}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You may be attemping to run a task")
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value

@@ -1,0 +1,33 @@
+import io
+
+from pipelines.console import StepOutput
+
+FROM_KFP = """    [KFP Executor 2026-11-23 12:00:00,000 INFO]: Looking for component `train`
+    [KFP Executor 2026-11-23 12:00:00,000 INFO]: Got executor_input:
+    {
+        "inputs": {
+            "parameterValues": {"recipe": "demo"}
+        }
+    }
+    train: step 1/16
+        an indented line
+    {"a": 1}
+
+    [KFP Executor 2026-11-23 12:00:00,000 INFO]: Wrote executor output file to /x.
+--------------------------------------------------------------------------------
+"""
+
+
+def test_only_the_lines_of_the_steps_pass():
+    seen = io.StringIO()
+    print(FROM_KFP, end="", file=StepOutput(seen))
+    assert seen.getvalue() == 'train: step 1/16\n    an indented line\n{"a": 1}\n'
+
+
+def test_a_line_passes_once_it_is_whole():
+    seen = io.StringIO()
+    output = StepOutput(seen)
+    output.write("    step")
+    assert seen.getvalue() == ""
+    output.write(" 1\n")
+    assert seen.getvalue() == "step 1\n"
