@@ -1,0 +1,1 @@
+"""Benchmarks: sampling and grading them, what the scores are and how sure."""

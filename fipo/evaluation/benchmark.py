@@ -1,0 +1,114 @@
+"""Sample a benchmark, grade the responses and keep them: `evaluate` does one rank's share and resumes where it stopped."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from transformers import PreTrainedTokenizerBase
+
+from fipo.batch import FinishReason, Outcome, Prompt, RolloutGroup
+from fipo.errors import DataError
+from fipo.evaluation.parts import Parts
+from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
+from fipo.rollout.engine import Progress, RolloutEngine, Sampling
+
+Verify = Callable[[Sequence[tuple[str, str]]], Sequence[Outcome]]
+"""Grades (response, reference answer) pairs, in order."""
+
+ExtractAnswer = Callable[[str], str | None]
+"""The final answer of a response as text, None where there is none."""
+
+
+def evaluate(
+    name: str,
+    prompts: Sequence[Prompt],
+    engine: RolloutEngine,
+    *,
+    sampling: Sampling,
+    tokenizer: PreTrainedTokenizerBase,
+    verify: Verify,
+    extract_answer: ExtractAnswer,
+    parts: Parts | None = None,
+    prompts_per_part: int = 64,
+    progress: Progress | None = None,
+) -> BenchmarkResult:
+    """Answer every prompt `sampling.group_size` times and grade the responses.
+
+    A response depends on the prompt's id, its index and the seed alone, so neither sharding nor resuming changes a
+    result: give each rank `prompts[rank::ranks]`, and `BenchmarkResult.merge` the shards.
+
+    Args:
+        name: of the benchmark.
+        prompts: this rank's problems, each id once.
+        engine: holds the weights to evaluate.
+        sampling: how to sample.
+        tokenizer: turns responses into text.
+        verify: grades pairs of response and reference answer.
+        extract_answer: a response's vote in cons@k.
+        parts: where finished problems are kept; those found there are not sampled again.
+        prompts_per_part: problems that are generated and kept together.
+        progress: called with the responses that are done, and all.
+
+    Raises:
+        DataError: there are no prompts, or an id occurs twice.
+        RolloutError: the engine failed.
+    """
+    _check(name, prompts)
+    done = parts.read() if parts else {}
+    left = [prompt for prompt in prompts if prompt.id not in done]
+    responses = len(prompts) * sampling.group_size
+    for start in range(0, len(left), prompts_per_part):
+        before = (len(prompts) - len(left) + start) * sampling.group_size
+        groups = engine.generate(
+            left[start : start + prompts_per_part], sampling, _shifted(progress, before, responses)
+        )
+        problems = _grade(groups, tokenizer, verify, extract_answer)
+        done |= {problem.id: problem for problem in problems}
+        if parts:
+            parts.append(problems)
+    return BenchmarkResult(name, tuple(done[prompt.id] for prompt in prompts))
+
+
+def _check(name: str, prompts: Sequence[Prompt]) -> None:
+    if not prompts:
+        raise DataError(f"benchmark {name}: no problems to evaluate")
+    repeated = [problem_id for problem_id, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
+    if repeated:
+        raise DataError(
+            f"benchmark {name}: problem ids must differ; {len(repeated)} occur again, such as {repeated[0]}"
+        )
+
+
+def _shifted(progress: Progress | None, before: int, responses: int) -> Progress | None:
+    return progress and (lambda done, _: progress(before + done, responses))
+
+
+def _grade(
+    groups: Sequence[RolloutGroup],
+    tokenizer: PreTrainedTokenizerBase,
+    verify: Verify,
+    extract_answer: ExtractAnswer,
+) -> list[ProblemResult]:
+    token_ids = [rollout.token_ids.tolist() for group in groups for rollout in group.rollouts]
+    texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
+    answers = [group.prompt.answer for group in groups for _ in group.rollouts]
+    graded = iter(zip(texts, verify(list(zip(texts, answers))), strict=True))
+    return [
+        ProblemResult(
+            id=group.prompt.id,
+            problem=group.prompt.text,
+            answer=group.prompt.answer,
+            responses=tuple(
+                GradedResponse(
+                    text=text,
+                    answer=extract_answer(text),
+                    outcome=outcome,
+                    tokens=len(rollout.token_ids),
+                    truncated=rollout.finish_reason is FinishReason.LENGTH,
+                )
+                for rollout, (text, outcome) in zip(group.rollouts, graded)
+            ),
+        )
+        for group in groups
+    ]
