@@ -1,0 +1,1 @@
+"""The maths of FIPO: tensors in, tensors out; needs only torch."""

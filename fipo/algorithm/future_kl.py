@@ -1,0 +1,87 @@
+"""Future-KL and the influence weights made from it (arXiv 2603.19835, Eqs. 6 and 7)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fipo.errors import ConfigError
+
+BLOCK = 64
+
+
+def future_kl(log_ratio: Tensor, mask: Tensor, *, half_life: float, segment_ids: Tensor | None = None) -> Tensor:
+    """How far the policy has moved on a token and everything after it (Eq. 6).
+
+        future_kl_t = Σ_{k>=t} mask_k · gamma^(k-t) · log_ratio_k,    gamma = 2^(-1 / half_life)
+
+    The distance `k - t` counts positions, masked ones too. It is the recurrence F_t = x_t + gamma · F_{t+1}, so it
+    costs O(batch · time). Sums are float32 whatever the input: bfloat16 would round a half-life of 32 to 35.
+
+    Args:
+        log_ratio: [batch, time], `log_probs - old_log_probs`; read without gradient.
+        mask: [batch, time] bool, the product of `response_mask` and M_k (Eq. 5). Values elsewhere are never read.
+        half_life: in tokens; `math.inf` gives the plain suffix sum.
+        segment_ids: [batch, time] integers for packed rows: one id for each response, its tokens adjacent. Sums stop
+            where the id changes. None: a row is one response.
+
+    Returns:
+        [batch, time] float32 without gradient; 0 where no unmasked token follows.
+    """
+    if not half_life > 0:
+        raise ConfigError(f"half_life: must be a positive number of tokens; got {half_life}")
+    increments = torch.where(mask, log_ratio.detach(), 0).float()
+    return _reverse_scan(increments, 2.0 ** (-1.0 / half_life), segment_ids)
+
+
+def influence_weights(
+    future_kl: Tensor,
+    advantages: Tensor,
+    importance_ratio: Tensor,
+    *,
+    clip_low: float,
+    clip_high: float,
+    safety_ratio: float,
+    safety: Literal["reset", "clamp"] = "reset",
+) -> Tensor:
+    """What each token's advantage is multiplied by (Eq. 7), [batch, time] float32 without gradient.
+
+        f_t = clip(exp(future_kl_t), 1 - clip_low, 1 + clip_high)
+
+    A token that is to become rarer (advantage < 0) but has become likelier by more than `safety_ratio` is no place to
+    amplify: its weight is `reset` to 1 (the paper) or `clamp`ed to [0.8, 1] (the authors' code).
+    """
+    weights = future_kl.detach().float().exp().clamp(1.0 - clip_low, 1.0 + clip_high)
+    unsafe = (advantages < 0) & (importance_ratio.detach() > safety_ratio)
+    return torch.where(unsafe, torch.ones_like(weights) if safety == "reset" else weights.clamp(0.8, 1.0), weights)
+
+
+def _reverse_scan(x: Tensor, gamma: float, segment_ids: Tensor | None) -> Tensor:
+    """F_t = x_t + gamma · F_{t+1} along the last axis of [batch, time], starting anew where the segment changes.
+
+    Inside a block the scan is a product with a triangular matrix of powers of gamma. What a block hands to the one
+    before it, F at its first token, is the same recurrence over blocks with gamma^BLOCK: hence the recursion.
+    """
+    batch, time = x.shape
+    width = max(1, min(time, BLOCK))
+    padding = (0, -time % width)
+    position = torch.arange(width, device=x.device, dtype=torch.float64)
+    distance = position[:, None] - position
+    decay = torch.where(distance >= 0, gamma**distance, 0.0).to(x.dtype)  # [k, t]
+    blocks = functional.pad(x, padding).view(batch, -1, width)
+    if segment_ids is None:
+        inside = blocks @ decay
+    else:
+        ids = functional.pad(segment_ids, padding, value=-1).view(batch, -1, width)
+        same = ids[..., :, None] == ids[..., None, :]
+        inside = (blocks[..., None, :] @ (decay * same)).squeeze(-2)
+    if blocks.shape[1] > 1:
+        first = _reverse_scan(inside[..., 0], gamma**width, None if segment_ids is None else ids[..., 0])
+        carry = (gamma ** (width - position)).to(x.dtype) * first[:, 1:, None]  # from the next block's first token
+        if segment_ids is not None:
+            carry = carry * (ids[:, :-1] == ids[:, 1:, :1])
+        inside[:, :-1] += carry
+    return inside.flatten(1)[:, :time]

@@ -1,0 +1,76 @@
+import pytest
+import torch
+from torch import Tensor
+
+from fipo.algorithm.log_probs import linear_log_probs
+
+
+def plain(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    log_p = torch.log_softmax(hidden @ weight.T / temperature, -1)
+    return log_p[torch.arange(len(targets)), targets], -(log_p.exp() * log_p).sum(-1)
+
+
+def case(tokens: int, width: int, vocabulary: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, width, generator=generator, dtype=dtype).requires_grad_()
+    weight = torch.randn(vocabulary, width, generator=generator, dtype=dtype).requires_grad_()
+    return hidden, weight, torch.randint(vocabulary, (tokens,), generator=generator)
+
+
+def test_by_hand() -> None:
+    # Logits 0 and log 3: probabilities 1/4 and 3/4.
+    weight = torch.tensor([[0.0], [3.0]]).log().nan_to_num(neginf=0.0)
+    log_probs, entropy = linear_log_probs(torch.ones(2, 1), weight, torch.tensor([0, 1]))
+    torch.testing.assert_close(log_probs, torch.tensor([0.25, 0.75]).log())
+    torch.testing.assert_close(entropy, torch.full((2,), 0.5623351446))
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 3, 7, 100, None])
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_equals_log_softmax_of_the_logits(chunk_tokens: int | None, temperature: float) -> None:
+    hidden, weight, targets = case(7, 5, 11, torch.float64)
+    above = torch.randn(2, 7, dtype=torch.float64)
+    actual = linear_log_probs(hidden, weight, targets, temperature=temperature, chunk_tokens=chunk_tokens)
+    expected = plain(hidden, weight, targets, temperature)
+    torch.testing.assert_close(actual, expected)
+    for name, parameter in (("hidden", hidden), ("weight", weight)):
+        (ours,) = torch.autograd.grad((torch.stack(actual) * above).sum(), parameter, retain_graph=True)
+        (theirs,) = torch.autograd.grad((torch.stack(expected) * above).sum(), parameter, retain_graph=True)
+        torch.testing.assert_close(ours, theirs, msg=name)
+
+
+@pytest.mark.parametrize("chunk_tokens", [2, None])
+def test_gradcheck(chunk_tokens: int | None) -> None:
+    hidden, weight, targets = case(5, 3, 6, torch.float64)
+    assert torch.autograd.gradcheck(
+        lambda h, w: linear_log_probs(h, w, targets, temperature=0.8, chunk_tokens=chunk_tokens), (hidden, weight)
+    )
+
+
+def test_large_logits_stay_finite() -> None:
+    hidden = torch.full((1, 1), 1e4)
+    log_probs, entropy = linear_log_probs(hidden, torch.tensor([[1.0], [0.0]]), torch.tensor([1]))
+    assert log_probs.item() == -1e4
+    assert entropy.item() == 0.0
+
+
+def test_bfloat16_gives_float32_results_and_bfloat16_gradients() -> None:
+    hidden, weight, targets = case(6, 8, 10, torch.bfloat16)
+    log_probs, entropy = linear_log_probs(hidden, weight, targets, chunk_tokens=4)
+    assert log_probs.dtype == entropy.dtype == torch.float32
+    log_probs.sum().backward()
+    hidden32, weight32 = (x.detach().float().requires_grad_() for x in (hidden, weight))
+    plain(hidden32, weight32, targets, 1.0)[0].sum().backward()
+    torch.testing.assert_close(hidden.grad.float(), hidden32.grad, rtol=0.03, atol=0.1)
+    torch.testing.assert_close(weight.grad.float(), weight32.grad, rtol=0.03, atol=0.1)
+
+
+def test_frozen_head_and_no_tokens() -> None:
+    hidden, weight, targets = case(3, 4, 5, torch.float32)
+    log_probs, _ = linear_log_probs(hidden, weight.detach(), targets)
+    log_probs.sum().backward()
+    assert weight.grad is None
+    log_probs, entropy = linear_log_probs(hidden[:0], weight, targets[:0])
+    log_probs.sum().backward()
+    assert len(log_probs) == len(entropy) == 0
+    assert weight.grad.eq(0).all()

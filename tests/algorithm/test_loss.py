@@ -1,0 +1,256 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from fipo.algorithm.loss import LossOutput, fipo_loss, policy_loss
+from fipo.algorithm.options import LossOptions
+from fipo.errors import ConfigError
+
+few = settings(max_examples=20, deadline=None, derandomize=True)
+
+DEFAULTS = {
+    "half_life": 32.0,
+    "influence_clip_low": 0.2,
+    "influence_clip_high": 0.2,
+    "safety_ratio": 10.0,
+    "safety": "reset",
+    "clip_low": 0.2,
+    "clip_high": 0.28,
+    "dual_clip": 10.0,
+}
+
+
+def equations(log_probs: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, **changes: Any) -> tuple[float, Tensor]:
+    """Eqs. 3 to 8 as plain float64 loops: the token-mean loss and the influence weights."""
+    o = DEFAULTS | changes
+    gamma = 2.0 ** (-1.0 / o["half_life"])
+    total, count = 0.0, 0
+    weights = torch.ones(mask.shape, dtype=torch.float64)
+    new, before, a_all = log_probs.tolist(), old.tolist(), advantages.tolist()
+    for row in range(mask.shape[0]):
+        tokens = mask[row].nonzero().flatten().tolist()
+        log_ratio = {t: new[row][t] - before[row][t] for t in tokens}
+        for t in tokens:
+            future = 0.0
+            for k in tokens:
+                if k >= t and math.exp(log_ratio[k]) <= o["dual_clip"]:
+                    future += gamma ** (k - t) * log_ratio[k]
+            f = min(max(math.exp(future), 1 - o["influence_clip_low"]), 1 + o["influence_clip_high"])
+            a, r = a_all[row][t], math.exp(log_ratio[t])
+            if a < 0 and r > o["safety_ratio"]:
+                f = 1.0 if o["safety"] == "reset" else min(max(f, 0.8), 1.0)
+            weights[row, t] = f
+            clipped = min(max(r, 1 - o["clip_low"]), 1 + o["clip_high"])
+            loss = max(-a * f * r, -a * f * clipped)
+            if a < 0:
+                loss = min(loss, -a * f * o["dual_clip"])
+            total, count = total + loss, count + 1
+    return total / max(count, 1), weights
+
+
+def random_case(
+    seed: int, batch: int = 4, time: int = 24, spread: float = 0.5
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """log_probs, old_log_probs, advantages and a mask with a prompt before and padding after each response."""
+    generator = torch.Generator().manual_seed(seed)
+    old = -torch.rand(batch, time, generator=generator) * 3
+    log_probs = (old + spread * torch.randn(batch, time, generator=generator)).clamp(max=0.0)
+    prompt = torch.randint(1, time // 3, (batch, 1), generator=generator)
+    end = torch.randint(time // 2, time + 1, (batch, 1), generator=generator)
+    position = torch.arange(time)
+    mask = (position >= prompt) & (position < end)
+    advantages = torch.randn(batch, 1, generator=generator) * mask
+    return log_probs.requires_grad_(), old, advantages, mask
+
+
+def gradient(output: LossOutput, log_probs: Tensor) -> Tensor:
+    (result,) = torch.autograd.grad(output.loss, log_probs, retain_graph=True)
+    return result
+
+
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"half_life": 4.0, "influence_clip_low": 0.0},
+    {"influence_clip_low": 1.0, "influence_clip_high": 9.0, "half_life": 128.0},
+    {"safety_ratio": 1.2, "safety": "reset"},
+    {"safety_ratio": 1.2, "safety": "clamp"},
+    {"dual_clip": 1.5},
+    {"clip_low": 0.1, "clip_high": 0.5},
+]
+
+
+@pytest.mark.parametrize("changes", SETTINGS)
+@few
+@given(seed=st.integers(0, 2**31))
+def test_equals_the_equations(changes: dict[str, Any], seed: int) -> None:
+    case = random_case(seed)
+    output = fipo_loss(*case, **changes)
+    expected, weights = equations(*case, **changes)
+    count = int(case[3].sum())
+    assert output.loss.item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    assert output.metrics["influence_weight_mean"].item() == pytest.approx(float(weights[case[3]].mean()), rel=1e-5)
+    assert output.metrics["influence_weight_max"].item() == pytest.approx(float(weights[case[3]].max()), rel=1e-5)
+    deviation = float((weights - 1).square().sum() / count)
+    assert output.metrics["influence_weight_square_deviation"].item() == pytest.approx(deviation, rel=1e-4, abs=1e-7)
+
+
+def test_by_hand() -> None:
+    # One response of two tokens, gamma 1/2: log_ratio (log 1.1, log 1.2), future_kl (log 1.1 + log 1.2 / 2, log 1.2).
+    log_probs = torch.tensor([[0.0, math.log(0.55), math.log(0.6)]], requires_grad=True)
+    old = torch.tensor([[0.0, math.log(0.5), math.log(0.5)]])
+    mask = torch.tensor([[False, True, True]])
+    output = fipo_loss(log_probs, old, torch.full((1, 3), 2.0), mask, half_life=1.0, influence_clip_high=0.9)
+    first, second = 1.1 * 1.2**0.5, 1.2
+    assert output.loss.item() == pytest.approx(-2 * (first * 1.1 + second * 1.2) / 2, rel=1e-6)
+    # Inside the clip range d loss / d log_prob = -A f r / N.
+    expected = torch.tensor([[0.0, -2 * first * 1.1 / 2, -2 * second * 1.2 / 2]])
+    torch.testing.assert_close(gradient(output, log_probs), expected)
+
+
+@few
+@given(seed=st.integers(0, 2**31))
+def test_unchanged_policy_gives_weights_of_one_and_the_gradient_of_dapo(seed: int) -> None:
+    log_probs, old, advantages, mask = random_case(seed, spread=0.0)
+    ours = fipo_loss(log_probs, old, advantages, mask)
+    dapo = policy_loss(LossOptions(loss="dapo"), log_probs, old, advantages, mask)
+    assert ours.metrics["influence_weight_square_deviation"].item() == 0.0
+    assert torch.equal(gradient(ours, log_probs), gradient(dapo, log_probs))
+
+
+@few
+@given(seed=st.integers(0, 2**31))
+def test_zero_advantage_gives_zero_gradient(seed: int) -> None:
+    log_probs, old, advantages, mask = random_case(seed)
+    output = fipo_loss(log_probs, old, torch.zeros_like(advantages), mask)
+    assert gradient(output, log_probs).eq(0).all()
+
+
+@pytest.mark.parametrize("loss", ["fipo", "dapo", "grpo"])
+@few
+@given(seed=st.integers(0, 2**31), cut=st.integers(1, 3))
+def test_micro_batches_add_up_exactly(loss: Any, seed: int, cut: int) -> None:
+    log_probs, old, advantages, mask = random_case(seed)
+    options = LossOptions(loss=loss, dual_clip=1.5)
+    counts = {"num_loss_tokens": mask.sum(), "num_loss_responses": 4}
+    whole = policy_loss(options, log_probs, old, advantages, mask, **counts)
+    parts = [
+        policy_loss(options, log_probs[rows], old[rows], advantages[rows], mask[rows], **counts)
+        for rows in (slice(0, cut), slice(cut, 4))
+    ]
+    parts.append(policy_loss(options, log_probs, old, advantages, torch.zeros_like(mask), **counts))  # padding
+    total = sum(part.loss for part in parts)
+    torch.testing.assert_close(total, whole.loss)
+    (ours,) = torch.autograd.grad(total, log_probs)
+    torch.testing.assert_close(ours, gradient(whole, log_probs))
+    for name, value in whole.metrics.items():
+        values = torch.stack([part.metrics[name] for part in parts])
+        reduced = values.amin() if name.endswith("_min") else values.amax() if name.endswith("_max") else values.sum()
+        torch.testing.assert_close(reduced, value, msg=name)
+
+
+@pytest.mark.parametrize("loss", ["fipo", "dapo", "grpo"])
+@pytest.mark.parametrize("drop", [False, True])
+@few
+@given(seed=st.integers(0, 2**31))
+def test_padding_and_packing_change_nothing(loss: Any, drop: bool, seed: int) -> None:
+    log_probs, old, advantages, mask = random_case(seed)
+    options = LossOptions(loss=loss, dual_clip=1.5, drop_dual_clipped_responses=drop)
+    rows = policy_loss(options, log_probs, old, advantages, mask)
+    junk = torch.full((4, 9), math.nan)
+    padded = policy_loss(
+        options,
+        *(torch.cat([x, junk], 1) for x in (log_probs, old, advantages)),
+        torch.cat([mask, junk.bool() & False], 1),
+    )
+    packed = policy_loss(
+        options,
+        *(x.reshape(1, -1) for x in (log_probs, old, advantages, mask)),
+        segment_ids=torch.arange(4).repeat_interleave(24)[None],
+    )
+    for other in (padded, packed):
+        torch.testing.assert_close(other.loss, rows.loss)
+        torch.testing.assert_close(gradient(other, log_probs), gradient(rows, log_probs))
+        for name, value in rows.metrics.items():
+            torch.testing.assert_close(other.metrics[name], value, msg=name)
+
+
+def test_grpo_by_hand() -> None:
+    # Responses of 1 and 2 tokens count the same; the ratio 1.25 is clipped at 1.2, not at 1.28.
+    log_probs = torch.tensor([[1.25, 1.0], [1.0, 1.1]]).log()
+    mask = torch.tensor([[True, False], [True, True]])
+    advantages = torch.tensor([[1.0, 0.0], [-1.0, -1.0]])
+    output = policy_loss(LossOptions(loss="grpo"), log_probs, torch.zeros(2, 2), advantages, mask)
+    assert output.loss.item() == pytest.approx((-1.2 + (1.0 + 1.1) / 2) / 2, rel=1e-6)
+
+
+def test_dropping_dual_clipped_responses() -> None:
+    # Ratios above 2: two in the first response, one in the second. Only the first goes, and the denominator with it.
+    log_probs = torch.tensor([[3.0, 3.0, 1.0], [3.0, 1.0, 1.0]]).log()
+    mask, advantages = torch.ones(2, 3, dtype=torch.bool), torch.full((2, 3), 1.0)
+    options = LossOptions(loss="dapo", dual_clip=2.0, drop_dual_clipped_responses=True)
+    output = policy_loss(options, log_probs, torch.zeros(2, 3), advantages, mask)
+    assert output.loss.item() == pytest.approx(-(1.28 + 1 + 1) / 3, rel=1e-6)
+    assert output.metrics["dropped_fraction"].item() == pytest.approx(1 / 2)
+
+
+def test_metrics_by_hand() -> None:
+    ratio = torch.tensor([[0.5, 1.0, 2.0, 20.0, 0.5, 20.0]])
+    advantages = torch.tensor([[-1.0, -1.0, -1.0, -1.0, 1.0, 1.0]])
+    output = fipo_loss(ratio.log(), torch.zeros(1, 6), advantages, torch.ones(1, 6, dtype=torch.bool), half_life=0.01)
+    metrics = {name: value.item() for name, value in output.metrics.items()}
+    # A half-life of 0.01 tokens: future_kl is the token's own log_ratio; 0 where the ratio is above dual_clip.
+    expected = {
+        "influence_weight_mean": (0.8 + 1 + 1.2 + 1 + 0.8 + 1) / 6,
+        "influence_weight_min": 0.8,
+        "influence_weight_max": 1.2,
+        "influence_weight_square_deviation": 3 * 0.04 / 6,
+        "influence_clip_low_fraction": 2 / 6,
+        "influence_clip_high_fraction": 1 / 6,
+        "safety_fraction": 1 / 6,
+        "future_kl_mean": -math.log(2) / 6,
+        "future_kl_square_mean": 3 * math.log(2) ** 2 / 6,
+        "future_kl_masked_fraction": 2 / 6,
+        "policy_kl_k1": (math.log(2) - 2 * math.log(20)) / 6,
+        "policy_kl_k3": (44.0 - 6 + math.log(2) - 2 * math.log(20)) / 6,
+        "importance_ratio_mean": 44.0 / 6,
+        "importance_ratio_max": 20.0,
+        "ratio_clip_low_fraction": 1 / 6,
+        "ratio_clip_high_fraction": 1 / 6,
+        "dual_clip_fraction": 1 / 6,
+        "dropped_fraction": 0.0,
+        "advantage_mean": -2 / 6,
+    }
+    assert metrics == pytest.approx(expected, rel=1e-5)
+    assert all(value.dtype == torch.float32 and value.ndim == 0 for value in output.metrics.values())
+
+
+@pytest.mark.parametrize("loss", ["fipo", "dapo", "grpo"])
+def test_degenerate_inputs_are_finite(loss: Any) -> None:
+    inf = math.inf
+    log_probs = torch.tensor([[-1.0, -inf, -inf, 0.0, inf]], requires_grad=True)
+    old = torch.tensor([[-1.0, -inf, -1.0, -inf, -inf]])
+    for mask in (torch.ones(1, 5), torch.zeros(1, 5), torch.eye(5)[:1]):
+        for sign in (1.0, -1.0):
+            output = policy_loss(LossOptions(loss=loss), log_probs, old, torch.full((1, 5), sign), mask.bool())
+            assert output.loss.isfinite()
+            assert gradient(output, log_probs).isfinite().all()
+            assert all(value.isfinite() for value in output.metrics.values())
+
+
+def test_bfloat16_log_probs_are_computed_in_float32() -> None:
+    log_probs, old, advantages, mask = (x.detach() for x in random_case(3))
+    rounded = log_probs.bfloat16(), old.bfloat16(), advantages.bfloat16()
+    assert fipo_loss(*rounded, mask).loss.item() == fipo_loss(*(x.float() for x in rounded), mask).loss.item()
+
+
+def test_bad_input_is_named() -> None:
+    good = torch.zeros(2, 3)
+    with pytest.raises(ConfigError, match=r"must all be \[batch, time\]; got \(2, 3\), \(2, 3\), \(2,\), \(2, 3\)"):
+        fipo_loss(good, good, good[:, 0], good.bool())
+    with pytest.raises(ConfigError, match=r"response_mask: must be bool; got torch\.float32"):
+        fipo_loss(good, good, good, good)
