@@ -1,0 +1,22 @@
+"""Object storage: `open_store("file:///…" | "s3://bucket/prefix")`, and whole folders with a verified manifest."""
+
+from fipo.storage.directory import (
+    DirectoryManifest,
+    FileDigest,
+    download_directory,
+    read_manifest,
+    upload_directory,
+)
+from fipo.storage.store import ObjectInfo, ObjectStore, Progress, open_store
+
+__all__ = [
+    "DirectoryManifest",
+    "FileDigest",
+    "ObjectInfo",
+    "ObjectStore",
+    "Progress",
+    "download_directory",
+    "open_store",
+    "read_manifest",
+    "upload_directory",
+]

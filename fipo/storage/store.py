@@ -1,0 +1,104 @@
+"""The one interface to object storage, and the door to its two implementations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import unquote, urlsplit
+
+from fipo.errors import StorageError
+
+Progress = Callable[[int], None]
+"""Called with the number of bytes moved since its last call, perhaps from another thread."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """One object in a listing."""
+
+    key: str
+    """Relative to the store's URI."""
+    size: int
+    """Bytes."""
+
+
+class ObjectStore(Protocol):
+    """Keys to bytes. Safe to use from several threads.
+
+    A key is a relative POSIX path (`runs/demo/model/config.json`); `check_key` says which are refused. A put is atomic:
+    a reader sees the old object or the new one, never a part. Every failure raises `StorageError` with what was asked
+    of which object; a missing object is its subclass `ObjectNotFound`.
+    """
+
+    uri: str
+    """Where the keys begin, without a slash at the end."""
+
+    def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:
+        """Store bytes, or the contents of a file, and return when they are durable; replaces what was there."""
+        ...
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Store bytes unless the key exists; False if it does. Of concurrent callers exactly one gets True."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """The whole object."""
+        ...
+
+    def get_range(self, key: str, start: int, length: int) -> bytes:
+        """The object's bytes `[start, start + length)`, clipped to its end as in a Python slice."""
+        ...
+
+    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
+        """Write the object to `path`, replacing it; use it for what may not fit into memory."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        """Objects whose key starts with `prefix` (any string), ascending by key, in constant memory."""
+        ...
+
+    def exists(self, key: str) -> bool:
+        """Whether there is an object of this key."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove the object; removing what is not there is no error."""
+        ...
+
+
+def open_store(uri: str) -> ObjectStore:
+    """Open `file:///folder` or `s3://bucket/prefix`.
+
+    S3 credentials and endpoint come from the standard AWS chain (environment, config files, instance role;
+    `AWS_ENDPOINT_URL` for servers other than Amazon's), never from the URI.
+
+    Raises:
+        StorageError: the URI is of another kind, or the bucket is missing, forbidden or out of reach.
+    """
+    parts = urlsplit(uri)
+    path = unquote(parts.path)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and path.startswith("/"):
+        from fipo.storage.file import FileStore
+
+        return FileStore(Path(path))
+    if parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc:
+        from fipo.storage.s3 import S3Store
+
+        prefix = path.strip("/")
+        return S3Store(parts.netloc, check_key(prefix) if prefix else "")
+    raise StorageError(f"storage URI {uri!r}: expected file:///folder or s3://bucket/prefix")
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is a plain relative POSIX path of at most 1,024 bytes.
+
+    Raises:
+        StorageError: it is empty or absolute, or has an empty, `.` or `..` part, a backslash or a control character.
+    """
+    parts = key.split("/")
+    plain = not any(part in ("", ".", "..") for part in parts) and key.isprintable() and "\\" not in key
+    if not plain or len(key.encode("utf-8", "surrogatepass")) > 1024:
+        raise StorageError(f"object key {key!r}: expected a relative path such as runs/demo/model.safetensors")
+    return key

@@ -1,0 +1,87 @@
+"""Real stores to test against: a folder, moto (honours conditions) and rclone (checks secrets, keeps bytes)."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from fipo.storage import open_store
+
+BIN = Path(sys.executable).parent
+KEYS = ("access", "secret-of-the-test")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextlib.contextmanager
+def serving(command: list[str], port: int):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+                break
+            time.sleep(0.05)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def serve_rclone(folder: Path, port: int):
+    command = [str(BIN / "rclone"), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
+    with serving([*command, "--auth-key", ",".join(KEYS), "--config", os.devnull], port) as process:
+        yield process
+
+
+@pytest.fixture(scope="session")
+def moto():
+    port = free_port()
+    with serving([str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory):
+    port = free_port()
+    with serve_rclone(tmp_path_factory.mktemp("rclone"), port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """Point the standard AWS environment at `endpoint`."""
+
+    def use(endpoint: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEYS[0])
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", KEYS[1])
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+
+    return use
+
+
+def make_bucket() -> str:
+    name = f"bucket-{uuid.uuid4().hex}"
+    boto3.client("s3", config=Config(signature_version="s3v4")).create_bucket(Bucket=name)
+    return name
+
+
+@pytest.fixture(params=["file", "moto", "rclone"])
+def store(request, tmp_path, aws):
+    if request.param == "file":
+        return open_store((tmp_path / "objects").as_uri())
+    aws(request.getfixturevalue(request.param))
+    return open_store(f"s3://{make_bucket()}/some/prefix")
