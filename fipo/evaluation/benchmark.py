@@ -1,4 +1,4 @@
-"""Sample a benchmark, grade the responses and keep them: `evaluate` does one rank's share and resumes where it stopped."""
+"""Sample a benchmark, grade the responses, keep them: `evaluate` does one rank's share and resumes where it stopped."""
 
 from __future__ import annotations
 

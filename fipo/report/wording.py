@@ -1,0 +1,69 @@
+"""How the report and the terminal put numbers into words."""
+
+from __future__ import annotations
+
+from fipo.evaluation.estimators import Difference, Estimate
+from fipo.report.data import ReportData
+
+MEANINGS = {
+    "avg_at_k": ("avg@{k}", "share of correct responses"),
+    "cons_at_k": ("cons@{k}", "share of problems whose most frequent answer is correct"),
+    "pass_at_k": ("pass@{k}", "share of problems with at least one correct response"),
+}
+"""Name and meaning of each score."""
+
+
+def headline(data: ReportData) -> str:
+    """The result on the first benchmark in one sentence."""
+    first = data.benchmarks[0]
+    before, after = first.warmup.summary(), first.trained.summary()
+    scores = percent(before.avg_at_k.value), percent(after.avg_at_k.value)
+    verdict = {
+        "better": f"raised accuracy on {first.name} from {scores[0]} to {scores[1]}",
+        "worse": f"lowered accuracy on {first.name} from {scores[0]} to {scores[1]}",
+        "": f"left accuracy on {first.name} about where it was ({scores[0]} before, {scores[1]} after)",
+    }[mood(first.difference("avg_at_k"))]
+    lengths = f"from {before.mean_response_tokens:,.1f} to {after.mean_response_tokens:,.1f} tokens"
+    return f"{data.loss.upper()} {verdict}; the mean response went {lengths}."
+
+
+def mood(difference: Difference) -> str:
+    """`better` or `worse` where the interval leaves out zero, else empty."""
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else ""
+
+
+def percent(share: float) -> str:
+    """0.4712 is `47.1 %`, 1.0 is `100 %`."""
+    return f"{_hundredths(share)} %"
+
+
+def interval(estimate: Estimate) -> str:
+    """`[45.0, 49.2]`, in percent."""
+    return f"[{_hundredths(estimate.low)}, {_hundredths(estimate.high)}]"
+
+
+def points(difference: Difference) -> str:
+    """`+52.1 [49.0, 55.3]`, in percentage points."""
+    return f"{100 * difference.value:+.1f} {interval(difference)}"
+
+
+def p_value(difference: Difference) -> str:
+    """`< 0.001` where it is."""
+    return "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
+
+
+def tokens(count: float) -> str:
+    """`7.4 tokens`, `10,312 tokens`."""
+    return f"{count:,.0f} tokens" if count >= 1000 else f"{count:,.1f} tokens"
+
+
+def duration(seconds: float) -> str:
+    """`4.2 s`, `3 min 05 s`, `2 h 07 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _hundredths(share: float) -> str:
+    return f"{100 * share:.1f}".replace("100.0", "100")

@@ -1,0 +1,158 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from rich.console import Console
+
+from fipo.errors import DataError
+from fipo.report.data import Comparison, ReportData, TokenInfluence
+from fipo.report.html import build_report
+from fipo.report.terminal import terminal_table
+from fipo.report.tokens import SHOWN_TOKENS, coloured
+
+HOSTILE = '</title><script>alert("x")</script><img src=x onerror=y> $\\frac{ &amp;'
+
+
+class Page(HTMLParser):
+    """The elements of a page, its text, and the attributes that fetch or run something."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.titles: list[str] = []
+        self.text: list[str] = []
+        self.external: list[str] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name == "title":
+                self.titles.append(value)
+            if name.startswith("on") or (name in ("src", "href", "xlink:href") and not value.startswith("#")):
+                self.external.append(f"{tag} {name}={value}")
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def html(data) -> str:
+    return build_report(data)
+
+
+def test_headline_says_the_result(data, html):
+    before, after = (result.summary() for result in (data.benchmarks[0].warmup, data.benchmarks[0].trained))
+    sentence = re.search(r"<h1>(.*?)</h1>", html).group(1)
+    assert sentence == (
+        f"FIPO raised accuracy on running-sums from {100 * before.avg_at_k.value:.1f} % to "
+        f"{100 * after.avg_at_k.value:.1f} %; the mean response went from {before.mean_response_tokens:.1f} to "
+        f"{after.mean_response_tokens:.1f} tokens."
+    )
+
+
+def test_headline_does_not_boast_of_nothing(data):
+    same = Comparison(data.benchmarks[0].warmup, data.benchmarks[0].warmup)
+    worse = Comparison(data.benchmarks[0].trained, data.benchmarks[0].warmup)
+    assert "left accuracy on running-sums about where it was" in build_report(replace(data, benchmarks=(same,)))
+    assert "lowered accuracy on running-sums" in build_report(replace(data, benchmarks=(worse,)))
+
+
+def test_report_stands_alone(html):
+    page = Page(html)
+    assert page.external == ["a href=http://localhost:5000/#/experiments/1/runs/ab12"]
+    assert not {"script", "link", "iframe", "object", "img"} & set(page.tags)
+    assert "@import" not in html and "url(http" not in html
+
+
+def test_report_has_every_figure_with_ids_of_its_own(html):
+    figures = html.count("<svg role")
+    assert figures == 5
+    ids = re.findall(r'<clipPath id="(\w+)"', html)
+    assert len(ids) == len(set(ids)) >= figures
+
+
+def test_report_is_the_same_for_the_same_run(data, html):
+    assert build_report(data) == html
+
+
+def test_every_token_shows_its_numbers(data, html):
+    notes = [title for title in Page(html).titles if title.startswith("token ")]
+    assert len(notes) == len(data.tokens.tokens)
+    assert notes[0] == "token 0: f = 1.162, log ratio +0.0120, advantage +0.94"
+
+
+def test_hostile_text_is_only_text(data):
+    tokens = TokenInfluence(1, HOSTILE, (HOSTILE,), (1.1,), (0.0,), 1.0)
+    benchmark = Comparison(*(replace(data.benchmarks[0].warmup, benchmark=HOSTILE) for _ in range(2)))
+    hostile = replace(
+        data,
+        run=HOSTILE,
+        recipe=HOSTILE,
+        benchmarks=(benchmark,),
+        tokens=tokens,
+        gate=replace(data.gate, reason=HOSTILE),
+        model=replace(data.model, uri=HOSTILE),
+        seconds={HOSTILE: 1.0},
+        facts={HOSTILE: HOSTILE},
+        links={"run": 'javascript:alert("x")', HOSTILE: 'https://host/"onclick="x'},
+    )
+    page = Page(build_report(hostile))
+    assert not {"script", "img"} & set(page.tags)
+    assert page.external == ['a href=https://host/"onclick="x']
+    assert any(HOSTILE in text for text in page.text)
+
+
+def test_parts_that_a_run_does_not_have_are_left_out(data):
+    bare = ReportData(run="r", recipe="dapo", loss="dapo", benchmarks=data.benchmarks)
+    html = build_report(bare)
+    assert html.count("<svg role") == 2  # lengths and pass@k come from the evaluation alone
+    assert "influence" not in html and "To repeat" not in html and "gate" not in html
+
+
+def test_a_run_without_influence_weights_keeps_its_other_figures(data):
+    history = [
+        (step, {name: value for name, value in metrics.items() if "influence" not in name})
+        for step, metrics in data.history
+    ]
+    html = build_report(replace(data, loss="dapo", history=history, tokens=None))
+    assert html.count("<svg role") == 4
+    assert "Influence" not in html
+
+
+def test_models_that_answered_different_problems_are_not_compared(data):
+    first = data.benchmarks[0]
+    shorter = replace(first.trained, problems=first.trained.problems[1:])
+    with pytest.raises(DataError, match="running-sums: the two models answered different problems"):
+        Comparison(first.warmup, shorter)
+
+
+def test_colours_diverge_from_one():
+    response = coloured(TokenInfluence(1, "", ("a", "b", "c\n"), (1.2, 1.0, 0.9), (0.0, 0.0, 0.0), 1.0))
+    up, neutral, down = response.head
+    assert (response.low, response.high) == pytest.approx((0.8, 1.2))
+    assert up.colour == "rgba(234, 88, 12, 0.720)"
+    assert neutral.colour.endswith("0.000)")
+    assert down.colour == "rgba(37, 99, 235, 0.360)"
+    assert (down.text, down.breaks) == ("c⏎", True)
+
+
+def test_a_long_response_shows_its_ends():
+    count = SHOWN_TOKENS + 500
+    texts = tuple(f"t{index}" for index in range(count))
+    response = coloured(TokenInfluence(1, "", texts, (1.0,) * count, (0.0,) * count, 1.0))
+    assert response.left_out == 500
+    assert [response.head[0].text, response.head[-1].text] == ["t0", "t899"]
+    assert [response.tail[0].text, response.tail[-1].text] == ["t1400", "t1699"]
+
+
+def test_terminal_table_fits_eighty_columns(data):
+    console = Console(width=80, record=True, color_system=None)
+    console.print(terminal_table(data))
+    lines = [line.strip() for line in console.export_text().splitlines()]
+    after = data.benchmarks[0].trained.summary()
+    row = next(line for line in lines if line.startswith("avg@8"))
+    assert f"{100 * after.avg_at_k.value:.1f} % [{100 * after.avg_at_k.low:.1f}, " in row
+    assert "+50." in row  # the row was not broken
+    assert next(line for line in lines if line.startswith("total")).endswith("2 min 43 s")
