@@ -1,0 +1,235 @@
+"""Rollouts in the training process itself, over any decoder of transformers with full attention."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
+from fipo.errors import RolloutError
+from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights
+from fipo.rollout.kv_cache import GroupCache
+from fipo.rollout.sampling import response_stream, sample
+
+
+@dataclass(slots=True)
+class _Response:
+    """One response while it grows."""
+
+    position: int
+    """Place in the result."""
+    prompt: Prompt
+    limit: int
+    """Tokens at most."""
+    stream: np.random.Generator
+    tokens: list[int] = field(default_factory=list)
+    log_probs: list[float] = field(default_factory=list)
+
+
+class TransformersEngine(RolloutEngine):
+    """Samples from `model` where it stands; in training it is the trained model itself, and a sync copies nothing.
+
+    Each distinct prompt is computed once for its whole group. Each response has its own random numbers, so it does not
+    depend on what else is in the batch, as far as the model's floating-point results do not.
+
+    Args:
+        model: a causal language model (Qwen2, Qwen3, Llama and their like: full attention in every layer).
+        eos_token_id: the token, or tokens, that end a response.
+        pad_token_id: any valid token; it is masked.
+        max_batch_tokens: cache positions in use at once, prompts and responses; more responses than fit wait.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        *,
+        eos_token_id: int | Collection[int],
+        pad_token_id: int,
+        max_batch_tokens: int,
+    ) -> None:
+        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+        if kinds != {"full_attention"}:
+            raise RolloutError(
+                f"model {model.config.model_type}: the transformers engine needs full attention in every layer; "
+                f"found {', '.join(sorted(kinds))}"
+            )
+        self._model = model
+        self._stop_ids = frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
+        self._pad_id = pad_token_id
+        self._max_batch_tokens = max_batch_tokens
+        self._context = int(model.config.max_position_embeddings)
+        self._version = 0
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+    ) -> list[RolloutGroup]:
+        """See `RolloutEngine.generate`."""
+        responses = self._open(prompts, sampling)
+        rollouts: dict[int, Rollout] = {}
+        with _inference(self._model):
+            for batch in self._batches(responses):
+                for response, reason in self._decode(batch, sampling):
+                    rollouts[response.position] = Rollout(
+                        token_ids=np.array(response.tokens, dtype=np.int32),
+                        log_probs=np.array(response.log_probs, dtype=np.float32),
+                        finish_reason=reason,
+                        weight_version=self._version,
+                    )
+                    if progress:
+                        progress(len(rollouts), len(responses))
+        ordered = iter([rollouts[position] for position in range(len(responses))])
+        return [RolloutGroup(prompt, tuple(next(ordered) for _ in range(sampling.group_size))) for prompt in prompts]
+
+    @torch.no_grad()
+    def load_weights(self, source: Weights, version: int) -> None:
+        """Copy what is not already the model's own storage, as it is where the trained model generates itself.
+
+        Raises:
+            RolloutError: `source` lacks a parameter, has one that the model lacks, or one of another shape.
+        """
+        parameters = dict(self._model.named_parameters(remove_duplicate=False))
+        loaded: set[int] = set()
+        for name, tensor in source:
+            if name not in parameters or parameters[name].shape != tensor.shape:
+                found = f"shape {tuple(parameters[name].shape)}" if name in parameters else "no such parameter"
+                raise RolloutError(f"weights version {version}: {name} has shape {tuple(tensor.shape)}; found {found}")
+            if tensor.data_ptr() != parameters[name].data_ptr():
+                parameters[name].copy_(tensor)
+            loaded.add(id(parameters[name]))
+        missing = [name for name, parameter in self._model.named_parameters() if id(parameter) not in loaded]
+        if missing:
+            raise RolloutError(f"weights version {version}: {len(missing)} parameter(s) missing, such as {missing[0]}")
+        self._version = version
+
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
+    def _open(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[_Response]:
+        for prompt in prompts:
+            if not 0 < len(prompt.token_ids) < self._context:
+                raise RolloutError(
+                    f"prompt {prompt.id}: must have 1 to {self._context - 1} tokens, for the model's context of "
+                    f"{self._context}; got {len(prompt.token_ids)}"
+                )
+        pairs = [(prompt, index) for prompt in prompts for index in range(sampling.group_size)]
+        return [
+            _Response(
+                position=position,
+                prompt=prompt,
+                limit=min(sampling.max_response_tokens, self._context - len(prompt.token_ids)),
+                stream=response_stream(sampling.seed, prompt.id, index),
+            )
+            for position, (prompt, index) in enumerate(pairs)
+        ]
+
+    def _batches(self, responses: list[_Response]) -> Iterator[list[_Response]]:
+        """Responses that fit in memory together, those with the longest prompts first."""
+        batch: list[_Response] = []
+        for response in sorted(responses, key=lambda response: -len(response.prompt.token_ids)):
+            if batch and _capacity([*batch, response]) * (len(batch) + 1) > self._max_batch_tokens:
+                yield batch
+                batch = []
+            batch.append(response)
+            if _capacity(batch) * len(batch) > self._max_batch_tokens:
+                raise RolloutError(
+                    f"rollout.max_batch_tokens: must be at least {_capacity(batch)}, a prompt and its longest "
+                    f"response; got {self._max_batch_tokens}"
+                )
+        if batch:
+            yield batch
+
+    def _decode(self, rows: list[_Response], sampling: Sampling) -> Iterator[tuple[_Response, FinishReason]]:
+        """Generate a batch; yields each response when it ends. Row i of all tensors belongs to `rows[i]`."""
+        cache, logits, padding, mask = self._prefill(rows)
+        length = mask.shape[-1] - max(row.limit for row in rows)
+        while True:
+            uniforms = torch.tensor([row.stream.random() for row in rows], dtype=torch.float64, device=logits.device)
+            tokens, log_probs = sample(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
+            live, ended = [], []
+            for index, (row, token, log_prob) in enumerate(zip(rows, tokens.tolist(), log_probs.tolist())):
+                row.tokens.append(token)
+                row.log_probs.append(log_prob)
+                stopped = token in self._stop_ids
+                (ended if stopped or len(row.tokens) == row.limit else live).append(index)
+                if stopped:
+                    yield row, FinishReason.STOP
+                elif len(row.tokens) == row.limit:
+                    yield row, FinishReason.LENGTH
+            if not live:
+                return
+            source, target = _compaction(live, ended)
+            for here, there in zip(source, target):
+                rows[there] = rows[here]
+            rows = rows[: len(live)]
+            if source:
+                cache.move_rows(source, target)
+                for tensor in (tokens, padding, mask):
+                    tensor[target] = tensor[source]
+            length += 1
+            count = len(rows)
+            logits = self._model(
+                input_ids=tokens[:count, None],
+                attention_mask=mask[:count, :, :, :length],
+                position_ids=length - 1 - padding[:count, None],
+                past_key_values=cache,
+                use_cache=True,
+            ).logits[:, -1]
+
+    def _prefill(self, rows: list[_Response]) -> tuple[GroupCache, Tensor, Tensor, Tensor]:
+        """One left-padded pass over the distinct prompts.
+
+        Returns:
+            The cache; the next token's logits [rows, vocabulary]; padding positions before each prompt [rows]; the
+            additive attention mask over all positions [rows, 1, 1, capacity].
+        """
+        device = self._model.device
+        prompts = list({row.prompt.token_ids: None for row in rows})
+        prompt_index = {prompt: index for index, prompt in enumerate(prompts)}
+        prompt_of_row = torch.tensor([prompt_index[row.prompt.token_ids] for row in rows], device=device)
+        width = max(len(prompt) for prompt in prompts)
+        padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
+        padded = [[self._pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+        positions = torch.arange(width, device=device) - padding[:, None]
+        cache = GroupCache(prompt_of_row, _capacity(rows))
+        logits = self._model(
+            input_ids=torch.tensor(padded, device=device),
+            attention_mask=(positions >= 0).long(),
+            position_ids=positions.clamp(min=0),
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        hidden = torch.arange(_capacity(rows), device=device) < padding[:, None]
+        # Additive, not boolean: every attention implementation takes it, and none converts it at each step.
+        mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=device)
+        mask = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)[:, None, None]
+        return cache, logits[prompt_of_row], padding[prompt_of_row], mask[prompt_of_row]
+
+
+def _capacity(rows: list[_Response]) -> int:
+    """Cache positions that each row of a batch needs."""
+    return max(len(row.prompt.token_ids) for row in rows) + max(row.limit for row in rows)
+
+
+def _compaction(live: list[int], ended: list[int]) -> tuple[list[int], list[int]]:
+    """(source, target) rows: the last live rows take the places of ended ones, so that the live rows come first."""
+    source = [index for index in live if index >= len(live)]
+    return source, [index for index in ended if index < len(live)]
+
+
+@contextmanager
+def _inference(model: PreTrainedModel) -> Iterator[None]:
+    """Evaluation mode without gradients; the model's mode is restored."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        model.train(training)
