@@ -1,0 +1,139 @@
+"""The Kubernetes API as the launcher needs it. The only user of the kubernetes client.
+
+Objects are the API's own JSON, so that what is sent can be held against the published schemas.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import urllib3
+from kubernetes import client, config
+
+from fipo.errors import LaunchError
+
+Manifest = dict[str, Any]
+
+TRAINER = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "plural": "trainjobs"}
+WORKFLOW = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
+TIMEOUT_SECONDS = (5.0, 30.0)
+"""To connect, and to answer: without them a lost connection waits for ever."""
+
+
+class Conflict(LaunchError):
+    """An object of that name exists already."""
+
+
+class Unavailable(LaunchError):
+    """The API server cannot be reached or cannot answer just now; worth trying again."""
+
+
+class Cluster:
+    """One namespace: the pod's own, or the kubeconfig's.
+
+    Raises:
+        LaunchError: neither a service account nor a kubeconfig is at hand.
+    """
+
+    def __init__(self) -> None:
+        self.namespace = _connect()
+        self._core = client.CoreV1Api()
+        self._objects = client.CustomObjectsApi()
+
+    def create_job(self, manifest: Manifest) -> Manifest:
+        """Create a TrainJob; `Conflict` when its name is taken."""
+        return self._call(self._objects.create_namespaced_custom_object, **TRAINER, body=manifest)
+
+    def job(self, name: str) -> Manifest | None:
+        """A TrainJob, or None."""
+        return _or_none(lambda: self._call(self._objects.get_namespaced_custom_object, **TRAINER, name=name))
+
+    def jobs(self, selector: str) -> list[Manifest]:
+        """TrainJobs with these labels."""
+        found = self._call(self._objects.list_namespaced_custom_object, **TRAINER, label_selector=selector)
+        return found["items"]
+
+    def delete_job(self, name: str) -> None:
+        """Delete a TrainJob and wait for nothing: its pods get their grace period to save."""
+        delete = self._objects.delete_namespaced_custom_object
+        _or_none(lambda: self._call(delete, **TRAINER, name=name, propagation_policy="Foreground"))
+
+    def workflow(self, name: str) -> Manifest | None:
+        """The Argo workflow of a pipeline run, or None."""
+        return _or_none(lambda: self._call(self._objects.get_namespaced_custom_object, **WORKFLOW, name=name))
+
+    def pod(self, name: str) -> Manifest | None:
+        """A pod, or None."""
+        return _or_none(lambda: self._json(self._core.read_namespaced_pod, name=name))
+
+    def pods(self, selector: str) -> list[Manifest]:
+        """Pods with these labels, oldest first."""
+        found = self._json(self._core.list_namespaced_pod, label_selector=selector)
+        return sorted(found["items"], key=lambda pod: pod["metadata"]["creationTimestamp"])
+
+    def log(self, pod: str, container: str, **options: Any) -> list[str]:
+        """Lines of a container's log; none while it has not started."""
+        try:
+            read = self._core.read_namespaced_pod_log
+            answer = self._call(read, name=pod, container=container, _preload_content=False, **options)
+        except _Refused as refused:
+            if refused.status in (400, 404):  # the container is waiting, or the pod has just been deleted
+                return []
+            raise
+        return answer.data.decode(errors="replace").splitlines()
+
+    def _json(self, call: Callable[..., Any], **arguments: Any) -> Manifest:
+        return json.loads(self._call(call, _preload_content=False, **arguments).data)
+
+    def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
+        try:
+            return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
+        except client.ApiException as error:
+            raise _translated(error, self.namespace) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise Unavailable(f"the Kubernetes API cannot be reached: {error}") from None
+
+
+class _Refused(LaunchError):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def _connect() -> str:
+    namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ and namespace.exists():
+            config.load_incluster_config()
+            return namespace.read_text(encoding="utf-8").strip()
+        config.load_kube_config()
+        return config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
+    except config.ConfigException as error:
+        raise LaunchError(f"no access to a cluster: {error} Run inside one, or point KUBECONFIG to its file.") from None
+
+
+def _translated(error: client.ApiException, namespace: str) -> LaunchError:
+    try:
+        message = json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        message = error.reason
+    if error.status == 409:
+        return Conflict(message)
+    if error.status == 429 or error.status >= 500:
+        return Unavailable(f"the Kubernetes API answered {error.status}: {message}")
+    if error.status in (401, 403):
+        message = f"{message} (namespace {namespace}: is the role from k8s/base bound to this service account?)"
+    return _Refused(error.status, f"Kubernetes refused: {message}")
+
+
+def _or_none(call: Callable[[], Any]) -> Any:
+    try:
+        return call()
+    except _Refused as refused:
+        if refused.status == 404:
+            return None
+        raise

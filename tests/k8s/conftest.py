@@ -1,0 +1,198 @@
+"""Published schemas, strictly applied, and a small API server that the real clients talk to."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import celpy
+import jsonschema
+import pytest
+import yaml
+from celpy.adapter import json_to_cel
+
+SCHEMAS = {path.stem: json.loads(path.read_text())["schema"] for path in Path(__file__).parent.glob("schemas/*.json")}
+
+
+def refuse_unknown(schema: Any) -> Any:
+    """An OpenAPI schema as the API server applies it under strict field validation: unknown fields are errors."""
+    if isinstance(schema, list):
+        return [refuse_unknown(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    strict = {key: refuse_unknown(value) for key, value in schema.items()}
+    closed = "properties" in schema and "additionalProperties" not in schema
+    if closed and not schema.get("x-kubernetes-preserve-unknown-fields") and isinstance(schema["properties"], dict):
+        strict["additionalProperties"] = False
+    return strict
+
+
+def rules(schema: Any, value: Any, path: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Every CEL rule that applies to a new object: where, the rule, the value it judges."""
+    if not isinstance(schema, dict) or value is None:
+        return
+    for entry in schema.get("x-kubernetes-validations", []):
+        if "oldSelf" not in entry["rule"]:  # those judge changes
+            yield path, entry["rule"], value
+    if isinstance(value, dict):
+        for key, child in value.items():
+            inner = schema.get("properties", {}).get(key, schema.get("additionalProperties"))
+            yield from rules(inner, child, f"{path}.{key}")
+    if isinstance(value, list):
+        for index, child in enumerate(value):
+            yield from rules(schema.get("items"), child, f"{path}[{index}]")
+
+
+def check_resource(manifest: dict[str, Any]) -> None:
+    """Hold a custom resource against its published schema, unknown fields and CEL rules included."""
+    schema = SCHEMAS[manifest["kind"].lower()]
+    top = {**schema, "properties": {**schema["properties"], "metadata": {"type": "object"}}}
+    jsonschema.validate(manifest, refuse_unknown(top))
+    environment = celpy.Environment()
+    for path, rule, value in rules(schema, manifest):
+        program = environment.program(environment.compile(rule))
+        assert program.evaluate({"self": json_to_cel(value)}), f"{path}: {rule}"
+
+
+class ApiServer:
+    """The part of the Kubernetes API that fipo uses, over HTTP, with its state in memory.
+
+    `script` holds what happens in the cluster: one function before each read of a TrainJob, in turn. `faults` holds
+    HTTP statuses to answer with instead; 0 drops the connection.
+    """
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, dict[str, Any]] = {}
+        self.pods: dict[str, dict[str, Any]] = {}
+        self.workflows: dict[str, dict[str, Any]] = {}
+        self.logs: dict[str, list[str]] = {}
+        self.script: list[Callable[[dict[str, Any]], None]] = []
+        self.faults: list[int] = []
+        self.seen: set[tuple[str, str]] = set()
+        """(verb, resource) as RBAC would name them."""
+        self.created = 0
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def add_pod(self, job: str, index: int = 0, *, attempt: int = 0, **status: Any) -> str:
+        name = f"{job}-node-0-{index}-{attempt}"
+        labels = {
+            "jobset.sigs.k8s.io/jobset-name": job,
+            "jobset.sigs.k8s.io/replicatedjob-name": "node",
+            "batch.kubernetes.io/job-completion-index": str(index),
+        }
+        created = f"2026-11-23T12:00:{attempt:02}Z"
+        metadata = {"name": name, "uid": f"uid-{name}", "labels": labels, "creationTimestamp": created}
+        self.pods[name] = {"metadata": metadata, "status": {"phase": "Running", **status}}
+        self.logs[name] = []
+        return name
+
+    def log(self, pod: str, *lines: str) -> None:
+        for line in lines:
+            self.logs[pod].append(f"2026-11-23T12:00:00.{len(self.logs[pod]) + 1:09}Z {line}")
+
+    def finish(self, job: str, kind: str, message: str = "") -> None:
+        condition = {"type": kind, "status": "True", "reason": f"Jobs{kind}", "message": message}
+        self.jobs[job]["status"] = {"conditions": [condition]}
+
+    def answer(self, method: str, url: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        parts, query = urlsplit(url).path.strip("/").split("/"), parse_qs(urlsplit(url).query)
+        resource, *name = parts[parts.index("namespaces") + 2 :]
+        table = {"trainjobs": self.jobs, "pods": self.pods, "workflows": self.workflows}[resource]
+        verb = {"POST": "create", "DELETE": "delete", "GET": "get" if name else "list"}[method]
+        self.seen.add((verb, "/".join([resource, *name[1:]])))
+        if method == "POST":
+            return self._create(body or {})
+        if verb == "list":
+            wanted = dict(pair.split("=") for pair in query.get("labelSelector", [""])[0].split(",") if pair)
+            return 200, {"items": [item for item in table.values() if wanted.items() <= labels_of(item).items()]}
+        if name[0] not in table:
+            return 404, {"message": f'{resource} "{name[0]}" not found'}
+        if method == "DELETE":
+            return 200, table.pop(name[0])
+        if name[1:] == ["log"]:
+            return self._log(name[0], query)
+        if resource == "trainjobs" and self.script:
+            self.script.pop(0)(table[name[0]])
+        return (200, table[name[0]]) if name[0] in table else (404, {"message": "gone"})
+
+    def _create(self, manifest: dict[str, Any]) -> tuple[int, Any]:
+        name = manifest["metadata"]["name"]
+        if name in self.jobs:
+            return 409, {"message": f'trainjobs "{name}" already exists'}
+        check_resource(manifest)
+        self.created += 1
+        manifest["metadata"]["creationTimestamp"] = "2026-11-23T12:00:00Z"
+        self.jobs[name] = manifest
+        return 201, manifest
+
+    def _log(self, pod: str, query: dict[str, list[str]]) -> tuple[int, Any]:
+        lines = self.logs[pod][-int(query.get("tailLines", ["100000"])[0]) :]
+        stamped = query.get("timestamps") == ["True"]
+        return 200, "".join(f"{line if stamped else line.split(' ', 1)[1]}\n" for line in lines)
+
+    def _handler(server) -> type[BaseHTTPRequestHandler]:
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def respond(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length)) if length else None
+                fault = server.faults.pop(0) if server.faults else None
+                if fault == 0:
+                    self.close_connection = True
+                    return self.connection.close()
+                status, answer = (
+                    (fault, {"message": "scripted"}) if fault else server.answer(self.command, self.path, body)
+                )
+                text = answer if isinstance(answer, str) else json.dumps(answer)
+                self.send_response(status)
+                self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
+                self.send_header("Content-Length", str(len(text.encode())))
+                self.end_headers()
+                return self.wfile.write(text.encode())
+
+            do_GET = do_POST = do_DELETE = respond
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        return Handler
+
+
+def labels_of(item: dict[str, Any]) -> dict[str, str]:
+    return item["metadata"].get("labels", {})
+
+
+@pytest.fixture
+def api(tmp_path, monkeypatch) -> Iterator[ApiServer]:
+    """The API server, and a kubeconfig that leads to it."""
+    server = ApiServer()
+    context = {"cluster": "c", "user": "u", "namespace": "team"}
+    kubeconfig = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server.url}}],
+        "users": [{"name": "u", "user": {"token": "secret"}}],
+        "contexts": [{"name": "c", "context": context}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(kubeconfig))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def check() -> Callable[[dict[str, Any]], None]:
+    return check_resource

@@ -1,0 +1,221 @@
+import os
+import signal
+import threading
+import time
+
+import jsonschema
+import pytest
+
+from fipo.errors import Interrupted, LaunchError
+from fipo.launch import trainjob
+from fipo.launch.cluster import Cluster
+from fipo.launch.trainjob import TrainJob, run_train_job
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.01)
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
+
+
+@pytest.fixture
+def job():
+    command = ["torchrun", "--module", "fipo.training.rl", "--config", "/runs/demo/config.yaml"]
+    return TrainJob("demo", "train", "ab" * 32, command, runtime="fipo-gpu", nodes=2, time_limit_seconds=3600)
+
+
+TASK = {
+    "resources": {"limits": {"nvidia.com/gpu": "8"}, "requests": {"cpu": "32", "memory": "512Gi"}},
+    "env": [{"name": "NCCL_DEBUG", "value": "WARN"}],
+    "node_selector": {"gpu": "h200"},
+    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
+    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
+    "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "fipo-runs"}}],
+    "volume_mounts": [{"name": "runs", "mountPath": "/runs"}],
+}
+
+
+def test_the_manifest_obeys_the_published_schema(job, check):
+    check(job.manifest())
+    full = TrainJob(job.run, job.step, job.fingerprint, job.command, "fipo-gpu", queue="research", task=TASK)
+    manifest = full.manifest(owner={"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}, image="fipo:1")
+    check(manifest)
+    assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
+    assert manifest["spec"]["trainer"]["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": "8"}
+    (patch,) = manifest["spec"]["runtimePatches"]
+    (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    assert node["template"]["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "h200"}
+
+
+def test_the_schema_check_can_fail(job, check):
+    manifest = job.manifest()
+    manifest["spec"]["trainer"]["gpus"] = 8
+    with pytest.raises(jsonschema.ValidationError, match="gpus"):
+        check(manifest)
+    manifest = job.manifest()
+    manifest["metadata"]["name"] = "1-begins-with-a-digit"
+    with pytest.raises(AssertionError, match="matches"):
+        check(manifest)
+
+
+def test_names_are_labels_that_follow_from_run_step_and_settings(job):
+    long = TrainJob("7b.run_" + "x" * 60, "train", "f", [], runtime="r")
+    assert len(f"{long.name}-node-0-999") <= 63
+    assert long.name.startswith("fipo-7b-run-x")
+    assert job.name == TrainJob("demo", "train", "ab" * 32, [], runtime="other").name
+    assert job.name != TrainJob("demo", "train", "ac" * 32, [], runtime="fipo-gpu").name
+
+
+def test_success_prints_rank_0s_log_once(job, api, capsys):
+    def starts(_):
+        api.log(api.add_pod(job.name, 0), "step 1/2", "step 1/2")
+        api.log(api.add_pod(job.name, 1), "rank 1 says nothing here")
+
+    def goes_on(_):
+        api.log(f"{job.name}-node-0-0-0", "step 2/2")
+
+    api.script = [starts, goes_on, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("[launch]")]
+    assert printed == ["step 1/2", "step 1/2", "step 2/2"]
+    assert api.jobs[job.name]["spec"]["trainer"]["numNodes"] == 2
+
+
+def test_the_log_goes_on_with_the_pod_of_the_next_attempt(job, api, capsys):
+    def restarts(_):
+        api.logs[api.add_pod(job.name, attempt=1)] = ["2026-11-23T12:05:00Z resumed at step 1"]
+
+    def starts(_):
+        api.log(api.add_pod(job.name), "step 1")
+
+    api.script = [starts, restarts, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert capsys.readouterr().out.splitlines()[1:3] == ["step 1", "resumed at step 1"]
+
+
+def test_failure_shows_the_failing_pods_last_lines(job, api):
+    def fails(_):
+        ended = {"exitCode": 1, "reason": "Error", "finishedAt": "2026-11-23T12:09:00Z"}
+        api.add_pod(job.name, 0, containerStatuses=[{"name": "node", "state": {"terminated": ended}}])
+        killed = {"exitCode": 137, "reason": "OOMKilled", "finishedAt": "2026-11-23T12:08:00Z"}
+        api.log(
+            api.add_pod(job.name, 1, containerStatuses=[{"name": "node", "state": {"terminated": killed}}]),
+            *(f"line {number}" for number in range(100)),
+        )
+        api.finish(job.name, "Failed", "jobset failed due to one or more job failures")
+
+    api.script = [fails]
+    with pytest.raises(LaunchError) as failure:
+        run_train_job(job, Cluster())
+    message = str(failure.value)
+    assert "one or more job failures" in message
+    assert f"pod {job.name}-node-0-1-0: exit code 137 (OOMKilled)" in message, "the first to fail is the cause"
+    assert "line 99" in message and "line 60" in message and "line 59" not in message
+
+
+def test_a_retried_step_finds_its_job_again(job, api, capsys):
+    api.jobs[job.name] = job.manifest()
+    api.log(api.add_pod(job.name), "step 7")
+    api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert api.created == 0
+    assert "found again" in capsys.readouterr().out
+
+
+def test_a_job_that_failed_before_starts_anew(job, api):
+    api.jobs[job.name] = job.manifest()
+    api.finish(job.name, "Failed")
+    api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert api.created == 1
+
+
+def test_a_job_that_completed_while_nobody_looked_is_done(job, api):
+    api.jobs[job.name] = job.manifest()
+    api.finish(job.name, "Complete")
+    run_train_job(job, Cluster())
+    assert api.created == 0
+
+
+@pytest.mark.parametrize("fault", [0, 429, 500, 503])
+def test_an_api_server_that_is_away_for_a_while_is_waited_for(job, api, fault, capsys):
+    api.faults = [fault] * 5
+    api.script = [lambda _: setattr(api, "faults", [fault] * 5), lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert "trying again" in capsys.readouterr().out
+    assert api.created == 1
+
+
+def test_an_api_server_that_stays_away_ends_the_step(job, api, monkeypatch):
+    api.jobs[job.name] = job.manifest()
+    api.script = [lambda _: setattr(api, "faults", [503] * 1000)]
+    monkeypatch.setattr(trainjob, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(LaunchError, match="503"):
+        run_train_job(job, Cluster())
+
+
+def test_a_refusal_names_the_cause(job, api):
+    api.faults = [403]
+    with pytest.raises(LaunchError, match=r"namespace team.*role from k8s/base"):
+        run_train_job(job, Cluster())
+
+
+def test_a_job_that_vanishes_is_an_error(job, api):
+    api.script = [lambda _: api.jobs.clear()]
+    with pytest.raises(LaunchError, match="deleted by someone else"):
+        run_train_job(job, Cluster())
+
+
+def test_why_pods_wait_is_said_once(job, api, capsys):
+    def unschedulable(_):
+        why = {"type": "PodScheduled", "reason": "Unschedulable", "message": "0/3 nodes have nvidia.com/gpu"}
+        api.add_pod(job.name, phase="Pending", conditions=[why])
+
+    api.script = [unschedulable, lambda _: None, lambda _: None, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert capsys.readouterr().out.count("Unschedulable: 0/3 nodes have nvidia.com/gpu") == 1
+
+
+def interrupted(job, api, at=2):
+    """Run the job, and have SIGTERM arrive while it runs."""
+    kill = threading.Timer(0.0, os.kill, (os.getpid(), signal.SIGTERM))
+    api.script = [lambda _: None] * at + [lambda _: kill.start()] + [lambda _: time.sleep(0.005)] * 1000
+    with pytest.raises(Interrupted) as stopped:
+        run_train_job(job, Cluster())
+    return str(stopped.value)
+
+
+def test_cancelling_deletes_the_job(job, api):
+    assert "was stopped" in interrupted(job, api)
+    assert api.jobs == {}
+
+
+@pytest.fixture
+def task_pod(api, monkeypatch):
+    monkeypatch.setenv("KFP_POD_NAME", "task")
+    workflow = {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": "Workflow",
+        "name": "run-1",
+        "uid": "w",
+        "controller": True,
+    }
+    metadata = {"name": "task", "uid": "t", "ownerReferences": [workflow]}
+    containers = [{"name": "wait", "image": "argoexec"}, {"name": "main", "image": "fipo:0.1.0"}]
+    api.pods["task"] = {"metadata": metadata, "spec": {"containers": containers}, "status": {}}
+    return api.pods["task"]
+
+
+def test_the_job_belongs_to_the_workflow_and_runs_the_tasks_image(job, api, task_pod):
+    api.script = [lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    created = api.jobs[job.name]
+    owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run-1", "uid": "w"}
+    assert created["metadata"]["ownerReferences"] == [owner]
+    assert created["spec"]["trainer"]["image"] == "fipo:0.1.0"
+
+
+def test_eviction_of_the_task_leaves_the_job_running(job, api, task_pod):
+    task_pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
+    assert "goes on" in interrupted(job, api)
+    assert list(api.jobs) == [job.name]
