@@ -1,0 +1,1 @@
+"""Raw rows in, clean problems out: sources, validation, duplicates, decontamination, split and manifest."""

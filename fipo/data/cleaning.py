@@ -1,0 +1,136 @@
+"""The sound problems of one set: read, validated, each once, not in a benchmark, and short enough."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+
+from transformers import PreTrainedTokenizerBase
+
+from fipo.config import Data, Source
+from fipo.data.files import batched
+from fipo.data.manifest import Quarantine, Tally
+from fipo.data.overlap import BenchmarkIndex, Template, split_words
+from fipo.data.progress import Progress
+from fipo.data.schema import Problem, encode
+from fipo.data.sources import Reason, Row, RowError, read_rows
+from fipo.data.validation import to_problem
+
+BATCH = 1024
+"""Problems tokenized at once, and read ahead to find a source's template."""
+
+Found = Iterator[tuple[Row, Problem]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every set is held to."""
+
+    data: Data
+    tokenizer: PreTrainedTokenizerBase
+    accepts_answer: Callable[[str], bool]
+    quarantine: Quarantine
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a problem came from."""
+
+    source: Source
+    tally: Tally
+    template: Template
+
+    def words(self, prompt: str, response: str = "") -> list[str]:
+        """What is compared to find near duplicates: the problem without its template, and its demonstration."""
+        return self.template.strip(split_words(prompt)) + split_words(response)
+
+
+class Cleaner:
+    """Cleans the sources of one set; what one source has had, another may not repeat."""
+
+    def __init__(self, name: str, rules: Rules, *, demonstrations: bool, benchmarks: BenchmarkIndex | None) -> None:
+        self.name, self.rules = name, rules
+        self.demonstrations, self.benchmarks = demonstrations, benchmarks
+        self.tallies: list[Tally] = []
+        self._answers: dict[bytes, bytes] = {}
+        self._demonstrated: set[bytes] = set()
+
+    def clean(self, source: Source) -> Iterator[tuple[Origin, Problem]]:
+        """The problems of one source that pass; what happened to the others is in `tallies` and the quarantine."""
+        tally = Tally(self.name, source.uri or "running-sums")
+        self.tallies.append(tally)
+        found = self._distinct(self._valid(source, tally), tally)
+        head = list(islice(found, BATCH))
+        template = Template.common([split_words(problem.prompt) for _, problem in head])
+        found = self._uncontaminated(chain(head, found), template, tally)
+        origin = Origin(source, tally, template)
+        yield from ((origin, problem) for problem in self._short_enough(found, tally))
+
+    def _valid(self, source: Source, tally: Tally) -> Found:
+        name = self.name if self.benchmarks is None else tally.source.rpartition("/")[2]
+        for row in read_rows(source):
+            if tally.read % 1000 == 0:
+                self.rules.progress(f"{self.name}: reading {tally.source}", tally.read)
+            tally.read += 1
+            try:
+                problem = to_problem(
+                    row,
+                    source,
+                    name,
+                    accepts_answer=self.rules.accepts_answer,
+                    demonstration=self.demonstrations,
+                )
+            except RowError as error:
+                self.rules.quarantine.add(tally, row, error)
+            else:
+                yield row, problem
+
+    def _distinct(self, found: Found, tally: Tally) -> Found:
+        """The first of equal problems; a warm-up set may hold several demonstrations of one problem."""
+        for row, problem in found:
+            key, answer = bytes.fromhex(problem.id), hashlib.sha256(problem.answer.encode()).digest()[:8]
+            known = self._answers.setdefault(key, answer)
+            if known != answer:
+                detail = f"an earlier row with this prompt has another answer than {problem.answer!r}"
+                self.rules.quarantine.add(tally, row, RowError(Reason.CONFLICT, detail))
+                continue
+            demonstration = hashlib.sha256(key + problem.response.encode()).digest()
+            if demonstration in self._demonstrated:
+                tally.remove(Reason.DUPLICATE)
+                continue
+            self._demonstrated.add(demonstration)
+            yield row, problem
+
+    def _uncontaminated(self, found: Found, template: Template, tally: Tally) -> Found:
+        for row, problem in found:
+            if self.benchmarks and self.benchmarks.overlaps(split_words(problem.prompt), template):
+                tally.remove(Reason.CONTAMINATED)
+            else:
+                yield row, problem
+
+    def _short_enough(self, found: Found, tally: Tally) -> Iterator[Problem]:
+        limit = self.rules.data.max_prompt_tokens
+        for batch in batched(found, BATCH):
+            for (row, problem), tokens in zip(batch, self._prompt_tokens([p for _, p in batch]), strict=True):
+                if tokens is None:
+                    detail = "the text holds what is not in the tokenizer's vocabulary"
+                    self.rules.quarantine.add(tally, row, RowError(Reason.UNENCODABLE, detail))
+                elif tokens > limit:
+                    tally.remove(Reason.TOO_MANY_TOKENS)
+                else:
+                    yield problem
+
+    def _prompt_tokens(self, problems: list[Problem]) -> list[int | None]:
+        """Length of each prompt; None where prompt or demonstration cannot be encoded."""
+        tokenizer, data = self.rules.tokenizer, self.rules.data
+        try:
+            if self.demonstrations:
+                tokenizer([problem.response for problem in problems])
+            return [len(ids) for ids in encode([problem.prompt for problem in problems], tokenizer, data)]
+        except Exception:  # The tokenizers library raises nothing narrower, for the whole batch at once.
+            if len(problems) == 1:
+                return [None]
+            return [length for problem in problems for length in self._prompt_tokens([problem])]

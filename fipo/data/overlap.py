@@ -1,0 +1,85 @@
+"""Whether a problem is in a benchmark: shared runs of words, with the text around the problem left out."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+
+# Han and kana are written without blanks: each character counts as a word. Operators tell 3 + 4 from 3 - 4.
+_WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W぀-ヿ㐀-鿿]+|[-+*/^=<>]")
+
+MIN_FOR_TEMPLATE = 10
+"""Fewer problems may begin alike by chance."""
+
+
+def split_words(text: str) -> list[str]:
+    """Words, numbers and operators in lower case, without punctuation, blanks, and LaTeX's backslashes and braces."""
+    return _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
+    """Every run of `n` consecutive words."""
+    return zip(*(words[start:] for start in range(n)))
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """The words that all problems of one source begin and end with.
+
+    Many data sets repeat an instruction in each prompt (DAPO-Math-17k: 40 words). Taken for part of the problem, it
+    makes any two of them overlap.
+    """
+
+    prefix: list[str]
+    suffix: list[str]
+
+    @classmethod
+    def common(cls, problems: Sequence[list[str]]) -> Template:
+        """The template of these problems, given as words; empty when there are too few to tell."""
+        if len(problems) < MIN_FOR_TEMPLATE:
+            return cls([], [])
+        prefix = _common_prefix(problems)
+        rests = [words[len(prefix) :][::-1] for words in problems]
+        return cls(prefix, _common_prefix(rests)[::-1])
+
+    def strip(self, words: list[str]) -> list[str]:
+        """The problem itself; all of it where it does not follow the template or consists of it."""
+        core = words
+        if core[: len(self.prefix)] == self.prefix:
+            core = core[len(self.prefix) :]
+        if self.suffix and core[-len(self.suffix) :] == self.suffix:
+            core = core[: -len(self.suffix)]
+        return core or words
+
+
+class BenchmarkIndex:
+    """The benchmarks' problems, found again by what they share with another: `n` consecutive words, or all of them."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self._runs: set[tuple[str, ...]] = set()
+        self._short: set[tuple[str, ...]] = set()
+
+    def add(self, words: list[str], template: Template) -> None:
+        """Enter one problem of a benchmark whose problems follow `template`."""
+        core = template.strip(words)
+        self._runs.update(ngrams(core, self.n))
+        if len(core) < self.n:
+            self._short.update((tuple(words), tuple(core)))
+
+    def overlaps(self, words: list[str], template: Template) -> bool:
+        """Whether a problem shares `n` consecutive words with a benchmark's, or equals a shorter one."""
+        return (
+            tuple(words) in self._short
+            or tuple(template.strip(words)) in self._short
+            or not self._runs.isdisjoint(ngrams(words, self.n))
+        )
+
+
+def _common_prefix(lists: Sequence[list[str]]) -> list[str]:
+    """What the first and the last in alphabetical order begin with, all between them begin with too."""
+    pairs = zip(min(lists), max(lists))
+    return [left for left, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]

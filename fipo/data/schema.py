@@ -1,0 +1,108 @@
+"""A problem, the parquet layout it is kept in, and how it becomes a prompt."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
+
+from fipo.batch import Prompt
+from fipo.config import Data
+from fipo.errors import DataError
+
+COLUMNS = ("id", "prompt", "answer", "response", "source")
+SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
+"""Layout of every prepared file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One problem, clean: every text is valid Unicode, prompt and answer are not empty."""
+
+    id: str
+    """`content_id(prompt)`."""
+    prompt: str
+    """As the data set has it; `data.prompt_template` is applied by `tokenize`."""
+    answer: str
+    """The reference answer, as the verifier takes it."""
+    response: str = ""
+    """The demonstration, for the warm-up."""
+    source: str = ""
+    """Name of the data set or benchmark."""
+
+
+def content_id(prompt: str) -> str:
+    """SHA-256 (hex) of the prompt in Unicode form NFC with runs of blanks made one: equal problems have equal ids."""
+    return hashlib.sha256(" ".join(unicodedata.normalize("NFC", prompt).split()).encode()).hexdigest()
+
+
+def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
+    """The text that the model is given: the prompt in `data.prompt_template` and, with `data.chat`, the chat template.
+
+    Raises:
+        DataError: `data.chat` is set and the tokenizer has no chat template.
+    """
+    text = data.prompt_template.replace("{prompt}", prompt)
+    if not data.chat:
+        return text
+    if not tokenizer.chat_template:
+        raise DataError(
+            f"data.chat: the tokenizer of {tokenizer.name_or_path!r} has no chat template; "
+            "set data.chat=false or take an instruct model"
+        )
+    messages = [{"role": "user", "content": text}]
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+
+
+def encode(prompts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:
+    """Token ids of each prompt as the model sees it; a chat template brings its own special tokens."""
+    texts = [render(prompt, tokenizer, data) for prompt in prompts]
+    return list(tokenizer(texts, add_special_tokens=not data.chat)["input_ids"]) if texts else []
+
+
+def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, data: Data) -> Prompt:
+    """The problem as a rollout engine takes it."""
+    (token_ids,) = encode([problem.prompt], tokenizer, data)
+    return Prompt(
+        id=problem.id,
+        text=problem.prompt,
+        token_ids=tuple(token_ids),
+        answer=problem.answer,
+        source=problem.source,
+    )
+
+
+def to_table(problems: Iterable[Problem]) -> pa.Table:
+    """The problems in `SCHEMA`."""
+    rows = [astuple(problem) for problem in problems]
+    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
+
+
+def from_table(table: pa.Table | pa.RecordBatch) -> list[Problem]:
+    """The problems of a table in `SCHEMA`."""
+    return [Problem(*row) for row in zip(*(table.column(name).to_pylist() for name in COLUMNS), strict=True)]
+
+
+def read_problems(path: Path) -> list[Problem]:
+    """Read a file that `prepare` wrote.
+
+    Raises:
+        DataError: the file is missing, damaged, or of another layout.
+    """
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{path}: no readable parquet file ({error}); run `fipo prepare` first") from error
+    if table.schema.names != list(COLUMNS):
+        raise DataError(
+            f"{path}: expected the columns {', '.join(COLUMNS)}; found {', '.join(table.schema.names)}. "
+            "Is this a raw data set? Name it in the recipe's data section and run `fipo prepare`"
+        )
+    return from_table(table)
