@@ -1,0 +1,8 @@
+"""Metrics, parameters and artifacts of runs, in MLflow, through a journal that loses nothing."""
+
+from fipo.tracking.client import RunIdentity
+from fipo.tracking.journal import read_journal
+from fipo.tracking.runs import parent_run, reconcile, replay
+from fipo.tracking.tracker import Tracker
+
+__all__ = ["RunIdentity", "Tracker", "parent_run", "read_journal", "reconcile", "replay"]

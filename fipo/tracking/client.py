@@ -1,0 +1,221 @@
+"""The adapter to MLflow: the only module that imports it."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fipo.errors import TrackingError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+_SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",  # seconds; the default of 120 holds up the end of a step
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # we retry ourselves, without end
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+RUN_KEY, PARENT = "fipo.run_key", "mlflow.parentRunId"
+_TABLES = "mlflow.loggedArtifacts"
+_LONGEST_VALUE = 5000
+
+
+@dataclass(frozen=True)
+class RunIdentity:
+    """Which MLflow run is meant; it is found again, or made, by its key."""
+
+    tracking_uri: str
+    """A database (`sqlite:////folder/mlflow.db`) or a server (`http://host:5000`)."""
+    experiment: str
+    """Runs of one kind share an experiment, so that they overlay: `fipo/rl`."""
+    name: str
+    """For people: `demo-rl`."""
+    key: str
+    """Unique in the experiment; a step that is run again with this key continues its run."""
+    artifact_root: str = ""
+    """Object-store URI under which a new experiment keeps its artifacts; empty leaves it to the server."""
+    parent: RunIdentity | None = None
+    """The pipeline's run."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> RunIdentity:
+        """From a journal's `run` record."""
+        fields = {name: record[name] for name in cls.__dataclass_fields__}
+        return cls(**{**fields, "parent": cls.from_record(fields["parent"]) if fields["parent"] else None})
+
+    def to_record(self) -> dict[str, Any]:
+        """For the journal."""
+        return {"kind": "run", **asdict(self)}
+
+
+def load() -> None:
+    """Import mlflow, which takes seconds, with settings that suit a client that must not hold anything up."""
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of the tracking server and its model registry.
+
+    Raises:
+        MlflowException: the database cannot be opened. A server is not asked yet.
+    """
+    load()
+    from mlflow import MlflowClient
+
+    if tracking_uri.startswith("sqlite:////"):
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return MlflowClient(tracking_uri, tracking_uri)
+
+
+class MlflowRun:
+    """One run in MLflow, found by its key or made. Everything sent to it twice is there once."""
+
+    def __init__(self, identity: RunIdentity) -> None:
+        self.identity = identity
+        self.client = connect(identity.tracking_uri)
+        self.parent_id = _pipeline_run(self.client, identity)
+        self.experiment_id, self.id = find_or_create(self.client, identity, self.parent_id)
+
+    def metrics(self, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
+        """Points of `(milliseconds since 1970, step, values)`, at most 1,000 values in all."""
+        from mlflow.entities import Metric
+
+        metrics = [Metric(name, value, at, step) for at, step, values in points for name, value in values.items()]
+        self.client.log_batch(self.id, metrics=metrics, synchronous=True)
+
+    def params(self, values: Mapping[str, str]) -> None:
+        """Log parameters. MLflow never changes one: what a resumed run has otherwise goes to the tag `fipo.changed_params`."""
+        from mlflow.entities import Param
+
+        there = self.client.get_run(self.id).data.params
+        new = [Param(name, value) for name, value in values.items() if name not in there]
+        for start in range(0, len(new), 100):
+            self.client.log_batch(self.id, params=new[start : start + 100], synchronous=True)
+        changed = {name: value for name, value in values.items() if there.get(name, value) != value}
+        if changed:
+            self.tags({"fipo.changed_params": json.dumps(changed)})
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Set tags, replacing older values."""
+        from mlflow.entities import RunTag
+
+        tags = [RunTag(name, value) for name, value in values.items()]
+        self.client.log_batch(self.id, tags=tags, synchronous=True)
+
+    def artifact(self, path: Path, folder: str) -> None:
+        """Upload a file or a folder's contents, replacing files of the same name."""
+        if path.is_dir():
+            self.client.log_artifacts(self.id, str(path), folder or None)
+        else:
+            self.client.log_artifact(self.id, str(path), folder or None)
+
+    def table(self, path: Path, folder: str) -> None:
+        """Upload a table and list it where the UI's evaluation page looks for tables."""
+        self.artifact(path, folder)
+        tables = json.loads(self.client.get_run(self.id).data.tags.get(_TABLES, "[]"))
+        entry = {"path": f"{folder}/{path.name}".lstrip("/"), "type": "table"}
+        if entry not in tables:
+            self.tags({_TABLES: json.dumps([*tables, entry])})
+
+    def dataset(self, name: str, digest: str, uri: str, context: str) -> None:
+        """Record a data set as input of the run."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = json.dumps({"uri": uri, "sha256": digest})
+        # MLflow's column holds 36 characters.
+        data = Dataset(name=name, digest=digest[:36], source_type="uri", source=source)
+        self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+
+    def status(self, status: str, at: int) -> None:
+        """Set RUNNING, or end the run with FINISHED, FAILED or KILLED."""
+        if status == "RUNNING":
+            self.client.update_run(self.id, status)
+        else:
+            self.client.set_terminated(self.id, status, end_time=at)
+
+    def to_parent(self, values: Mapping[str, float], step: int, at: int) -> None:
+        """Copy metrics to the pipeline's run."""
+        from mlflow.entities import Metric
+
+        if self.parent_id:
+            metrics = [Metric(name, value, at, step) for name, value in values.items()]
+            self.client.log_batch(self.parent_id, metrics=metrics, synchronous=True)
+
+    @property
+    def url(self) -> str:
+        """Page of the run on the tracking server; empty for a database."""
+        uri = self.identity.tracking_uri
+        return f"{uri}/#/experiments/{self.experiment_id}/runs/{self.id}" if uri.startswith("http") else ""
+
+
+def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str | None) -> tuple[str, str]:
+    """Ids of experiment and run. If a request that seemed lost made a second run with the key, the first one counts."""
+    from mlflow.entities import ViewType
+
+    experiment_id = _experiment(client, identity)
+    while True:
+        runs = client.search_runs(
+            [experiment_id],
+            f"tags.`{RUN_KEY}` = '{identity.key}'",
+            ViewType.ACTIVE_ONLY,
+            order_by=["attributes.start_time ASC", "attributes.run_id ASC"],
+        )
+        if runs:
+            for duplicate in runs[1:]:
+                client.delete_run(duplicate.info.run_id)
+            return experiment_id, runs[0].info.run_id
+        tags = {RUN_KEY: identity.key, "mlflow.user": os.environ.get("USER", ""), "mlflow.source.name": "fipo"}
+        if parent_id:
+            tags[PARENT] = parent_id
+        client.create_run(experiment_id, int(time.time() * 1000), tags, identity.name)
+
+
+def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
+    from mlflow.exceptions import MlflowException
+
+    location = f"{identity.artifact_root.rstrip('/')}/{identity.experiment}" if identity.artifact_root else None
+    for _ in range(2):
+        found = client.get_experiment_by_name(identity.experiment)
+        if found and found.lifecycle_stage == "deleted":
+            raise TrackingError(
+                f"MLflow experiment {identity.experiment!r} was deleted: restore it or use another prefix"
+            )
+        if found:
+            return found.experiment_id
+        try:
+            return client.create_experiment(identity.experiment, location)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
+                raise
+    raise TrackingError(f"MLflow experiment {identity.experiment!r} exists and cannot be found")
+
+
+def _pipeline_run(client: MlflowClient, identity: RunIdentity) -> str | None:
+    """Id of the parent: KFP's own MLflow run of the pipeline where its plugin made one, else ours."""
+    if task_run := os.environ.get("MLFLOW_RUN_ID"):
+        return client.get_run(task_run).data.tags.get(PARENT, task_run)
+    if identity.parent is None:
+        return None
+    return find_or_create(client, replace(identity.parent, parent=None), None)[1]
+
+
+def readable(value: object) -> str:
+    """A parameter as MLflow's text: 1e-06 stays 1e-06, lists become JSON."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
+
+
+def find_runs(client: MlflowClient, tag: str, value: str, status: str = "") -> list[Run]:
+    """Runs of all experiments with this value of a tag, and this status where one is given."""
+    experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
+    condition = f"tags.`{tag}` = '{value}'" + (f" and attributes.status = '{status}'" if status else "")
+    return client.search_runs(experiments, condition, max_results=1000)

@@ -1,0 +1,119 @@
+"""The thread that carries a journal's records to MLflow, for as long as it takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from itertools import islice
+
+from fipo.tracking.client import MlflowRun, RunIdentity
+from fipo.tracking.journal import Journal, Record
+
+_IDLE_SECONDS = 1.0
+_FIRST_RETRY_SECONDS = 0.5
+_LAST_RETRY_SECONDS = 10.0
+_VALUES_PER_REQUEST = 1000  # MLflow's limit
+_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+
+_log = logging.getLogger(__name__)
+
+
+class Drain(threading.Thread):
+    """Sends what the journal holds, in its order, until told to finish; outages are waited out with growing delays."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(name="mlflow-drain", daemon=True)
+        self.run_in_mlflow: MlflowRun | None = None
+        """Set at the first success."""
+        self.error: Exception | None = None
+        """What the last attempt failed with; None after a success."""
+        self.refused = 0
+        """Records that MLflow will never take."""
+        self.connected = threading.Event()
+        self._journal = journal
+        self._finish, self._abandon, self._wake = threading.Event(), threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """The thread's work."""
+        delay = _FIRST_RETRY_SECONDS
+        while not self._abandon.is_set():
+            try:
+                while not self._journal.drained and not self._abandon.is_set():
+                    self._send_next()
+                    delay, self.error = _FIRST_RETRY_SECONDS, None
+            except Exception as error:  # whatever the client's libraries raise: it is tried again, and told at the end
+                if self.error is None:
+                    _log.warning("MLflow does not answer; metrics wait in %s: %s", self._journal.path, error)
+                self.error = error
+                self._wake.wait(delay)
+                delay = min(2 * delay, _LAST_RETRY_SECONDS)
+            else:
+                if self._finish.is_set():
+                    return
+                self._wake.wait(_IDLE_SECONDS)
+            self._wake.clear()
+
+    def finish(self, timeout_seconds: float) -> None:
+        """Send the rest and end, or give up after the timeout."""
+        self._finish.set()
+        self._wake.set()
+        self.join(timeout_seconds)
+        self._abandon.set()
+        self._wake.set()
+
+    def _send_next(self) -> None:
+        """Send the next record, or as many metrics as one request takes."""
+        record, offset = next(self._journal.unsent())
+        if record["kind"] == "metrics":
+            points, offset = self._next_metrics()
+            self._deliver(lambda run: run.metrics(points))
+        elif record["kind"] == "run":
+            self._enter(record)
+        else:
+            self._deliver(lambda run: self._apply(run, record))
+        self._journal.sent(offset)
+
+    def _next_metrics(self) -> tuple[list[tuple[int, int, dict[str, float]]], int]:
+        points, values, end = [], 0, 0
+        for record, offset in islice(self._journal.unsent(), _VALUES_PER_REQUEST):
+            values += len(record.get("values", ()))
+            if record["kind"] != "metrics" or (points and values > _VALUES_PER_REQUEST):
+                break
+            points.append((record["time"], record["step"], record["values"]))
+            end = offset
+        return points, end
+
+    def _enter(self, record: Record) -> None:
+        self.run_in_mlflow = MlflowRun(RunIdentity.from_record(record))
+        self.run_in_mlflow.status("RUNNING", 0)
+        self.connected.set()
+
+    def _deliver(self, send) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if self.run_in_mlflow is None:  # a journal taken up in the middle
+            self.run_in_mlflow = MlflowRun(RunIdentity.from_record(self._journal.run_record()))
+        try:
+            send(self.run_in_mlflow)
+        except MlflowException as error:
+            if error.error_code not in _REFUSED:
+                raise
+            self.refused += 1
+            _log.warning("MLflow refuses a record of %s: %s", self._journal.path, error)
+
+    def _apply(self, run: MlflowRun, record: Record) -> None:
+        match record["kind"]:
+            case "params":
+                run.params(record["values"])
+            case "tags":
+                run.tags(record["values"])
+            case "artifact":
+                run.artifact(self._journal.files / record["file"], record["folder"])
+            case "table":
+                run.table(self._journal.files / record["file"], record["folder"])
+            case "dataset":
+                run.dataset(record["name"], record["digest"], record["uri"], record["context"])
+            case "parent":
+                run.to_parent(record["values"], record["step"], record["time"])
+            case "status":
+                run.status(record["status"], record["time"])

@@ -1,0 +1,114 @@
+"""An append-only file of everything that is to reach MLflow, and how far it has been sent.
+
+One line is one JSON record; most look like `{"kind": "metrics", "time": …, "step": 3, "values": {"train/loss": 0.1}}`. A
+record of kind `run` names the MLflow run that the records after it belong to. A process that is killed loses nothing it
+had appended: the kernel has the bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from fipo.errors import TrackingError
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """A journal open for appending. Only `append` is called by the training loop; it costs one write."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.files = path.with_suffix(".files")
+        """Folder of the artifacts that records refer to."""
+        self._offset_path = path.with_suffix(".offset")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _drop_torn_tail(path)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._end = path.stat().st_size
+        self.offset = min(int(self._offset_path.read_text()), self._end) if self._offset_path.exists() else 0
+        """Bytes that have reached MLflow."""
+
+    def append(self, record: Record) -> None:
+        """Add one record.
+
+        Raises:
+            TrackingError: the disk is full or gone; the journal ends with its last whole record.
+        """
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        try:
+            written = os.write(self._descriptor, line)
+            if written < len(line):
+                os.ftruncate(self._descriptor, self._end)
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            raise TrackingError(f"journal {self.path}: {error.strerror}; free some space and run again") from error
+        self._end += written
+
+    @property
+    def drained(self) -> bool:
+        """Whether everything has been sent."""
+        return self.offset >= self._end
+
+    def unsent(self) -> Iterator[tuple[Record, int]]:
+        """The records after `offset`, each with the offset behind it."""
+        yield from _records(self.path, self.offset, self._end)
+
+    def run_record(self) -> Record | None:
+        """The newest `run` record before `offset`: the next record belongs to its run."""
+        runs = [record for record, _ in _records(self.path, 0, self.offset) if record["kind"] == "run"]
+        return runs[-1] if runs else None
+
+    def sent(self, offset: int) -> None:
+        """Remember that everything before `offset` is in MLflow; a kill here means a harmless second sending."""
+        temporary = self._offset_path.with_suffix(".offset.tmp")
+        temporary.write_text(str(offset))
+        temporary.replace(self._offset_path)
+        self.offset = offset
+
+    def close(self) -> None:
+        """Flush to disk and close."""
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+
+
+def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """The metrics of a journal as `(step, {name: value})`, in the order in which they were logged."""
+    return [
+        (record["step"], record["values"])
+        for record, _ in _records(path, 0, path.stat().st_size)
+        if record["kind"] == "metrics"
+    ]
+
+
+def last_steps(path: Path, run_key: str) -> dict[str, int]:
+    """The highest step of each metric that was logged to the run of this key."""
+    steps: dict[str, int] = {}
+    current = None
+    for record, _ in _records(path, 0, path.stat().st_size):
+        if record["kind"] == "run":
+            current = record["key"]
+        elif record["kind"] == "metrics" and current == run_key:
+            steps.update((name, max(record["step"], steps.get(name, record["step"]))) for name in record["values"])
+    return steps
+
+
+def _records(path: Path, start: int, end: int) -> Iterator[tuple[Record, int]]:
+    with path.open("rb") as file:
+        file.seek(start)
+        while start < end and (line := file.readline()).endswith(b"\n"):
+            start += len(line)
+            yield json.loads(line), start
+
+
+def _drop_torn_tail(path: Path) -> None:
+    """Cut off what a kill in the middle of a write left behind the last line end."""
+    if path.exists() and (size := path.stat().st_size):
+        with path.open("rb+") as file:
+            file.seek(max(0, size - (1 << 20)))
+            tail = file.read()
+            file.truncate(size - len(tail) + tail.rfind(b"\n") + 1)

@@ -1,0 +1,149 @@
+"""Every metric, once: name, unit, meaning. `python -m fipo.tracking.metric_names` prints docs/metrics.md."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric, or a family of them."""
+
+    name: str
+    """Parts in angle brackets stand for anything without a slash: `eval/<benchmark>/avg_at_k`."""
+    unit: str
+    meaning: str
+
+    def matches(self, name: str) -> bool:
+        """Whether `name` is this metric or of this family."""
+        return re.fullmatch(re.sub("<[a-z_]+>", "[^/]+", self.name), name) is not None
+
+
+def check(name: str) -> Metric:
+    """The definition of `name`.
+
+    Raises:
+        ValueError: there is none.
+    """
+    metric = _find(name)
+    if metric is None:
+        raise ValueError(f"metric {name!r} is not defined: add its unit and meaning to fipo/tracking/metric_names.py")
+    return metric
+
+
+@cache
+def _find(name: str) -> Metric | None:
+    return next((metric for metric in METRICS if metric.matches(name)), None)
+
+
+def to_markdown() -> str:
+    """The reference page, one table for each prefix."""
+    lines = [
+        "# Metrics",
+        "",
+        "Made by `python -m fipo.tracking.metric_names`. One step of `train/`, `rollout/`, `validation/` and `perf/`",
+        "is one rollout batch; one step of `sft/` is one optimizer step. Fractions lie in [0, 1].",
+    ]
+    prefix = ""
+    for metric in METRICS:
+        if metric.name.split("/")[0] != prefix:
+            prefix = metric.name.split("/")[0]
+            lines += ["", f"## {prefix}/", "", "| Metric | Unit | Meaning |", "|---|---|---|"]
+        lines.append(f"| `{metric.name}` | {metric.unit} | {metric.meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+_QUANTILES = {
+    "min": "Shortest", "q25": "First quartile of", "mean": "Mean", "median": "Median",
+    "q75": "Third quartile of", "max": "Longest",
+}  # fmt: skip
+
+
+def _lengths(prefix: str) -> tuple[Metric, ...]:
+    return tuple(
+        Metric(f"{prefix}/response_tokens_{name}", "tokens", f"{word} response length")
+        for name, word in _QUANTILES.items()
+    )
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric("train/loss", "1", "Policy loss (FIPO: Eq. 8), token mean, averaged over the step's updates"),
+    Metric("train/grad_norm", "1", "Gradient norm before clipping, averaged over the step's updates"),
+    Metric("train/learning_rate", "1", "Learning rate of the last update"),
+    Metric("train/entropy", "nats/token", "Entropy of the policy at the response tokens"),
+    Metric("train/policy_kl_k1", "nats/token", "Estimate of KL(old policy, policy): mean of -log ratio"),
+    Metric("train/policy_kl_k3", "nats/token", "The same, never negative and of less variance: ratio - 1 - log ratio"),
+    Metric("train/importance_ratio_mean", "1", "Mean importance ratio of policy and old policy; near 1"),
+    Metric("train/importance_ratio_max", "1", "Largest importance ratio"),
+    Metric("train/ratio_clip_low_fraction", "fraction", "Tokens whose loss is clipped at 1 - clip_low"),
+    Metric("train/ratio_clip_high_fraction", "fraction", "Tokens whose loss is clipped at 1 + clip_high"),
+    Metric("train/dual_clip_fraction", "fraction", "Tokens with negative advantage and a ratio above dual_clip"),
+    Metric("train/dropped_fraction", "fraction", "Tokens of responses dropped for being dual-clipped"),
+    Metric("train/advantage_mean", "1", "Length-weighted mean advantage: sum over tokens, divided by tokens"),
+    Metric("train/influence_weight_mean", "1", "Mean influence weight f (Eq. 7); 1 means that FIPO acts as DAPO"),
+    Metric("train/influence_weight_min", "1", "Smallest influence weight"),
+    Metric("train/influence_weight_max", "1", "Largest influence weight"),
+    Metric("train/influence_weight_std", "1", "Spread of the influence weights, averaged over the step's updates"),
+    Metric(
+        "train/influence_weight_std_update_<index>", "1", "The same in the step's update of this index; 0 at index 0"
+    ),
+    Metric("train/influence_weight_square_deviation", "1", "Mean of (f - 1)²"),
+    Metric("train/influence_clip_low_fraction", "fraction", "Tokens whose influence weight is clipped from below"),
+    Metric("train/influence_clip_high_fraction", "fraction", "Tokens whose influence weight is clipped from above"),
+    Metric("train/influence_clip_fraction", "fraction", "Tokens whose influence weight is clipped, either way"),
+    Metric("train/safety_fraction", "fraction", "Tokens with negative advantage and a ratio above safety_ratio"),
+    Metric("train/future_kl_mean", "nats", "Mean Future-KL (Eq. 6)"),
+    Metric("train/future_kl_square_mean", "nats²", "Mean squared Future-KL"),
+    Metric("train/future_kl_noise", "nats", "Spread of Future-KL before the first update, where only noise moves it"),
+    Metric("train/future_kl_masked_fraction", "fraction", "Tokens that the mask M_k keeps out of Future-KL"),
+    Metric("train/updates", "updates", "Optimizer updates in the step"),
+    Metric("train/loss_tokens", "tokens", "Response tokens that the step learned from"),
+    Metric("rollout/reward_mean", "1", "Mean reward, overlong penalty included, over all sampled responses"),
+    Metric("rollout/accuracy", "fraction", "Sampled responses that the verifier accepts"),
+    Metric("rollout/unparsed_fraction", "fraction", "Sampled responses without an answer that can be read"),
+    Metric("rollout/timeout_fraction", "fraction", "Sampled responses whose verification was cut off"),
+    Metric("rollout/truncated_fraction", "fraction", "Sampled responses that reached max_response_tokens"),
+    Metric("rollout/signal_fraction", "fraction", "Sampled groups whose responses are not all right or all wrong"),
+    Metric("rollout/sampled_batches", "batches", "Rounds of generation until the rollout batch was full"),
+    Metric("rollout/trained_prompts", "prompts", "Prompts in the rollout batch"),
+    *_lengths("rollout"),
+    Metric("validation/accuracy", "fraction", "Validation problems answered right, one response each"),
+    Metric("validation/truncated_fraction", "fraction", "Validation responses that reached max_response_tokens"),
+    *_lengths("validation"),
+    Metric("sft/loss", "nats/token", "Negative log-likelihood of the response tokens in the batch"),
+    Metric("sft/validation_loss", "nats/token", "The same on held-out demonstrations"),
+    Metric("sft/grad_norm", "1", "Gradient norm before clipping"),
+    Metric("sft/learning_rate", "1", "Learning rate"),
+    *(
+        metric
+        for prefix in ("eval/<benchmark>", "eval/<benchmark>/<model>")
+        for metric in (
+            Metric(f"{prefix}/avg_at_k", "fraction", "Mean accuracy of k responses to each problem"),
+            Metric(f"{prefix}/cons_at_k", "fraction", "Problems whose majority answer is right"),
+            Metric(f"{prefix}/pass_at_k", "fraction", "Problems with at least one right response of k (unbiased)"),
+            Metric(f"{prefix}/response_tokens_mean", "tokens", "Mean response length"),
+            Metric(f"{prefix}/mean_response_tokens", "tokens", "Mean response length"),
+            Metric(f"{prefix}/truncated_fraction", "fraction", "Responses that reached the length limit"),
+        )
+    ),
+    Metric("gate/passed", "0 or 1", "Whether the model may become champion"),
+    Metric("gate/value", "fraction", "Value of the gate's metric"),
+    Metric("data/<count>", "rows", "Rows that data preparation read, refused, removed or kept, by the manifest's name"),
+    Metric("perf/step_seconds", "s", "Wall time of the step"),
+    Metric("perf/generate_seconds", "s", "Part of it spent on sampling responses"),
+    Metric("perf/score_seconds", "s", "Part spent on verifying them"),
+    Metric("perf/gather_seconds", "s", "Part spent on exchanging them between ranks"),
+    Metric("perf/old_log_probs_seconds", "s", "Part spent on the log-probs before the updates"),
+    Metric("perf/update_seconds", "s", "Part spent on optimizer updates"),
+    Metric("perf/sync_seconds", "s", "Part spent on bringing new weights to the rollout engine"),
+    Metric("perf/evaluate_seconds", "s", "Part spent on the validation problems"),
+    Metric("perf/checkpoint_seconds", "s", "Part spent on saving"),
+    Metric("perf/tokens_per_second", "tokens/s", "Sampled response tokens by wall time of the step, all ranks"),
+)
+"""In the order of docs/metrics.md."""
+
+
+if __name__ == "__main__":
+    print(to_markdown(), end="")

@@ -1,0 +1,192 @@
+"""What a step logs to: `with Tracker.open(…) as tracker: tracker.log({"train/loss": 0.1}, step=3)`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from fipo.errors import Interrupted
+from fipo.tracking.client import RunIdentity, load, readable
+from fipo.tracking.drain import Drain
+from fipo.tracking.journal import Journal, last_steps
+from fipo.tracking.metric_names import check
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_log = logging.getLogger(__name__)
+
+
+class Tracker:
+    """One MLflow run, fed through a journal: no call waits for MLflow, and nothing is lost while it is away.
+
+    Everything logged is appended to the journal, and a thread carries it to MLflow. What is not there when the step
+    ends stays in the journal: running the step again, or `replay`, sends it. Leaving the `with` block closes the run
+    truthfully: FINISHED, FAILED on an exception, KILLED when interrupted (SIGINT, or SIGTERM where nobody else handles
+    it).
+    """
+
+    def __init__(self, identity: RunIdentity, journal: Path, close_timeout_seconds: float) -> None:
+        self._journal = Journal(journal)
+        self._logged_before = last_steps(journal, identity.key)
+        self._journal.append(identity.to_record())
+        self._drain = Drain(self._journal)
+        load()  # here, not in the thread, where it would race with the step's own imports
+        self._close_timeout_seconds = close_timeout_seconds
+        self._drain.start()
+
+    @classmethod
+    def open(
+        cls,
+        tracking_uri: str,
+        *,
+        experiment: str,
+        run_name: str,
+        run_key: str,
+        journal: Path,
+        parent: RunIdentity | None = None,
+        artifact_root: str = "",
+        close_timeout_seconds: float = 30.0,
+    ) -> Self:
+        """Start to log to the run with this key, which is continued if it exists.
+
+        Args:
+            tracking_uri: a database or a server; it need not be up.
+            experiment: shared by the runs that shall overlay, such as `fipo/rl`.
+            run_name: for people, such as `demo-rl`.
+            run_key: unique; equal keys mean the same run.
+            journal: file of what was logged; kept between attempts.
+            parent: the pipeline's run, from `parent_run`.
+            artifact_root: object-store URI for the artifacts of a new experiment.
+            close_timeout_seconds: how long the end of the step waits for MLflow at most.
+        """
+        identity = RunIdentity(tracking_uri, experiment, run_name, run_key, artifact_root, parent)
+        return cls(identity, journal, close_timeout_seconds)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics at a step.
+
+        After a restart from a checkpoint some steps are run again; what a metric already has of an earlier attempt is
+        kept, and not logged twice.
+
+        Raises:
+            ValueError: a name is not defined in `fipo.tracking.metric_names`.
+            TrackingError: the journal's disk is full.
+        """
+        for name in metrics:
+            check(name)
+        before = self._logged_before
+        if new := {name: float(value) for name, value in metrics.items() if step > before.get(name, step - 1)}:
+            self._append("metrics", step=step, values=new)
+
+    def log_final(self, metrics: Mapping[str, float], step: int = 0) -> None:
+        """Log scores to this run and to its parent, where the runs of the pipeline are compared."""
+        self.log(metrics, step)
+        self._append("parent", step=step, values={name: float(value) for name, value in metrics.items()})
+
+    def params(self, params: Mapping[str, object]) -> None:
+        """Log settings."""
+        self._append("params", values={name: readable(value) for name, value in params.items()})
+
+    def tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags on the run."""
+        self._append("tags", values=dict(tags))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """Keep a copy of a file, or of a folder's contents, under `folder` of the run's artifacts."""
+        staged = self._stage(f"{folder}/{path.name}")
+        if path.is_dir():
+            shutil.copytree(path, staged, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(path, staged)
+        self._append("artifact", file=str(staged.relative_to(self._journal.files)), folder=folder)
+
+    def figure(self, figure: Figure, path: str) -> None:
+        """Keep a matplotlib figure as an image, such as `figures/reward.png`."""
+        staged = self._stage(path)
+        figure.savefig(staged, dpi=150, bbox_inches="tight")
+        self._append("artifact", file=path, folder=_folder(path))
+
+    def table(self, rows: Sequence[Mapping[str, Any]], path: str) -> None:
+        """Keep rows with the same columns as a table that MLflow's UI shows, such as `samples.json`."""
+        columns = list(rows[0]) if rows else []
+        data = [[row[column] for column in columns] for row in rows]
+        self._stage(path).write_text(json.dumps({"columns": columns, "data": data}, ensure_ascii=False))
+        self._append("table", file=path, folder=_folder(path))
+
+    def dataset(self, name: str, digest: str, uri: str, context: str = "training") -> None:
+        """Record which data, by name, SHA-256 and place, the step used and what for."""
+        self._append("dataset", name=name, digest=digest, uri=uri, context=context)
+
+    @property
+    def run_id(self) -> str:
+        """Id in MLflow; empty if MLflow cannot be reached within ten seconds."""
+        run = self._drain.run_in_mlflow if self._drain.connected.wait(10.0) else None
+        return run.id if run else ""
+
+    @property
+    def url(self) -> str:
+        """Page of the run; empty for a database or while MLflow cannot be reached."""
+        return self._drain.run_in_mlflow.url if self.run_id and self._drain.run_in_mlflow else ""
+
+    def close(self, status: str) -> bool:
+        """End the run as FINISHED, FAILED or KILLED; whether all of it is in MLflow now."""
+        staged = self._stage(self._journal.path.name)
+        shutil.copyfile(self._journal.path, staged)
+        self._append("artifact", file=staged.name, folder="")
+        self._append("status", status=status)
+        self._drain.finish(self._close_timeout_seconds)
+        if not self._journal.drained:
+            _log.warning(
+                "MLflow has only part of this run (%s). The rest waits in %s: run the step again, or "
+                "fipo.tracking.replay on that file.",
+                self._drain.error,
+                self._journal.path,
+            )
+        self._journal.close()
+        return self._journal.drained
+
+    def __enter__(self) -> Self:
+        self._handles_sigterm = (
+            threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        )
+        if self._handles_sigterm:
+            signal.signal(signal.SIGTERM, _interrupt)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._handles_sigterm and signal.getsignal(signal.SIGTERM) is _interrupt:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        self.close(_status(error))
+
+    def _append(self, kind: str, **fields: object) -> None:
+        self._journal.append({"kind": kind, "time": int(time.time() * 1000), **fields})
+
+    def _stage(self, path: str) -> Path:
+        staged = self._journal.files / path.lstrip("/")
+        staged.parent.mkdir(parents=True, exist_ok=True)
+        return staged
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None or (isinstance(error, SystemExit) and not error.code):
+        return "FINISHED"
+    return "KILLED" if isinstance(error, Interrupted | KeyboardInterrupt) else "FAILED"
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(f"asked to stop by {signal.Signals(number).name}")
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
