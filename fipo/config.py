@@ -2,8 +2,8 @@
 
     config = load_config("demo", ["train.learning_rate=3e-6"])
 
-A recipe is the name of a shipped file (`fipo/recipes/demo.yaml` is `demo`) or a path. `extends: NAME` starts from another
-recipe. Unknown keys and impossible values raise `ConfigError` with the field, the requirement and the value.
+A recipe is the name of a shipped file (`fipo/recipes/demo.yaml` is `demo`) or a path. `extends: NAME` starts from
+another recipe. Unknown keys and impossible values raise `ConfigError` with the field, the requirement and the value.
 """
 
 from __future__ import annotations
@@ -240,7 +240,7 @@ class Algorithm(Section):
     """The loss (arXiv 2603.19835, Eqs. 1 to 8); defaults are the paper's 7B setting."""
 
     loss: Literal["fipo", "dapo", "grpo"] = "fipo"
-    """`dapo`: FIPO without influence weights. `grpo`: symmetric clip at `clip_low`, mean over tokens, then responses."""
+    """`dapo`: FIPO without influence weights. `grpo`: symmetric clip `clip_low`, mean over tokens, then responses."""
     half_life: float = Field(32.0, gt=0.0)
     """The paper's tau, in tokens: the weight of a later token halves at this distance."""
     influence_clip_low: Probability = 0.2

@@ -1,0 +1,1 @@
+"""Ranks, the DeepSpeed engine, micro-batch planning and checkpoints."""

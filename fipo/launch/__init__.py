@@ -1,0 +1,1 @@
+"""Starting distributed jobs: torchrun on this machine."""

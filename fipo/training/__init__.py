@@ -1,0 +1,1 @@
+"""The jobs that change or measure weights: SFT, RL, evaluation."""

@@ -1,0 +1,130 @@
+"""Process group, device, threads, seeds and stop requests of one worker, under torchrun or alone."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from fipo.config import Distributed
+
+
+@dataclass
+class World:
+    """The ranks of one job, seen from one of them."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+    _stop: bool = field(default=False, init=False)
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this rank logs and publishes."""
+        return self.rank == 0
+
+    def sum(self, values: Any) -> torch.Tensor:
+        """Element-wise sum over all ranks, float64, on the CPU."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def max(self, values: Any) -> torch.Tensor:
+        """Element-wise maximum over all ranks, float64, on the CPU."""
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def gather(self, item: Any) -> list[Any]:
+        """`item` of every rank, in rank order, on every rank."""
+        items: list[Any] = [None] * self.size
+        dist.all_gather_object(items, item)
+        return items
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        dist.barrier()
+
+    def stop_requested(self) -> bool:
+        """Whether any rank was asked to stop; the same answer on every rank."""
+        return bool(self.max([float(self._stop)])[0])
+
+    def request_stop(self) -> None:
+        """Ask for a stop at the next step."""
+        self._stop = True
+
+    def _reduce(self, values: Any, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
+        tensor = torch.as_tensor(values, dtype=torch.float64).to(self.device)
+        dist.all_reduce(tensor, op=operation)
+        return tensor.cpu()
+
+
+@contextmanager
+def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
+    """Join the process group of torchrun's environment (a group of one without it), and leave it at the end.
+
+    SIGTERM and SIGINT no longer end the process: they make `World.stop_requested` true.
+    """
+    environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in environment.items():
+        os.environ.setdefault(name, value)
+    local_rank, on_gpu = int(os.environ["LOCAL_RANK"]), torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
+    if on_gpu:
+        torch.cuda.set_device(device)
+    else:
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+    deepspeed = import_deepspeed()
+    timeout = timedelta(seconds=settings.timeout_seconds)
+    deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", timeout=timeout, verbose=False)
+    world = World(dist.get_rank(), dist.get_world_size(), local_rank, device)
+    seed_everything(seed, world.rank)
+    previous = {number: signal.signal(number, _stopper(world)) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield world
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        dist.destroy_process_group()
+
+
+def import_deepspeed() -> Any:
+    """DeepSpeed, told which accelerator there is and not to compile kernels that we do not use."""
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    os.environ.setdefault("DS_LOG_LEVEL", "warning")
+    import deepspeed
+
+    # Else `deepspeed.initialize` compiles it on a CPU, which takes minutes.
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    return deepspeed
+
+
+def set_group_timeouts(seconds: float) -> None:
+    """Give every process group the time-out: DeepSpeed makes groups without one, and a frozen rank hangs them."""
+    from torch.distributed.distributed_c10d import _set_pg_timeout, _world
+
+    for group in _world.pg_map:
+        _set_pg_timeout(timedelta(seconds=seconds), group)
+
+
+def seed_everything(seed: int, rank: int) -> None:
+    """Seed Python, numpy and torch, differently on each rank."""
+    random.seed(seed * 1_000_003 + rank)
+    np.random.seed((seed * 1_000_003 + rank) % 2**32)
+    torch.manual_seed(seed * 1_000_003 + rank)
+
+
+def _stopper(world: World) -> Any:
+    def handle(number: int, frame: FrameType | None) -> None:
+        world.request_stop()
+
+    return handle

@@ -1,0 +1,155 @@
+"""The training engine: a language model under DeepSpeed that gives log-probs of chosen tokens and takes steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from fipo.algorithm.log_probs import linear_log_probs
+from fipo.config import Distributed, Optimizer
+from fipo.distributed.bootstrap import World, import_deepspeed, set_group_timeouts
+
+
+class TokenLogProbs(nn.Module):
+    """A language model whose output is the log-prob of each token of interest, without logits of the others."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the tokens where `mask` is True, 0 elsewhere.
+
+        Args:
+            input_ids: [batch, time] int64, right-padded.
+            attention_mask: [batch, time] bool, False on padding.
+            mask: [batch, time] bool, False at position 0.
+
+        Returns:
+            (log_probs, entropy), each [batch, time] float32; entropy carries no gradient.
+        """
+        hidden = self.model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        predicted = mask[:, 1:]
+        log_probs, entropy = linear_log_probs(
+            hidden[:, :-1][predicted], self.model.lm_head.weight, input_ids[:, 1:][predicted]
+        )
+        zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
+        return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
+
+
+class TrainingEngine:
+    """DeepSpeed's engine with our own AdamW, a learning rate that depends on the step alone, and exact global sums.
+
+    A loss given to `backward` is this rank's part of the global loss: parts add up over micro-batches and ranks.
+    """
+
+    def __init__(self, model: PreTrainedModel, optimizer: Optimizer, distributed: Distributed, world: World) -> None:
+        deepspeed = import_deepspeed()
+        self.world = world
+        self.model = model
+        self.zero_stage = distributed.zero_stage
+        self.dtype = _dtype(distributed, world)
+        self.steps_done = 0
+        self._settings = optimizer
+        module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype))
+        # Not from the configuration: DeepSpeed's own AdamW compiles kernels at start.
+        adamw = torch.optim.AdamW(
+            module.parameters(), lr=optimizer.learning_rate, betas=(0.9, 0.999), weight_decay=optimizer.weight_decay
+        )
+        self.deepspeed, *_ = deepspeed.initialize(
+            model=module,
+            optimizer=adamw,
+            config={
+                "train_micro_batch_size_per_gpu": 1,
+                "gradient_accumulation_steps": 1,
+                "managed_gradient_accumulation": False,
+                "gradient_clipping": optimizer.grad_clip,
+                "bf16": {"enabled": self.dtype is torch.bfloat16},
+                "zero_optimization": {"stage": distributed.zero_stage, "overlap_comm": False},
+                "zero_allow_untested_optimizer": True,
+            },
+        )
+        set_group_timeouts(distributed.timeout_seconds)
+
+    def log_probs(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(log_probs, entropy), each [batch, time] float32; see `TokenLogProbs.forward`."""
+        result: tuple[Tensor, Tensor] = self.deepspeed(input_ids, attention_mask, mask)
+        return result
+
+    def backward(self, loss: Tensor) -> None:
+        """Accumulate the gradient of this micro-batch's part of the global loss."""
+        # DeepSpeed averages gradients over ranks; our parts are to be summed.
+        self.deepspeed.backward(loss * self.world.size, scale_wrt_gas=False)
+
+    def step(self) -> float:
+        """Clip, update the weights, clear the gradient; returns the gradient norm before clipping."""
+        rate = self._settings.learning_rate * min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = rate
+        self.deepspeed.step()
+        self.steps_done += 1
+        return float(self.deepspeed.get_global_grad_norm())
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""
+        for name, parameter in self.model.named_parameters():
+            with self._whole(parameter):
+                yield name, parameter.detach()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The whole model's state, as `save_pretrained` takes it; collective, complete on rank 0."""
+        if self.zero_stage < 3:
+            return dict(self.model.state_dict())
+        gathered = self.deepspeed._zero3_consolidated_16bit_state_dict() or {}
+        return {name.removeprefix("model."): tensor for name, tensor in gathered.items()}
+
+    def get_parameter(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """`weight`, `exp_avg` and `exp_avg_sq` of a parameter, whole and in float32; collective over the ranks."""
+        utils = import_deepspeed().utils
+        moments = {key: utils.safe_get_full_optimizer_state(parameter, key) for key in ("exp_avg", "exp_avg_sq")}
+        return {"weight": utils.safe_get_full_fp32_param(parameter).detach(), **moments}
+
+    def set_parameter(self, parameter: nn.Parameter, tensors: dict[str, Tensor]) -> None:
+        """Restore what `get_parameter` gave, on any number of ranks and any stage; collective over the ranks."""
+        utils = import_deepspeed().utils
+        weight = tensors["weight"].to(self.world.device)
+        utils.safe_set_full_fp32_param(parameter, weight)
+        for key in ("exp_avg", "exp_avg_sq"):
+            utils.safe_set_full_optimizer_state(parameter, tensors[key].to(self.world.device), key)
+        # The model's own copy: DeepSpeed renews it from the float32 one only after a step.
+        with self._whole(parameter, modified=True):
+            parameter.data.copy_(weight)
+
+    def set_steps_done(self, steps: int) -> None:
+        """Continue the learning-rate schedule and Adam's bias correction after so many steps."""
+        self.steps_done = steps
+        for state in self.deepspeed.optimizer.optimizer.state.values():
+            state["step"].fill_(steps)
+
+    def _whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
+        """Inside, the parameter is whole on every rank; ZeRO-3 partitions it again afterwards, with rank 0's changes."""
+        if self.zero_stage < 3:
+            return nullcontext()
+        gathered: AbstractContextManager[None] = import_deepspeed().zero.GatheredParameters(
+            [parameter], modifier_rank=0 if modified else None
+        )
+        return gathered
+
+    def null_step(self) -> None:
+        """A step that changes no weight: after it the optimizer has its state."""
+        one = torch.ones((1, 2), dtype=torch.int64, device=self.world.device)
+        log_probs, _ = self.log_probs(one, one.bool(), torch.tensor([[False, True]], device=self.world.device))
+        self.backward(log_probs.sum() * 0.0)
+        for group in self.deepspeed.optimizer.param_groups:
+            group["lr"] = 0.0
+        self.deepspeed.step()
+
+
+def _dtype(distributed: Distributed, world: World) -> torch.dtype:
+    if distributed.precision == "auto":
+        return torch.bfloat16 if world.device.type == "cuda" else torch.float32
+    return torch.bfloat16 if distributed.precision == "bf16" else torch.float32

@@ -1,0 +1,163 @@
+"""The steps of a run, each behind one door: `run_step("train", config)`. Command line and pipeline both enter here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import fipo
+from fipo.config import Config
+from fipo.errors import FipoError
+from fipo.gate import Decision, decide
+from fipo.launch.local import torchrun
+from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace
+
+STEPS = tuple(UPSTREAM)
+"""The steps in order."""
+
+JOBS = {"sft": "fipo.training.sft", "train": "fipo.training.rl", "evaluate": "fipo.training.evaluate"}
+"""Steps that run on all devices, and the module that torchrun starts for each."""
+
+
+def run_step(step: str, config: Config, *, fresh: bool = False) -> StepResult:
+    """Run one step of the run `config.run.name`, or return its result when it has finished with these inputs before.
+
+    Args:
+        step: one of `STEPS`.
+        config: the same for all steps of a run.
+        fresh: start the step anew even if it has finished or was interrupted.
+
+    Raises:
+        FipoError: see `fipo.errors`; after any of them the same call continues from what was saved.
+    """
+    settings = write_config(config)
+    workspace = Workspace(config, step)
+    if fresh:
+        shutil.rmtree(workspace.directory, ignore_errors=True)
+    elif done := workspace.finished():
+        print(f"[{step}] finished before with the same settings and inputs: reused", flush=True)
+        return done
+    started = time.monotonic()
+    if step in JOBS:
+        torchrun(JOBS[step], ["--config", str(settings)], processes=config.distributed.processes)
+    else:
+        with workspace.attempt() as attempt:
+            LOCAL_STEPS[step](attempt)
+    # The time that people wait: start-up included.
+    return workspace.commit(replace(workspace.result(), seconds=round(time.monotonic() - started, 1)))
+
+
+def write_config(config: Config) -> Path:
+    """Write the resolved settings to the run's folder; `load_config` reads them back."""
+    path = config.run_directory / "config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(config.to_yaml(), encoding="utf-8")
+    return path
+
+
+def finish(config: Config, *, status: str) -> None:
+    """Close what the run left open in MLflow, truthfully; the pipeline's exit handler.
+
+    Args:
+        config: of the run.
+        status: the pipeline's final state: `SUCCEEDED`, `FAILED` or `CANCELLED`.
+    """
+    from fipo.tracking import reconcile
+
+    reconcile(config.tracking_uri, run_key=parent_key(config), status=status)
+
+
+def _prepare(attempt: Attempt) -> None:
+    from fipo.data.prepare import prepare
+    from fipo.models import load_tokenizer
+    from fipo.rewards.math import parses
+
+    config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
+    manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=parses)
+    attempt.publish("dataset", folder)
+    for name, count in manifest.counts.items():
+        attempt.metrics[f"data/{name}"] = float(count)
+    attempt.tracker.log(attempt.metrics, step=0)
+
+
+def _gate(attempt: Attempt) -> None:
+    from fipo.registry import champion
+
+    config, upstream = attempt.workspace.config, attempt.workspace.upstream
+    benchmark, metric = config.gate_benchmark, config.gate.metric
+    value = upstream["evaluate"].details["trained"][benchmark][metric]
+    present = champion(config.tracking_uri, config.registry.model_name)
+    key = f"eval/{benchmark}/{metric}"
+    decision = decide(config.gate, benchmark, value=value, champion=present.metrics.get(key) if present else None)
+    print(f"[gate] {'passed' if decision.passed else 'not passed'}: {decision.reason}", flush=True)
+    attempt.details |= {"decision": asdict(decision)}
+    attempt.metrics |= {"gate/passed": float(decision.passed), "gate/value": value}
+    attempt.tracker.log(attempt.metrics, step=0)
+
+
+def _register(attempt: Attempt) -> None:
+    from fipo.registry import register
+
+    workspace = attempt.workspace
+    config, upstream = workspace.config, workspace.upstream
+    decision = Decision(**upstream["gate"].details["decision"])
+    model = upstream["train"].outputs["model"]
+    trained: Mapping[str, Mapping[str, Any]] = upstream["evaluate"].details["trained"]
+    registered = register(
+        config.tracking_uri,
+        name=config.registry.model_name,
+        model_directory=workspace.input("train", "model"),
+        model_uri=model.uri,
+        sha256=model.sha256,
+        run_id=attempt.tracker.run_id,
+        provenance={
+            "run": config.run.name,
+            "data_sha256": upstream["prepare"].outputs["dataset"].sha256,
+            "config_sha256": config.digest(),
+            "code_sha256": code_digest(),
+            "fipo_version": fipo.__version__,
+            "evaluation_sha256": upstream["evaluate"].outputs["results"].sha256,
+            "training_mlflow_run_id": upstream["train"].mlflow_run_id,
+            "evaluation_mlflow_run_id": upstream["evaluate"].mlflow_run_id,
+            "gate": decision.reason,
+        },
+        metrics={
+            f"eval/{benchmark}/{metric}": summary[metric]
+            for benchmark, summary in trained.items()
+            for metric in ("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens")
+        },
+        promote=decision.passed,
+    )
+    role = "champion" if decision.passed else f"candidate; not promoted: {decision.reason}"
+    print(f"[register] {registered.name} version {registered.version}: {role}", flush=True)
+    attempt.details |= {"model": {key: getattr(registered, key) for key in ("name", "version", "uri", "sha256")}}
+
+
+def _report(attempt: Attempt) -> None:
+    from fipo.report.run import write_report
+
+    write_report(attempt)
+
+
+LOCAL_STEPS: Mapping[str, Callable[[Attempt], None]] = {
+    "prepare": _prepare,
+    "gate": _gate,
+    "register": _register,
+    "report": _report,
+}
+"""Steps that run in this process."""
+
+
+def code_digest() -> str:
+    """SHA-256 (hex) over the package's Python sources, by path: what produced a result."""
+    root = Path(fipo.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,60 @@
+"""What every distributed step does around its work: read settings, join the ranks, open the step, report its end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from fipo.config import Config, load_config
+from fipo.distributed.bootstrap import World, join_world
+from fipo.errors import FipoError
+from fipo.workspace import Attempt, Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One rank's view of a distributed step."""
+
+    config: Config
+    world: World
+    workspace: Workspace
+    attempt: Attempt | None
+    """On rank 0: where metrics and results go."""
+
+    def input(self, step: str, name: str) -> Path:
+        """A local copy of an upstream output; one rank of each machine fetches it."""
+        if self.world.local_rank == 0:
+            self.workspace.input(step, name)
+        self.world.barrier()
+        return self.workspace.input(step, name)
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Log metrics once for all ranks; the newest values become the step's result."""
+        if self.attempt:
+            self.attempt.tracker.log(metrics, step)
+            self.attempt.metrics.update(metrics)
+
+    def say(self, line: str) -> None:
+        """Tell the user how the work goes, once for all ranks."""
+        if self.world.is_main:
+            print(f"[{self.workspace.step}] {line}", flush=True)
+
+
+def run_job(step: str, work: Callable[[Job], None]) -> None:
+    """The main function of a worker: `--config FILE` names the resolved settings."""
+    parser = argparse.ArgumentParser(description=f"One worker of the {step} step, as torchrun starts it.")
+    parser.add_argument("--config", type=Path, required=True, help="YAML file of resolved settings")
+    try:
+        config = load_config(parser.parse_args().config)
+        with join_world(config.distributed, seed=config.run.seed) as world:
+            workspace = Workspace(config, step)
+            with workspace.attempt() if world.is_main else nullcontext() as attempt:
+                work(Job(config, world, workspace, attempt))
+                world.barrier()
+    except FipoError as error:
+        print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)

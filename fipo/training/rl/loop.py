@@ -1,0 +1,100 @@
+"""The RL loop of FIPO (arXiv 2603.19835): generate, verify, advantages, old log-probs, updates, sync."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from fipo.batch import Prompt
+from fipo.config import Config, Model
+from fipo.data.schema import read_problems, tokenize
+from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
+from fipo.distributed.engine import TrainingEngine
+from fipo.errors import Interrupted, TrainingError
+from fipo.models import load_model, load_tokenizer, save_model
+from fipo.rewards.scorer import Scorer
+from fipo.rollout.engine import Sampling
+from fipo.rollout.transformers import TransformersEngine
+from fipo.training.job import Job
+from fipo.training.rl.metrics import progress_line, rollout_metrics, validation_metrics
+from fipo.training.rl.sampling import PromptStream, collect, generate_and_score
+from fipo.training.rl.timing import Timer
+from fipo.training.rl.update import Updater
+
+
+def train(job: Job) -> None:
+    """Train `train.steps` rollout batches from the warmed-up model and publish the outputs `model` and `samples`."""
+    config, world, settings = job.config, job.world, job.config.train
+    dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
+    start = Model(name_or_path=str(warmed_up))
+    tokenizer = load_tokenizer(start)
+    prompts = _prompts(dataset / "train.parquet", tokenizer, config)
+    validation = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
+    engine = TrainingEngine(load_model(start), settings, config.distributed, world)
+    updater = Updater(engine, config, tokenizer)
+    rollout = TransformersEngine(
+        engine.model,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        max_batch_tokens=config.rollout.max_batch_tokens,
+    )
+    checkpoints = job.workspace.directory / "checkpoints"
+    state = load_checkpoint(engine, checkpoints, at_most=settings.steps) or {"step": 0, "prompts_drawn": 0}
+    stream = PromptStream(prompts, seed=config.run.seed, position=state["prompts_drawn"])
+    rollout.load_weights(engine.weights(), version=engine.steps_done)
+    job.say(f"{len(prompts)} problems, {world.size} process(es), from step {state['step']}")
+
+    with Scorer(
+        config.reward,
+        max_response_tokens=config.rollout.max_response_tokens,
+        tokenizer=tokenizer,
+    ) as scorer:
+        for step in range(state["step"] + 1, settings.steps + 1):
+            timer = Timer()
+            batch = collect(stream, rollout, scorer, config, world, step, timer)
+            metrics = rollout_metrics(batch)
+            if batch.groups:
+                metrics |= updater.update(batch.groups, timer)
+                with timer("sync"):
+                    rollout.load_weights(engine.weights(), version=engine.steps_done)
+            elif not any(score.accuracy for group in batch.sampled for score in group.scores):
+                raise TrainingError(
+                    f"step {step}: none of {len(batch.sampled)} prompts has a correct response, so there is nothing to "
+                    "learn from: warm up longer (sft.steps), take easier problems, or raise rollout.group_size"
+                )
+            last = step == settings.steps
+            if step % settings.evaluate_every == 0 or last:
+                with timer("evaluate"):
+                    groups = generate_and_score(validation, rollout, scorer, _one_each(config), world, Timer())
+                    metrics |= validation_metrics(groups)
+            metrics |= timer.metrics()
+            job.log(metrics, step)
+            job.say(progress_line(step, settings.steps, metrics))
+            updater.write_sample(job, step)
+            stopping = world.stop_requested()
+            if stopping or last or step % settings.checkpoint_every == 0:
+                state = {"step": step, "prompts_drawn": stream.position}
+                save_checkpoint(engine, checkpoints, step, state, keep=settings.keep_checkpoints)
+            if stopping:
+                raise Interrupted(f"stopped on request after step {step}; run the same command again to continue")
+    weights = engine.state_dict()
+    if job.attempt:
+        save_model(engine.model, tokenizer, job.workspace.directory / "model", weights)
+        job.attempt.publish("model", job.workspace.directory / "model")
+        job.attempt.publish("samples", job.workspace.directory / "samples")
+
+
+def _prompts(path: Path, tokenizer: PreTrainedTokenizerBase, config: Config) -> list[Prompt]:
+    return [tokenize(problem, tokenizer, config.data) for problem in read_problems(path)]
+
+
+def _one_each(config: Config) -> Sampling:
+    """One response to each validation problem, the same draws at every step, so that only the policy differs."""
+    return Sampling(
+        group_size=1,
+        max_response_tokens=config.rollout.max_response_tokens,
+        temperature=config.evaluation.temperature,
+        top_p=config.evaluation.top_p,
+        seed=config.run.seed,
+    )

@@ -1,0 +1,108 @@
+"""Filling a rollout batch: generate, verify, draw again for prompts that teach nothing (DAPO's dynamic sampling)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fipo.batch import Outcome, Prompt, RolloutGroup
+from fipo.config import Config
+from fipo.distributed.bootstrap import World
+from fipo.rewards.scorer import Scorer
+from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.training.rl.timing import Timer
+
+
+class PromptStream:
+    """An endless sequence of prompts, a new permutation each epoch; `position` is all there is to save."""
+
+    def __init__(self, prompts: Sequence[Prompt], *, seed: int, position: int = 0) -> None:
+        self.prompts, self.seed, self.position = prompts, seed, position
+
+    def take(self, count: int) -> list[Prompt]:
+        """The next `count` prompts."""
+        taken = []
+        for position in range(self.position, self.position + count):
+            epoch, index = divmod(position, len(self.prompts))
+            taken.append(self.prompts[int(self._order(epoch)[index])])
+        self.position += count
+        return taken
+
+    def _order(self, epoch: int) -> np.ndarray:
+        if getattr(self, "_epoch", None) != epoch:
+            self._epoch, self._permutation = (
+                epoch,
+                np.random.default_rng((self.seed, epoch)).permutation(len(self.prompts)),
+            )
+        return self._permutation
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBatch:
+    """The groups of one step, the same on every rank."""
+
+    groups: list[RolloutGroup]
+    """What is trained on: at most `train.prompts_per_step` groups."""
+    sampled: list[RolloutGroup]
+    """All that was generated for it, groups without signal too."""
+    rounds: int
+    """Rounds of generation ("number of sampled batches" in the paper)."""
+
+
+def collect(
+    stream: PromptStream, engine: RolloutEngine, scorer: Scorer, config: Config, world: World, step: int, timer: Timer
+) -> RolloutBatch:
+    """Generate until `train.prompts_per_step` groups have a learning signal, or the rounds are used up.
+
+    The signal is a spread of *accuracy*: length penalties alone would make phantom gradients.
+    """
+    settings = config.train
+    sampling = Sampling(
+        group_size=config.rollout.group_size,
+        max_response_tokens=config.rollout.max_response_tokens,
+        temperature=config.rollout.temperature,
+        top_p=config.rollout.top_p,
+        seed=config.run.seed * 1_000_003 + step,
+    )
+    kept: list[RolloutGroup] = []
+    sampled: list[RolloutGroup] = []
+    rounds = 0
+    while len(kept) < settings.prompts_per_step and rounds < settings.max_generation_rounds:
+        prompts = stream.take(_draw_size(len(kept), len(sampled), settings.prompts_per_step))
+        groups = generate_and_score(prompts, engine, scorer, sampling, world, timer)
+        sampled += groups
+        kept += [group for group in groups if has_signal(group)] if settings.dynamic_sampling else groups
+        rounds += 1
+    return RolloutBatch(kept[: settings.prompts_per_step], sampled, rounds)
+
+
+def generate_and_score(
+    prompts: Sequence[Prompt],
+    engine: RolloutEngine,
+    scorer: Scorer,
+    sampling: Sampling,
+    world: World,
+    timer: Timer,
+) -> list[RolloutGroup]:
+    """Graded groups for all prompts, in their order, on every rank; each rank generates its share."""
+    mine = prompts[world.rank :: world.size]
+    with timer("generate"):
+        groups = engine.generate(mine, sampling)
+    with timer("score"):
+        groups = scorer.score(groups)
+    with timer("gather"):
+        by_rank = world.gather(groups)
+    return [by_rank[index % world.size][index // world.size] for index in range(len(prompts))]
+
+
+def has_signal(group: RolloutGroup) -> bool:
+    """Whether the responses that were judged differ in accuracy."""
+    return len({score.accuracy for score in group.scores if score.outcome is not Outcome.TIMEOUT}) > 1
+
+
+def _draw_size(kept: int, sampled: int, wanted: int) -> int:
+    """As many prompts as the share that was kept so far says is needed, at most a whole batch."""
+    return min(wanted, math.ceil((wanted - kept) * sampled / kept)) if kept else wanted

@@ -1,0 +1,169 @@
+"""The policy updates of one rollout batch: advantages, old log-probs, then one optimizer step for each mini-batch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from fipo.algorithm.future_kl import future_kl, influence_weights
+from fipo.algorithm.loss import LossOptions, policy_loss
+from fipo.batch import Outcome, RolloutGroup, TrainingBatch
+from fipo.config import Config
+from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.packing import plan_micro_batches
+from fipo.training.job import Job
+from fipo.training.rl.experience import Experience, experiences_of
+from fipo.training.rl.timing import Timer
+from fipo.training.rows import pad_rows, spread
+
+
+@dataclass(frozen=True, slots=True)
+class MiniBatch:
+    """One optimizer step: this rank's micro-batches and the loss denominators, which count all ranks."""
+
+    micro_batches: list[TrainingBatch]
+    num_loss_tokens: int
+    num_loss_responses: int
+
+
+class Updater:
+    """Takes the optimizer steps of one rollout batch and measures them."""
+
+    def __init__(self, engine: TrainingEngine, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+        self.engine, self.config, self.tokenizer = engine, config, tokenizer
+        self.options = LossOptions(**config.algorithm.model_dump())
+        self._sample: dict[str, object] = {}
+
+    def update(self, groups: Sequence[RolloutGroup], timer: Timer) -> dict[str, float]:
+        """Train on the groups, `train.mini_batch_prompts` at a time; metrics are exact over ranks and micro-batches."""
+        size = self.config.train.mini_batch_prompts
+        experiences = [experiences_of(group) for group in groups]
+        with timer("old_log_probs"):
+            mini_batches = [
+                self._mini_batch([one for group in experiences[start : start + size] for one in group])
+                for start in range(0, len(groups), size)
+            ]
+        with timer("update"):
+            measured = [self._step(mini_batch) for mini_batch in mini_batches]
+            return self._metrics(measured, mini_batches)
+
+    def write_sample(self, job: Job, step: int) -> None:
+        """Append one response of the last mini-batch, with what each token weighed, to the samples of the run."""
+        if job.attempt and self._sample:
+            folder = job.workspace.directory / "samples"
+            folder.mkdir(exist_ok=True)
+            with (folder / "influence.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **self._sample}) + "\n")
+
+    def _mini_batch(self, experiences: list[Experience]) -> MiniBatch:
+        """Pack this rank's share and compute its `old_log_probs`, by the trainer and in the update's own packing."""
+        world = self.engine.world
+        plan = plan_micro_batches(
+            [len(one.row) for one in experiences],
+            ranks=world.size,
+            max_tokens=self.config.train.max_tokens_per_micro_batch,
+        )
+        learned = [one for one in experiences if one.outcome is not Outcome.TIMEOUT]
+        micro_batches = []
+        for indices in plan[world.rank]:
+            batch = self._tensors([experiences[index] for index in indices]).to(world.device)
+            with torch.no_grad():
+                old_log_probs, _ = self.engine.log_probs(batch.input_ids, batch.attention_mask, batch.response_mask)
+            micro_batches.append(replace(batch, old_log_probs=old_log_probs))
+        return MiniBatch(micro_batches, sum(len(one.rollout.token_ids) for one in learned), len(learned))
+
+    def _tensors(self, experiences: list[Experience]) -> TrainingBatch:
+        padded = pad_rows([one.row for one in experiences], self.tokenizer.pad_token_id)
+        judged = torch.tensor([one.outcome is not Outcome.TIMEOUT for one in experiences] or [False])
+        return TrainingBatch(
+            input_ids=padded.input_ids,
+            attention_mask=padded.attention_mask,
+            response_mask=padded.response_mask & judged[:, None],
+            advantages=spread([one.advantage for one in experiences], padded.response_mask),
+            rollout_log_probs=spread([one.rollout.log_probs for one in experiences], padded.response_mask),
+        )
+
+    def _step(self, mini_batch: MiniBatch) -> dict[str, Tensor]:
+        totals: dict[str, Tensor] = {}
+        for batch in mini_batch.micro_batches:
+            log_probs, entropy = self.engine.log_probs(batch.input_ids, batch.attention_mask, batch.response_mask)
+            output = policy_loss(
+                self.options,
+                log_probs,
+                batch.old_log_probs,
+                batch.advantages,
+                batch.response_mask,
+                num_loss_tokens=mini_batch.num_loss_tokens,
+                num_loss_responses=mini_batch.num_loss_responses,
+                rollout_log_probs=batch.rollout_log_probs,
+            )
+            self.engine.backward(output.loss)
+            entropy_mean = entropy.detach().sum() / mini_batch.num_loss_tokens
+            for name, value in {**output.metrics, "loss": output.loss.detach(), "entropy": entropy_mean}.items():
+                totals[name] = _combine(name, totals[name], value) if name in totals else value
+        self._sample = self._influence(batch, log_probs.detach())
+        totals["grad_norm"] = torch.tensor(self.engine.step() / self.engine.world.size)
+        return totals
+
+    def _metrics(self, measured: list[dict[str, Tensor]], mini_batches: list[MiniBatch]) -> dict[str, float]:
+        """Reduce over ranks, then over the mini-batches of the step."""
+        names = sorted(measured[0])
+        world = self.engine.world
+        local = torch.stack([torch.stack([step[name].float().cpu() for name in names]) for step in measured])
+        sums, highs, lows = world.sum(local), world.max(local), -world.max(-local)
+        values: dict[str, float] = {}
+        for index, name in enumerate(names):
+            if name.endswith("_max"):
+                values[f"train/{name}"] = highs[:, index].max().item()
+            elif name.endswith("_min"):
+                values[f"train/{name}"] = lows[:, index].min().item()
+            else:
+                values[f"train/{name}"] = sums[:, index].mean().item()
+        deviation = sums[:, names.index("influence_weight_square_deviation")]
+        mean = sums[:, names.index("influence_weight_mean")]
+        std = (deviation - (mean - 1).square()).clamp(min=0).sqrt()
+        values["train/influence_weight_std"] = std.mean().item()
+        values |= {f"train/influence_weight_std_update_{index}": value.item() for index, value in enumerate(std)}
+        # Before the first update the policy is the old policy: what Future-KL spreads there is noise.
+        values["train/future_kl_noise"] = sums[0, names.index("future_kl_square_mean")].sqrt().item()
+        values["train/updates"] = float(len(measured))
+        values["train/loss_tokens"] = float(sum(mini_batch.num_loss_tokens for mini_batch in mini_batches))
+        return values
+
+    def _influence(self, batch: TrainingBatch, log_probs: Tensor) -> dict[str, object]:
+        """The longest learned response of a micro-batch, token by token: what FIPO makes of the policy's movement."""
+        row = int((batch.response_mask & (batch.advantages != 0)).sum(-1).argmax())
+        mask = batch.response_mask[row : row + 1]
+        log_ratio = torch.where(mask, log_probs[row : row + 1] - batch.old_log_probs[row : row + 1], 0.0)
+        ratio, advantages = log_ratio.exp(), batch.advantages[row : row + 1]
+        options = self.options
+        movement = future_kl(log_ratio, mask & (ratio <= options.dual_clip), half_life=options.half_life)
+        weights = influence_weights(
+            movement,
+            advantages,
+            ratio,
+            clip_low=options.influence_clip_low,
+            clip_high=options.influence_clip_high,
+            safety_ratio=options.safety_ratio,
+            safety=options.safety,
+        )
+        ids = batch.input_ids[row]
+        return {
+            "prompt": self.tokenizer.decode(ids[batch.attention_mask[row] & ~mask[0]]),
+            "tokens": self.tokenizer.convert_ids_to_tokens(ids[mask[0]].tolist()),
+            "influence_weights": weights[mask].tolist(),
+            "future_kl": movement[mask].tolist(),
+            "log_ratio": log_ratio[mask].tolist(),
+            "advantage": advantages[mask].mean().item() if mask.any() else 0.0,
+        }
+
+
+def _combine(name: str, one: Tensor, other: Tensor) -> Tensor:
+    if name.endswith("_max"):
+        return torch.maximum(one, other)
+    return torch.minimum(one, other) if name.endswith("_min") else one + other

@@ -1,0 +1,116 @@
+"""The supervised warm-up: cross-entropy on the response tokens of demonstrations.
+
+torchrun --nproc-per-node N -m fipo.training.sft --config runs/NAME/config.yaml
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from fipo.config import Config
+from fipo.data.schema import read_problems, tokenize
+from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
+from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.packing import plan_micro_batches
+from fipo.errors import Interrupted
+from fipo.models import load_model, load_tokenizer, save_model
+from fipo.training.job import Job, run_job
+from fipo.training.rows import Row, pad_rows
+
+REPORT_SECONDS = 5.0
+"""Time between two lines about progress."""
+
+
+def train(job: Job) -> None:
+    """Train `sft.steps` optimizer steps and publish the output `model`; no steps publish the model as it is."""
+    config, world, settings = job.config, job.world, job.config.sft
+    tokenizer = load_tokenizer(config.model)
+    model = load_model(config.model, seed=config.run.seed)
+    if settings.steps == 0:
+        _publish(job, model, tokenizer, state_dict=None)
+        return
+    dataset = job.input("prepare", "dataset")
+    train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, config)
+    held_out = _demonstrations(dataset / "sft-validation.parquet", tokenizer, config)
+    engine = TrainingEngine(model, settings, config.distributed, world)
+    checkpoints = job.workspace.directory / "checkpoints"
+    state = load_checkpoint(engine, checkpoints, at_most=settings.steps) or {"step": 0}
+    job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {state['step']}")
+
+    said = began = time.monotonic()
+    for step in range(state["step"] + 1, settings.steps + 1):
+        batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, step, config.run.seed)]
+        loss = cross_entropy(engine, batch, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=True)
+        grad_norm = engine.step()
+        last = step == settings.steps
+        metrics = {"sft/loss": loss, "sft/grad_norm": grad_norm}
+        if held_out and (step % settings.evaluate_every == 0 or last):
+            with torch.no_grad():
+                metrics["sft/validation_loss"] = cross_entropy(
+                    engine, held_out, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=False
+                )
+        job.log(metrics, step)
+        if time.monotonic() - said > REPORT_SECONDS or last:
+            said = time.monotonic()
+            rate = (step - state["step"]) / (said - began)
+            left = (settings.steps - step) / rate
+            job.say(f"step {step}/{settings.steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left:.0f} s left")
+        stopping = world.stop_requested()
+        if stopping or step % settings.checkpoint_every == 0:
+            save_checkpoint(engine, checkpoints, step, {"step": step}, keep=settings.keep_checkpoints)
+        if stopping:
+            raise Interrupted(f"stopped on request after step {step}; run the same command again to continue")
+    _publish(job, model, tokenizer, state_dict=engine.state_dict())
+
+
+def cross_entropy(
+    engine: TrainingEngine, rows: Sequence[Row], pad_token_id: int, max_tokens: int, *, learn: bool
+) -> float:
+    """Mean negative log-likelihood of the response tokens over all ranks; with `learn`, its gradient is accumulated."""
+    world, total = engine.world, 0.0
+    num_loss_tokens = sum(len(row.response_ids) for row in rows)
+    plan = plan_micro_batches([len(row) for row in rows], ranks=world.size, max_tokens=max_tokens)
+    for indices in plan[world.rank]:
+        padded = pad_rows([rows[index] for index in indices], pad_token_id).to(world.device)
+        log_probs, _ = engine.log_probs(padded.input_ids, padded.attention_mask, padded.response_mask)
+        loss = -log_probs.sum() / num_loss_tokens
+        if learn:
+            engine.backward(loss)
+        total += loss.item()
+    return float(world.sum([total])[0])
+
+
+def draw(rows: int, batch_size: int, step: int, seed: int) -> list[int]:
+    """Indices of the batch of `step` (from 1): each epoch is a permutation of its own; batches run across epochs."""
+    positions = range((step - 1) * batch_size, step * batch_size)
+    order = {epoch: np.random.default_rng((seed, epoch)).permutation(rows) for epoch in {p // rows for p in positions}}
+    return [int(order[position // rows][position % rows]) for position in positions]
+
+
+def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, config: Config) -> list[Row]:
+    return [
+        Row(
+            tokenize(problem, tokenizer, config.data).token_ids,
+            np.asarray(
+                [*tokenizer(problem.response, add_special_tokens=False).input_ids, tokenizer.eos_token_id], np.int32
+            ),
+        )
+        for problem in read_problems(path)
+    ]
+
+
+def _publish(job: Job, model: object, tokenizer: object, state_dict: object) -> None:
+    if job.attempt:
+        folder = job.workspace.directory / "model"
+        save_model(model, tokenizer, folder, state_dict)
+        job.attempt.publish("model", folder)
+
+
+if __name__ == "__main__":
+    run_job("sft", train)

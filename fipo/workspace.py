@@ -1,0 +1,230 @@
+"""One step of one run: where its inputs come from, where it works, and how its result is committed.
+
+Every step is identified by a fingerprint of the settings that change its result and of its inputs. A step whose
+fingerprint is already committed is reused; one that was interrupted finds its work folder again and continues.
+
+Object store:  <run>/<step>/<fingerprint>/<output>/…   files and their manifest
+               <run>/<step>/result.json                the newest committed result
+Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpoints, journal
+               <run.directory>/<run>/inputs/…          verified copies of upstream outputs
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import fipo
+from fipo.config import Config
+from fipo.errors import ConfigError, ObjectNotFound
+from fipo.storage import download_directory, open_store, upload_directory
+from fipo.tracking import Tracker, parent_run
+
+UPSTREAM: Mapping[str, tuple[str, ...]] = {
+    "prepare": (),
+    "sft": ("prepare",),
+    "train": ("prepare", "sft"),
+    "evaluate": ("prepare", "sft", "train"),
+    "gate": ("evaluate",),
+    "register": ("train", "evaluate", "gate"),
+    "report": ("prepare", "sft", "train", "evaluate", "gate", "register"),
+}
+"""The steps in order, and those whose outputs each one reads."""
+
+SECTIONS: Mapping[str, tuple[str, ...]] = {
+    "prepare": ("data", "model"),
+    "sft": ("run", "model", "data", "sft"),
+    "train": ("run", "model", "data", "train", "algorithm", "rollout", "reward"),
+    "evaluate": ("run", "data", "evaluation", "rollout", "reward"),
+    "gate": ("gate", "registry", "tracking"),
+    "register": ("registry", "tracking"),
+    "report": ("run",),
+}
+"""The settings that change each step's result."""
+
+PLACEMENT = {
+    "directory", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints", "max_batch_tokens", "workers",
+}  # fmt: skip
+"""Settings that say how to run, not what to compute: they may change between a crash and its continuation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A folder that a step published."""
+
+    uri: str
+    """Object-store URI of the folder."""
+    sha256: str
+    """Digest over the names and contents of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a finished step left behind."""
+
+    step: str
+    fingerprint: str
+    """Identity of settings and inputs (hex)."""
+    seconds: float
+    """Wall time of the attempt that finished."""
+    outputs: dict[str, Output] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    """What later steps and the report need besides, JSON-serialisable."""
+    mlflow_run_id: str = ""
+    mlflow_url: str = ""
+    reused: bool = False
+    """Whether this call found the result instead of computing it."""
+
+    def to_json(self) -> str:
+        """As stored."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes, *, reused: bool = False) -> StepResult:
+        """From what `to_json` gave."""
+        tree = json.loads(text)
+        outputs = {name: Output(**output) for name, output in tree.pop("outputs").items()}
+        return cls(**{**tree, "outputs": outputs, "reused": reused})
+
+
+class Workspace:
+    """One step of the run that `config` describes.
+
+    Raises:
+        ConfigError: a step that this one builds on has not finished.
+    """
+
+    def __init__(self, config: Config, step: str) -> None:
+        self.config, self.step = config, step
+        self.store = open_store(config.storage_uri)
+        self.upstream = {name: self._require(name) for name in UPSTREAM[step]}
+        settings = _without(config.model_dump(mode="json", include=set(SECTIONS[step])), PLACEMENT)
+        inputs = {name: result.fingerprint for name, result in self.upstream.items()}
+        self.fingerprint = _digest({"step": step, "settings": settings, "inputs": inputs})
+        # A run with more steps continues from the checkpoints of the shorter one.
+        lineage = _digest({"step": step, "settings": _without(settings, {"steps"}), "inputs": inputs})
+        self.directory = config.run_directory / step / lineage[:12]
+
+    def finished(self) -> StepResult | None:
+        """The committed result of this very step, settings and inputs, or None."""
+        result = self.result_of(self.step)
+        return result if result and result.fingerprint == self.fingerprint else None
+
+    def result(self) -> StepResult:
+        """The result that this step has just committed."""
+        return StepResult.from_json(self.store.get(self._result_key(self.step)))
+
+    def commit(self, result: StepResult) -> StepResult:
+        """Make `result` the newest result of the step."""
+        self.store.put(self._result_key(self.step), result.to_json().encode())
+        return result
+
+    def result_of(self, step: str) -> StepResult | None:
+        """The newest committed result of any step of this run."""
+        try:
+            return StepResult.from_json(self.store.get(self._result_key(step)), reused=True)
+        except ObjectNotFound:
+            return None
+
+    def input(self, step: str, name: str) -> Path:
+        """A verified local copy of an upstream output."""
+        output = self.upstream[step].outputs[name]
+        folder = self.config.run_directory / "inputs" / f"{step}-{name}-{output.sha256[:12]}"
+        download_directory(self.store, output.uri.removeprefix(self.store.uri).strip("/"), folder)
+        return folder
+
+    def publish(self, name: str, folder: Path) -> Output:
+        """Upload a folder as one of this step's outputs."""
+        prefix = f"{self.config.run.name}/{self.step}/{self.fingerprint[:12]}/{name}"
+        manifest = upload_directory(self.store, folder, prefix)
+        return Output(f"{self.store.uri}/{prefix}", manifest.sha256)
+
+    @contextmanager
+    def attempt(self) -> Iterator[Attempt]:
+        """Run the step: an MLflow run is open inside, and on normal exit the result is committed."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with self._tracker() as tracker:
+            tracker.params(self.config.flat())
+            attempt = Attempt(self, tracker)
+            yield attempt
+            attempt.commit(time.monotonic() - started)
+
+    def _tracker(self) -> Tracker:
+        config = self.config
+        parent = parent_run(
+            config.tracking_uri,
+            experiment=config.tracking.experiment_prefix,
+            run_name=config.run.name,
+            run_key=f"{config.run.name}/{config.digest()[:12]}",
+            artifact_root=f"{config.storage_uri}/mlflow",
+        )
+        return Tracker.open(
+            config.tracking_uri,
+            experiment=f"{config.tracking.experiment_prefix}/{self.step}",
+            run_name=f"{config.run.name}-{self.step}",
+            run_key=f"{config.run.name}/{self.step}/{self.fingerprint[:12]}",
+            parent_run_id=parent,
+            journal=self.directory / "journal.jsonl",
+            artifact_root=f"{config.storage_uri}/mlflow",
+        )
+
+    def _result_key(self, step: str) -> str:
+        return f"{self.config.run.name}/{step}/result.json"
+
+    def _require(self, step: str) -> StepResult:
+        result = self.result_of(step)
+        if result is None:
+            raise ConfigError(
+                f"step {self.step!r} of run {self.config.run.name!r} needs the result of {step!r}, and there is none "
+                f"in {self.store.uri}: run `fipo {step}` with the same recipe and settings first"
+            )
+        return result
+
+
+class Attempt:
+    """A step in progress: collects what its result will hold."""
+
+    def __init__(self, workspace: Workspace, tracker: Tracker) -> None:
+        self.workspace, self.tracker = workspace, tracker
+        self.outputs: dict[str, Output] = {}
+        self.metrics: dict[str, float] = {}
+        self.details: dict[str, Any] = {}
+
+    def publish(self, name: str, folder: Path) -> None:
+        """Upload a folder as an output of the step."""
+        self.outputs[name] = self.workspace.publish(name, folder)
+
+    def commit(self, seconds: float) -> None:
+        """Write the result: from now on the step is finished."""
+        workspace = self.workspace
+        result = StepResult(
+            step=workspace.step,
+            fingerprint=workspace.fingerprint,
+            seconds=round(seconds, 3),
+            outputs=self.outputs,
+            metrics=self.metrics,
+            details={"fipo_version": fipo.__version__, **self.details},
+            mlflow_run_id=self.tracker.run_id,
+            mlflow_url=self.tracker.url,
+        )
+        workspace.commit(result)
+
+
+def _without(tree: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+    return {
+        key: _without(value, keys) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if key not in keys
+    }
+
+
+def _digest(tree: Any) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,105 @@
+"""Run under torchrun by test_engine.py: every ZeRO stage against plain AdamW, and checkpoints across stages and ranks."""
+
+import copy
+import sys
+from pathlib import Path
+
+import torch
+
+from fipo.config import Architecture, Distributed, Model, Optimizer
+from fipo.distributed.bootstrap import join_world
+from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
+from fipo.distributed.engine import TrainingEngine
+from fipo.models import load_model
+from fipo.training.rows import Row, pad_rows
+from fipo.training.sft import cross_entropy
+
+WORDS = tuple("abcdefgh")
+SETTINGS = Optimizer(learning_rate=1e-2, warmup_steps=3, weight_decay=0.1, grad_clip=0.5, max_tokens_per_micro_batch=24)
+
+
+def rows(step):
+    generator = torch.Generator().manual_seed(step)
+    lengths = torch.randint(2, 9, (7,), generator=generator).tolist()
+    return [Row([2, 3], torch.randint(2, 10, (n,), generator=generator).int().numpy()) for n in lengths]
+
+
+def model(tie):
+    architecture = Architecture(
+        vocabulary=WORDS, hidden_size=16, intermediate_size=32, layers=2, attention_heads=2, key_value_heads=1,
+        tie_word_embeddings=tie,
+    )  # fmt: skip
+    return load_model(Model(architecture=architecture), seed=3)
+
+
+def reference(tie, steps):
+    """Full-batch token-mean cross-entropy with torch's own AdamW: losses, unclipped norms, final weights."""
+    plain = model(tie)
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=0.1)
+    losses, norms = [], []
+    for step in range(1, steps + 1):
+        batch = pad_rows(rows(step), 0)
+        logits = plain(batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
+        targets = torch.where(batch.response_mask, batch.input_ids, -100)[:, 1:]
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        optimizer.zero_grad()
+        loss.backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5).item())
+        optimizer.param_groups[0]["lr"] = 1e-2 * min(1.0, step / 3)
+        optimizer.step()
+        losses.append(loss.item())
+    return losses, norms, {name: value.detach() for name, value in plain.named_parameters()}
+
+
+def train(engine, first, last):
+    losses, norms = [], []
+    for step in range(first, last + 1):
+        losses.append(cross_entropy(engine, rows(step), 0, SETTINGS.max_tokens_per_micro_batch, learn=True))
+        norms.append(engine.step())
+    return losses, norms, {name: value.clone() for name, value in engine.weights()}
+
+
+def close(one, other, tolerance):
+    torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=tolerance, atol=tolerance)
+
+
+def main(folder, phase):
+    with join_world(Distributed(timeout_seconds=60), seed=0) as world:
+        for stage in (1, 2, 3):
+            tie = stage != 2
+
+            def engine(stage=stage, tie=tie):
+                return TrainingEngine(
+                    copy.deepcopy(model(tie)), SETTINGS, Distributed(zero_stage=stage, timeout_seconds=60), world
+                )
+
+            losses, norms, weights = reference(tie, 6)
+            checkpoints = Path(folder) / f"stage-{stage}"
+            if phase == "write":
+                whole = engine()
+                first = train(whole, 1, 4)
+                save_checkpoint(whole, checkpoints, 4, {"cursor": 4}, keep=2)
+                second = train(whole, 5, 6)
+                close(first[0] + second[0], losses, 1e-5)
+                close(first[1] + second[1], norms, 1e-4)
+                for name, weight in second[2].items():
+                    torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5)
+                resumed = engine()
+                assert load_checkpoint(resumed, checkpoints, at_most=99) == {"cursor": 4}
+                again = train(resumed, 5, 6)
+                assert again[0] == second[0], (stage, again[0], second[0])
+                for name, weight in again[2].items():
+                    assert torch.equal(weight, second[2][name]), (stage, name)
+            else:  # another number of ranks, and another stage, than what wrote it
+                other = engine(stage=stage % 3 + 1)
+                assert load_checkpoint(other, checkpoints, at_most=99) == {"cursor": 4}
+                again = train(other, 5, 6)
+                close(again[0], losses[4:], 1e-5)
+                for name, weight in again[2].items():
+                    torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5)
+            if world.is_main:
+                print(f"stage {stage} on {world.size} rank(s): {phase} ok", flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

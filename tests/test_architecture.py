@@ -1,0 +1,98 @@
+"""Imports point downward, and each heavy dependency has one adapter."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+LAYERS = [
+    ["pipelines"],
+    ["components"],
+    ["fipo.cli"],
+    ["fipo.steps"],
+    ["fipo.training"],
+    ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
+     "fipo.registry", "fipo.gate", "fipo.workspace"],
+    ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
+    ["fipo.batch"],
+    ["fipo.config", "fipo.errors"],
+]  # fmt: skip
+"""From top to bottom; a module imports its own room and what stands below."""
+
+ALLOWED_SIDEWAYS = {
+    # The distributed engine's forward pass is the algorithm's log-probs; a run's report is read from its workspace.
+    ("fipo.report", "fipo.evaluation"),
+    ("fipo.report", "fipo.workspace"),
+    ("fipo.config", "fipo.errors"),
+}
+
+ADAPTERS = {
+    "deepspeed": {"fipo.distributed"},
+    "vllm": {"fipo.rollout"},
+    "boto3": {"fipo.storage"},
+    "botocore": {"fipo.storage"},
+    "mlflow": {"fipo.tracking", "fipo.registry"},
+    "kubernetes": {"fipo.launch", "pipelines"},
+    "kubeflow": {"fipo.launch", "pipelines"},
+    "kfp": {"components", "pipelines"},
+    "math_verify": {"fipo.rewards"},
+    "datasets": {"fipo.data"},
+}
+
+
+def imports(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def modules():
+    for package in ("fipo", "components", "pipelines"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            if "tests" not in path.parts:
+                yield path, ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room_of(name):
+    rooms = [room for layer in LAYERS for room in layer if name == room or name.startswith(f"{room}.")]
+    return max(rooms, key=len, default=None)
+
+
+def level_of(room):
+    return next(level for level, layer in enumerate(LAYERS) if room in layer)
+
+
+@pytest.mark.parametrize(
+    ("path", "module"), list(modules()), ids=lambda value: str(value) if isinstance(value, str) else ""
+)
+def test_imports_point_downward(path, module):
+    room = room_of(module)
+    if room is None:
+        assert module == "fipo", f"{module} has no place in LAYERS"
+        return
+    for imported in imports(path):
+        target = room_of(imported)
+        if target is None or target == room or (room, target) in ALLOWED_SIDEWAYS:
+            continue
+        assert level_of(target) > level_of(room), f"{module} imports {imported}, which stands beside or above it"
+
+
+@pytest.mark.parametrize(
+    ("path", "module"), list(modules()), ids=lambda value: str(value) if isinstance(value, str) else ""
+)
+def test_heavy_dependencies_have_one_adapter(path, module):
+    for imported in imports(path):
+        package = imported.split(".")[0]
+        if package in ADAPTERS:
+            assert room_of(module) in ADAPTERS[package], f"{module} imports {package}"
+
+
+def test_the_algorithm_knows_no_settings():
+    for path in (ROOT / "fipo" / "algorithm").rglob("*.py"):
+        assert not any(name.startswith("fipo.config") for name in imports(path)), path
