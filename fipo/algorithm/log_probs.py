@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -24,15 +25,18 @@ def linear_log_probs(
         logits = hidden @ lm_head_weight.T / temperature
         log_probs_t = logits_t[target_t] - logsumexp(logits_t),    entropy_t = -Σ_v p_tv log p_tv
 
-    Logits exist for `chunk_tokens` tokens at a time; the backward pass computes them again. Both results are
-    differentiable in `hidden` and `lm_head_weight`.
+    Logits exist for `chunk_tokens` tokens at a time, in float32 whatever the model's dtype. The backward pass computes
+    them again, except for the last chunk, which is kept: with a small vocabulary there is only one, and nothing is
+    computed twice. `log_probs` is differentiable in `hidden` and `lm_head_weight`; `entropy` carries no gradient.
+
+    Under ZeRO-3 call it inside the `forward` of the module that owns the weight, as any other use of the weight.
 
     Args:
         hidden: [tokens, hidden] final hidden states; the one at t predicts `targets[t]`.
         lm_head_weight: [vocabulary, hidden]; tied or not.
         targets: [tokens] int64.
         temperature: that of the sampling whose log-probs are wanted.
-        chunk_tokens: tokens at a time; None takes as many as make 512 MiB of logits.
+        chunk_tokens: most tokens at a time; None takes what makes 512 MiB of logits.
 
     Returns:
         log_probs and entropy, [tokens] float32 (float64 for float64 inputs).
@@ -49,66 +53,72 @@ class _LinearLogProbs(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
     ) -> tuple[Tensor, Tensor]:
-        ctx.set_materialize_grads(False)
-        ctx.temperature, ctx.chunk = temperature, chunk
-        parts = []
-        for h, target in zip(torch.split(hidden, chunk), torch.split(targets, chunk)):
-            logits = _logits(h, weight, temperature)
-            at_target = logits.gather(-1, target[:, None]).squeeze(-1)
+        logits_buffer, exponentials_buffer = _buffer(hidden, weight, chunk), _buffer(hidden, weight, chunk)
+        log_probs, entropy, normalizer = logits_buffer.new_empty(3, len(hidden)).unbind()
+        for rows in _chunks(len(hidden), chunk):
+            logits = _matmul(hidden[rows], weight.t(), logits_buffer).div_(temperature)
             largest = logits.amax(-1, keepdim=True)
-            exponentials = logits.sub_(largest).exp()
+            logits.sub_(largest)
+            exponentials = torch.exp(logits, out=exponentials_buffer[: len(logits)])
             total = exponentials.sum(-1)
-            expected = torch.linalg.vecdot(exponentials, logits) / total
             log_total = total.log()
-            normalizer = log_total + largest.squeeze(-1)
-            parts.append(torch.stack((at_target - normalizer, log_total - expected, normalizer)))
-        log_probs, entropy, normalizer = torch.cat(parts, -1).unbind()
-        ctx.save_for_backward(hidden, weight, targets, entropy, normalizer)
-        return log_probs.clone(), entropy.clone()
+            normalizer[rows] = log_total + largest.squeeze(-1)
+            log_probs[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - log_total
+            entropy[rows] = log_total - torch.einsum("tv,tv->t", exponentials, logits) / total
+        last_probabilities = exponentials.div_(total[:, None])
+        ctx.temperature, ctx.chunk = temperature, chunk
+        ctx.save_for_backward(hidden, weight, targets, normalizer, last_probabilities)
+        ctx.mark_non_differentiable(entropy)
+        return log_probs, entropy
 
     @staticmethod
-    def backward(ctx: Any, grad_log_probs: Tensor | None, grad_entropy: Tensor | None) -> tuple[Tensor | None, ...]:
-        hidden, weight, targets, entropy, normalizer = ctx.saved_tensors
+    def backward(ctx: Any, grad_log_probs: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        """d log_prob / d logits = (onehot - p) / temperature; a token's upstream gradient scales its whole row."""
+        hidden, weight, targets, normalizer, last_probabilities = ctx.saved_tensors
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        buffer = _buffer(hidden, weight, ctx.chunk)
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=normalizer.dtype) if wants_weight else None
-        for start in range(0, len(hidden), ctx.chunk):
-            rows = slice(start, start + ctx.chunk)
-            h = hidden[rows]
-            log_p = _logits(h, weight, ctx.temperature).sub_(normalizer[rows, None])
-            grad = _grad_logits(
-                log_p,
-                targets[rows],
-                entropy[rows],
-                None if grad_log_probs is None else grad_log_probs[rows],
-                None if grad_entropy is None else grad_entropy[rows],
-            )
-            grad = grad.div_(ctx.temperature).to(weight.dtype)
+        grad_weight = torch.zeros_like(weight, dtype=buffer.dtype) if wants_weight else None
+        scale = (-grad_log_probs / ctx.temperature)[:, None]
+        chunks = _chunks(len(hidden), ctx.chunk)
+        for rows in chunks:
+            if rows is chunks[-1]:
+                probabilities = buffer[: len(last_probabilities)].copy_(last_probabilities)
+            else:
+                logits = _matmul(hidden[rows], weight.t(), buffer).div_(ctx.temperature)
+                probabilities = logits.sub_(normalizer[rows, None]).exp_()
+            minus_one = probabilities.new_full((len(probabilities), 1), -1.0)
+            error = probabilities.scatter_add_(-1, targets[rows, None], minus_one).to(weight.dtype)
             if grad_hidden is not None:
-                grad_hidden[rows] = grad @ weight
-            if grad_weight is not None and grad_weight.dtype == grad.dtype:
-                grad_weight.addmm_(grad.t(), h)
-            elif grad_weight is not None:
-                grad_weight += grad.t() @ h
+                grad_hidden[rows] = scale[rows] * (error @ weight)
+            if grad_weight is not None:
+                _add_matmul(grad_weight, error.t(), (scale[rows] * hidden[rows]).to(weight.dtype))
         return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
-    logits = hidden @ weight.t()
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    return logits if temperature == 1.0 else logits.div_(temperature)
+def _chunks(tokens: int, most: int) -> list[slice]:
+    """As few equal parts as fit; one empty part if there are no tokens."""
+    count = max(1, -(-tokens // most))
+    bounds = [tokens * index // count for index in range(count + 1)]
+    return [slice(start, end) for start, end in pairwise(bounds)]
 
 
-def _grad_logits(
-    log_p: Tensor, targets: Tensor, entropy: Tensor, grad_log_probs: Tensor | None, grad_entropy: Tensor | None
-) -> Tensor:
-    """d log_prob = onehot - p and d entropy = -p (log p + entropy), times what comes from above; overwrites `log_p`."""
-    factor = torch.zeros_like(entropy[:, None])
-    if grad_log_probs is not None:
-        factor = factor - grad_log_probs[:, None]
-    if grad_entropy is not None:
-        factor = factor - grad_entropy[:, None] * (log_p + entropy[:, None])
-    grad = log_p.exp_().mul_(factor)
-    if grad_log_probs is not None:
-        grad.scatter_add_(-1, targets[:, None], grad_log_probs[:, None])
-    return grad
+def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
+    """Room for a chunk of logits, made once: on the CPU fresh memory costs more than the arithmetic done in it."""
+    dtype = torch.promote_types(hidden.dtype, torch.float32)
+    return hidden.new_empty(min(chunk, len(hidden)), weight.shape[0], dtype=dtype)
+
+
+def _matmul(a: Tensor, b: Tensor, buffer: Tensor) -> Tensor:
+    """a @ b in the buffer's dtype: rounding logits to bfloat16 would move log-probs by whole per cents."""
+    if a.dtype == buffer.dtype or not a.is_cuda:
+        return torch.mm(a.to(buffer.dtype), b.to(buffer.dtype), out=buffer[: len(a)])
+    return torch.mm(a, b, out_dtype=buffer.dtype)
+
+
+def _add_matmul(total: Tensor, a: Tensor, b: Tensor) -> None:
+    """total += a @ b in the total's dtype."""
+    if a.dtype == total.dtype:
+        total.addmm_(a, b)
+    else:
+        total += torch.mm(a, b, out_dtype=total.dtype) if a.is_cuda else a.to(total.dtype) @ b.to(total.dtype)
