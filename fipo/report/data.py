@@ -99,6 +99,7 @@ class ReportData:
     history: History = ()
     """Metrics of the RL steps, by the names of `fipo.tracking.metric_names`."""
     tokens: TokenInfluence | None = None
+    """None for a loss without influence weights."""
     gate: GateDecision | None = None
     model: ModelInfo | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from fipo.evaluation.results import METRICS
-from fipo.report import figures, wording
-from fipo.report.data import Comparison, ReportData
+from fipo.evaluation.results import METRICS, Summary
+from fipo.report import benchmark_figures, training_figures, wording
+from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.style import to_svg
 from fipo.report.tokens import coloured
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CAPTIONS = {
     "learning": (
@@ -28,10 +31,10 @@ _CAPTIONS = {
     "influence": (
         "Influence weights",
         "A weight of 1 everywhere is DAPO. Look for a range that leaves 1, and for a spread that grows over the "
-        "mini-batches of a step: in the first, the policy has not moved yet. A large share at the clip says that the "
-        "bounds decide, not Future-KL.",
+        "updates of a step: in the first one the policy has not moved yet, so it must be 0. A large share at the clip "
+        "says that the bounds decide, not Future-KL.",
     ),
-    "pass": (
+    "attempts": (
         "pass@k, and the problems behind it",
         "Left: with k attempts a warm-up model may reach what the trained one does at once; a gap that stays at the "
         "largest k is new ability. Right: problems should leave the left edge for the right one.",
@@ -59,7 +62,8 @@ def build_report(data: ReportData) -> str:
         tiles=_tiles(data),
         benchmarks=[_benchmark(comparison) for comparison in data.benchmarks],
         figures=_figures(data),
-        response=data.tokens and coloured(data.tokens),
+        response=data.tokens and _response(data.tokens),
+        time_figure=_svg(training_figures.step_time(data.history), "Seconds of an RL step"),
     )
 
 
@@ -67,34 +71,37 @@ class Tile(NamedTuple):
     """One of the large numbers under the headline."""
 
     name: str
-    before: str
     value: str
     note: str
+    before: str = ""
     mood: str = ""
 
 
 def _tiles(data: ReportData) -> list[Tile]:
     first = data.benchmarks[0]
     before, after = first.warmup.summary(), first.trained.summary()
-    tiles = []
-    for metric in ("avg_at_k", "cons_at_k"):
-        name, meaning = wording.MEANINGS[metric]
-        scores = (getattr(summary, metric).value for summary in (before, after))
-        note = f"{wording.points(first.difference(metric))} points"
-        tiles.append(Tile(f"{meaning} ({name.format(k=after.k)})", *map(wording.percent, scores), note))
     growth = after.mean_response_tokens / before.mean_response_tokens
-    tiles.append(
+    tiles = [
+        _score_tile("accuracy", "avg_at_k", first, before, after),
+        _score_tile("majority vote", "cons_at_k", first, before, after),
         Tile(
             "mean response",
-            f"{before.mean_response_tokens:,.1f}",
             wording.tokens(after.mean_response_tokens),
             f"× {growth:.2f}",
-        )
-    )
+            before=f"{before.mean_response_tokens:,.1f}",
+        ),
+    ]
     if data.gate:
         verdict = ("champion", "better") if data.gate.passed else ("not promoted", "worse")
-        tiles.append(Tile("gate", "", verdict[0], data.gate.reason, verdict[1]))
+        tiles.append(Tile("gate", verdict[0], data.gate.reason, mood=verdict[1]))
     return tiles
+
+
+def _score_tile(name: str, metric: str, comparison: Comparison, before: Summary, after: Summary) -> Tile:
+    scores = [wording.percent(getattr(summary, metric).value) for summary in (before, after)]
+    score_name = wording.MEANINGS[metric][0].format(k=after.k)
+    note = f"{wording.points(comparison.difference(metric))} points"
+    return Tile(f"{name}, {score_name}", scores[1], note, before=scores[0])
 
 
 def _benchmark(comparison: Comparison) -> dict[str, Any]:
@@ -119,18 +126,26 @@ def _benchmark(comparison: Comparison) -> dict[str, Any]:
 def _figures(data: ReportData) -> list[dict[str, Any]]:
     first = data.benchmarks[0]
     drawn = {
-        "learning": figures.learning_curves(data.history),
-        "length": figures.length_distribution(first),
-        "influence": figures.influence_weights(data.history),
-        "pass": figures.pass_curve(first),
-        "stability": figures.stability(data.history),
+        "learning": training_figures.learning_curves(data.history),
+        "length": benchmark_figures.length_distribution(first),
+        "influence": training_figures.influence_weights(data.history) if data.loss == "fipo" else None,
+        "attempts": benchmark_figures.attempts(first),
+        "stability": training_figures.stability(data.history),
     }
-    shown = []
-    for key, figure in drawn.items():
-        if figure:
-            title, caption = _CAPTIONS[key]
-            shown.append({"title": title, "caption": caption, "svg": Markup(to_svg(figure, title))})
-    return shown
+    return [
+        {"title": _CAPTIONS[key][0], "caption": _CAPTIONS[key][1], "svg": _svg(figure, _CAPTIONS[key][0])}
+        for key, figure in drawn.items()
+        if figure
+    ]
+
+
+def _response(influence: TokenInfluence) -> dict[str, Any]:
+    figure = training_figures.token_influence(influence)
+    return {"coloured": coloured(influence), "svg": _svg(figure, "Influence by position")}
+
+
+def _svg(figure: Figure | None, label: str) -> Markup:
+    return Markup(to_svg(figure, label)) if figure else Markup()
 
 
 def _along(share: float) -> str:

@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from functools import wraps
-from typing import TYPE_CHECKING, ParamSpec
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,7 +26,10 @@ WARM = "#d97706"
 BELOW, ABOVE = "#2563eb", "#ea580c"
 """Influence weights under and over 1: blue and orange, told apart by every kind of colour vision."""
 
-_SETTINGS = {
+PHASES = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#7c3aed", "#94a3b8")
+"""Parts of a whole: phases of a step."""
+
+_SETTINGS: Any = {
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
     "axes.facecolor": "white",
@@ -72,13 +75,14 @@ _SETTINGS = {
 }
 
 _Args = ParamSpec("_Args")
+_Drawn = TypeVar("_Drawn")
 
 
-def styled(draw: Callable[_Args, Figure]) -> Callable[_Args, Figure]:
+def styled(draw: Callable[_Args, _Drawn]) -> Callable[_Args, _Drawn]:
     """Draw in fipo's style, whatever the process has set."""
 
     @wraps(draw)
-    def in_style(*args: _Args.args, **kwargs: _Args.kwargs) -> Figure:
+    def in_style(*args: _Args.args, **kwargs: _Args.kwargs) -> _Drawn:
         import matplotlib
 
         with matplotlib.rc_context(_SETTINGS):

@@ -6,9 +6,9 @@ from fipo.evaluation.estimators import Difference, Estimate
 from fipo.report.data import ReportData
 
 MEANINGS = {
-    "avg_at_k": ("avg@{k}", "share of correct responses"),
-    "cons_at_k": ("cons@{k}", "share of problems whose most frequent answer is correct"),
-    "pass_at_k": ("pass@{k}", "share of problems with at least one correct response"),
+    "avg_at_k": ("avg@{k}", "correct responses"),
+    "cons_at_k": ("cons@{k}", "problems whose most frequent answer is correct"),
+    "pass_at_k": ("pass@{k}", "problems with at least one correct response"),
 }
 """Name and meaning of each score."""
 
@@ -19,8 +19,8 @@ def headline(data: ReportData) -> str:
     before, after = first.warmup.summary(), first.trained.summary()
     scores = percent(before.avg_at_k.value), percent(after.avg_at_k.value)
     verdict = {
-        "better": f"raised accuracy on {first.name} from {scores[0]} to {scores[1]}",
-        "worse": f"lowered accuracy on {first.name} from {scores[0]} to {scores[1]}",
+        "better": f"raised accuracy on {first.name} from\N{NO-BREAK SPACE}{scores[0]} to\N{NO-BREAK SPACE}{scores[1]}",
+        "worse": f"lowered accuracy on {first.name} from\N{NO-BREAK SPACE}{scores[0]} to\N{NO-BREAK SPACE}{scores[1]}",
         "": f"left accuracy on {first.name} about where it was ({scores[0]} before, {scores[1]} after)",
     }[mood(first.difference("avg_at_k"))]
     lengths = f"from {before.mean_response_tokens:,.1f} to {after.mean_response_tokens:,.1f} tokens"
@@ -33,8 +33,8 @@ def mood(difference: Difference) -> str:
 
 
 def percent(share: float) -> str:
-    """0.4712 is `47.1 %`, 1.0 is `100 %`."""
-    return f"{_hundredths(share)} %"
+    """0.4712 is `47.1%`, 1.0 is `100%`."""
+    return f"{_hundredths(share)}%"
 
 
 def interval(estimate: Estimate) -> str:

@@ -50,11 +50,24 @@ def _history(steps: int = STEPS) -> list[tuple[int, dict[str, float]]]:
             "train/influence_weight_mean": 1 + 0.3 * moved + rng.normal(0, 0.002),
             "train/influence_weight_min": max(0.8, 1 - 3 * moved),
             "train/influence_weight_max": min(1.2, 1 + 3.3 * moved),
-            "train/influence_clip_fraction": 2 * moved**1.5,
+            "train/influence_weight_std": moved,
+            "train/influence_clip_low_fraction": moved**1.5,
+            "train/influence_clip_high_fraction": 2 * moved**1.5,
             "train/entropy": 0.75 - 0.5 * done + rng.normal(0, 0.01),
-            "train/policy_kl": 0.002 + 0.05 * moved + abs(rng.normal(0, 0.0004)),
+            "train/policy_kl_k3": 0.002 + 0.05 * moved + abs(rng.normal(0, 0.0004)),
             "train/grad_norm": 0.4 + 4 * moved + abs(rng.normal(0, 0.05)),
+            "perf/generate_seconds": 1.1 + 0.8 * done + rng.normal(0, 0.03),
+            "perf/score_seconds": 0.12,
+            "perf/old_log_probs_seconds": 0.3 + 0.1 * done,
+            "perf/update_seconds": 1.2 + 0.4 * done,
+            "perf/step_seconds": 4.0,
         }
+        metrics |= {
+            f"train/influence_weight_std_update_{index}": moved * index**0.7 / 4 + rng.normal(0, 0.001) * (index > 0)
+            for index in range(MINI_BATCHES)
+        }
+        if step % 4 == 0:
+            metrics["validation/accuracy"] = min(accuracy + rng.normal(0, 0.02), 1.0)
         history.append((step, metrics))
     return history
 
@@ -79,7 +92,7 @@ def data() -> ReportData:
         history=_history(),
         tokens=_tokens(),
         gate=GateDecision(
-            True, "avg_at_k", 0.98, None, "avg@8 on running-sums is at least 90 %, and there is no champion yet."
+            True, "avg_at_k", 0.98, None, "avg@8 on running-sums is at least 90%, and there is no champion yet."
         ),
         model=ModelInfo("fipo-demo", "1", "file:///runs/objects/demo/model", "9f2b" * 16),
         seconds={"prepare": 3.1, "sft": 62.5, "train": 71.0, "evaluate": 19.8, "register": 2.2, "report": 4.0},

@@ -10,6 +10,7 @@ from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.html import build_report
 from fipo.report.terminal import terminal_table
 from fipo.report.tokens import SHOWN_TOKENS, coloured
+from fipo.tracking.metric_names import check
 
 HOSTILE = '</title><script>alert("x")</script><img src=x onerror=y> $\\frac{ &amp;'
 
@@ -46,8 +47,8 @@ def test_headline_says_the_result(data, html):
     before, after = (result.summary() for result in (data.benchmarks[0].warmup, data.benchmarks[0].trained))
     sentence = re.search(r"<h1>(.*?)</h1>", html).group(1)
     assert sentence == (
-        f"FIPO raised accuracy on running-sums from {100 * before.avg_at_k.value:.1f} % to "
-        f"{100 * after.avg_at_k.value:.1f} %; the mean response went from {before.mean_response_tokens:.1f} to "
+        f"FIPO raised accuracy on running-sums from\xa0{100 * before.avg_at_k.value:.1f}% to\xa0"
+        f"{100 * after.avg_at_k.value:.1f}%; the mean response went from {before.mean_response_tokens:.1f} to "
         f"{after.mean_response_tokens:.1f} tokens."
     )
 
@@ -68,7 +69,7 @@ def test_report_stands_alone(html):
 
 def test_report_has_every_figure_with_ids_of_its_own(html):
     figures = html.count("<svg role")
-    assert figures == 5
+    assert figures == 7
     ids = re.findall(r'<clipPath id="(\w+)"', html)
     assert len(ids) == len(set(ids)) >= figures
 
@@ -111,14 +112,16 @@ def test_parts_that_a_run_does_not_have_are_left_out(data):
     assert "influence" not in html and "To repeat" not in html and "gate" not in html
 
 
-def test_a_run_without_influence_weights_keeps_its_other_figures(data):
-    history = [
-        (step, {name: value for name, value in metrics.items() if "influence" not in name})
-        for step, metrics in data.history
-    ]
-    html = build_report(replace(data, loss="dapo", history=history, tokens=None))
-    assert html.count("<svg role") == 4
+def test_a_loss_without_influence_weights_keeps_the_other_figures(data):
+    html = build_report(replace(data, loss="dapo", tokens=None))
+    assert html.count("<svg role") == 5
     assert "Influence" not in html
+
+
+def test_every_metric_of_the_figures_is_defined(data):
+    for _, metrics in data.history:
+        for name in metrics:
+            check(name)
 
 
 def test_models_that_answered_different_problems_are_not_compared(data):
@@ -153,6 +156,6 @@ def test_terminal_table_fits_eighty_columns(data):
     lines = [line.strip() for line in console.export_text().splitlines()]
     after = data.benchmarks[0].trained.summary()
     row = next(line for line in lines if line.startswith("avg@8"))
-    assert f"{100 * after.avg_at_k.value:.1f} % [{100 * after.avg_at_k.low:.1f}, " in row
+    assert f"{100 * after.avg_at_k.value:.1f}% [{100 * after.avg_at_k.low:.1f}, " in row
     assert "+50." in row  # the row was not broken
     assert next(line for line in lines if line.startswith("total")).endswith("2 min 43 s")

@@ -1,0 +1,187 @@
+"""Figures of the RL steps, one function each; None where the run did not log what a figure shows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fipo.report.axes import band, line, percent, percent_axis
+from fipo.report.data import Comparison, History, TokenInfluence, series
+from fipo.report.style import ABOVE, AFTER, BEFORE, BELOW, INK, LENGTH, MUTED, PHASES, WARM, panels, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_DASHED = (0, (3, 2))
+
+
+@styled
+def learning_curves(history: History) -> Figure | None:
+    """Accuracy, reward, and response length (mean, quartiles, extremes)."""
+    if not _logged(history, "rollout/accuracy"):
+        return None
+    figure, (accuracy, reward, length) = panels(3)
+    _accuracy(accuracy, history)
+    line(reward, history, "rollout/reward_mean", WARM)
+    reward.set_title("Reward")
+    _length(length, history)
+    return figure
+
+
+@styled
+def influence_weights(history: History) -> Figure | None:
+    """The weights f_t: mean and range, share at each clip, and spread by the mini-batches of a step."""
+    if not _logged(history, "train/influence_weight_std"):
+        return None
+    figure, (weight, clipped, spread) = panels(3)
+    band(weight, history, "train/influence_weight_min", "train/influence_weight_max", AFTER, 0.12)
+    line(weight, history, "train/influence_weight_mean", AFTER)
+    weight.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=_DASHED)
+    weight.set_title("Influence weight: mean and range")
+    line(clipped, history, "train/influence_clip_high_fraction", ABOVE, "at the upper bound")
+    line(clipped, history, "train/influence_clip_low_fraction", BELOW, "at the lower bound")
+    clipped.set_title("Tokens at the clip")
+    clipped.set_ylim(bottom=0)
+    clipped.yaxis.set_major_formatter(percent)
+    clipped.legend()
+    _spread(spread, history)
+    return figure
+
+
+@styled
+def stability(history: History) -> Figure | None:
+    """Entropy, policy KL and gradient norm."""
+    if not _logged(history, "train/entropy"):
+        return None
+    figure, axes = panels(3)
+    for ax, metric, title, colour in (
+        (axes[0], "train/entropy", "Entropy (nats a token)", LENGTH),
+        (axes[1], "train/policy_kl_k3", "Policy KL (nats a token)", AFTER),
+        (axes[2], "train/grad_norm", "Gradient norm", WARM),
+    ):
+        line(ax, history, metric, colour)
+        ax.set_title(title)
+    return figure
+
+
+@styled
+def step_time(history: History) -> Figure | None:
+    """Seconds of each RL step by phase."""
+    logged = sorted({name for _, metrics in history for name in metrics})
+    phases = [name for name in logged if re.fullmatch(r"perf/(?!step)\w+_seconds", name)]
+    if not phases:
+        return None
+    figure, (ax,) = panels(1, height=2.6)
+    steps = np.array([step for step, _ in history])
+    seconds = np.array([[metrics.get(phase, 0.0) for _, metrics in history] for phase in phases])
+    order = np.argsort(-seconds.sum(axis=1))
+    names = [phases[index].removeprefix("perf/").removesuffix("_seconds").replace("_", " ") for index in order]
+    ax.stackplot(steps, seconds[order], labels=names, colors=PHASES, linewidth=0, step="mid", alpha=0.85)
+    ax.set_title("Seconds of an RL step")
+    ax.set_xlabel("RL step")
+    ax.locator_params(axis="x", integer=True)
+    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True)
+    return figure
+
+
+@styled
+def token_influence(influence: TokenInfluence) -> Figure:
+    """f_t along one response, and the log-ratios whose discounted sum from each token on it is made of."""
+    figure, (weight, ratio) = panels(2, height=2.6)
+    positions = np.arange(len(influence.tokens))
+    weights, ratios = np.array(influence.influence_weights), np.array(influence.log_ratios)
+    for ax, values, neutral in ((weight, weights, 1.0), (ratio, ratios, 0.0)):
+        for side, colour in ((values > neutral, ABOVE), (values < neutral, BELOW)):
+            ax.bar(positions[side], (values - neutral)[side], bottom=neutral, width=0.8, color=colour, alpha=0.8)
+        ax.axhline(neutral, color=MUTED, linewidth=0.9)
+        ax.set_xlim(-0.6, len(positions) - 0.4)
+        ax.set_xlabel("position in the response")
+        ax.locator_params(axis="x", integer=True)
+    weight.set_title("Influence weight of each token")
+    ratio.set_title("log_ratio of each token: how its probability has moved")
+    return figure
+
+
+@styled
+def hero(comparison: Comparison, history: History) -> Figure:
+    """The result in one wide picture: accuracy and response length over RL steps, and what held-out problems say."""
+    figure, (accuracy, length) = panels(2, width=12.0, height=4.2)
+    _accuracy(accuracy, history)
+    _length(length, history)
+    before, after = comparison.warmup.summary(), comparison.trained.summary()
+    _ends(accuracy, history, before.avg_at_k.value, after.avg_at_k.value, AFTER, "{:.1%}")
+    _ends(length, history, before.mean_response_tokens, after.mean_response_tokens, LENGTH, "{:,.1f}")
+    for ax, title in ((accuracy, "Accuracy"), (length, "Response length (tokens)")):
+        ax.set_title(title, fontsize=13)
+    return figure
+
+
+def _logged(history: History, metric: str) -> bool:
+    return any(metric in metrics for _, metrics in history)
+
+
+def _accuracy(ax: Axes, history: History) -> None:
+    line(ax, history, "rollout/accuracy", AFTER, "sampled in training")
+    steps, values = series(history, "validation/accuracy")
+    if len(steps):
+        ax.plot(steps, values, color=INK, linewidth=0, marker="o", markersize=4.5, label="validation problems")
+        ax.legend(loc="lower right")
+    ax.set_title("Accuracy")
+    percent_axis(ax)
+
+
+def _length(ax: Axes, history: History) -> None:
+    prefix = "rollout/response_tokens"
+    band(ax, history, f"{prefix}_min", f"{prefix}_max", LENGTH, 0.10)
+    band(ax, history, f"{prefix}_q25", f"{prefix}_q75", LENGTH, 0.22)
+    line(ax, history, f"{prefix}_mean", LENGTH)
+    ax.set_title("Response length (tokens)")
+    ax.set_ylim(bottom=0)
+
+
+def _spread(ax: Axes, history: History) -> None:
+    """Mean over the steps of the weights' standard deviation in the first, second, … update, and its quartiles."""
+    name = "train/influence_weight_std_update_{}"
+    updates: list[NDArray[np.float64]] = []
+    while len(values := series(history, name.format(len(updates)))[1]):
+        updates.append(values)
+    positions = np.arange(1, len(updates) + 1)
+    low, high = ([np.quantile(values, share) for values in updates] for share in (0.25, 0.75))
+    ax.fill_between(positions, low, high, color=AFTER, alpha=0.18, linewidth=0)
+    ax.plot(positions, [values.mean() for values in updates], color=AFTER, marker="o", markersize=4)
+    ax.set_title("Spread of the weights by update")
+    ax.set_xlabel("update within a step")
+    ax.set_ylim(bottom=0)
+    ax.locator_params(axis="x", integer=True)
+
+
+def _ends(ax: Axes, history: History, before: float, after: float, colour: str, wording: str) -> None:
+    """The held-out results as labelled points before the first and after the last step."""
+    steps = [step for step, _ in history] or [0, 1]
+    gap = max(1.0, 0.04 * (steps[-1] - steps[0]))
+    first, last = (steps[0] - gap, before), (steps[-1] + gap, after)
+    _end(ax, first, f"warm-up\n{wording.format(before)}", BEFORE, MUTED, offset=(-4, -11), valign="top")
+    _end(ax, last, f"trained\n{wording.format(after)}", colour, colour, offset=(11, 0), valign="center")
+
+
+def _end(
+    ax: Axes, at: tuple[float, float], text: str, dot: str, ink: str, *, offset: tuple[int, int], valign: str
+) -> None:
+    ax.plot(*at, marker="o", markersize=9, color=dot, zorder=5, clip_on=False)
+    ax.annotate(
+        text,
+        at,
+        xytext=offset,
+        textcoords="offset points",
+        annotation_clip=False,
+        va=valign,
+        color=ink,
+        fontsize=12,
+        fontweight="bold",
+        linespacing=1.15,
+        bbox={"facecolor": "white", "alpha": 0.65, "edgecolor": "none", "pad": 1.5},
+    )
