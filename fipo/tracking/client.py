@@ -93,7 +93,7 @@ class MlflowRun:
         self.client.log_batch(self.id, metrics=metrics, synchronous=True)
 
     def params(self, values: Mapping[str, str]) -> None:
-        """Log parameters. MLflow never changes one: what a resumed run has otherwise goes to the tag `fipo.changed_params`."""
+        """Log parameters. MLflow keeps the first value for ever: later ones go to the tag `fipo.changed_params`."""
         from mlflow.entities import Param
 
         there = self.client.get_run(self.id).data.params

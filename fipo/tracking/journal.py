@@ -1,8 +1,8 @@
 """An append-only file of everything that is to reach MLflow, and how far it has been sent.
 
-One line is one JSON record; most look like `{"kind": "metrics", "time": …, "step": 3, "values": {"train/loss": 0.1}}`. A
-record of kind `run` names the MLflow run that the records after it belong to. A process that is killed loses nothing it
-had appended: the kernel has the bytes.
+One line is one JSON record; most look like `{"kind": "metrics", "time": …, "step": 3, "values": {"train/loss": 0.1}}`.
+A record of kind `run` names the MLflow run that the records after it belong to. A process that is killed loses nothing
+it had appended: the kernel has the bytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every metric, once: name, unit, meaning. `python -m fipo.tracking.metric_names` prints docs/metrics.md."""
+"""Every metric, once: name, unit, meaning. `python -m fipo.tracking` prints them as docs/metrics.md."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def to_markdown() -> str:
     lines = [
         "# Metrics",
         "",
-        "Made by `python -m fipo.tracking.metric_names`. One step of `train/`, `rollout/`, `validation/` and `perf/`",
+        "Made by `python -m fipo.tracking`. One step of `train/`, `rollout/`, `validation/` and `perf/`",
         "is one rollout batch; one step of `sft/` is one optimizer step. Fractions lie in [0, 1].",
     ]
     prefix = ""
@@ -143,7 +143,3 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/tokens_per_second", "tokens/s", "Sampled response tokens by wall time of the step, all ranks"),
 )
 """In the order of docs/metrics.md."""
-
-
-if __name__ == "__main__":
-    print(to_markdown(), end="")

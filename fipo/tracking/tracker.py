@@ -133,6 +133,12 @@ class Tracker:
         return run.id if run else ""
 
     @property
+    def parent_run_id(self) -> str:
+        """Id of the pipeline's run; empty without one, or if MLflow cannot be reached within ten seconds."""
+        run = self._drain.run_in_mlflow if self._drain.connected.wait(10.0) else None
+        return (run.parent_id or "") if run else ""
+
+    @property
     def url(self) -> str:
         """Page of the run; empty for a database or while MLflow cannot be reached."""
         return self._drain.run_in_mlflow.url if self.run_id and self._drain.run_in_mlflow else ""

@@ -1,0 +1,220 @@
+"""MLflow's model registry: versions by content, with provenance; `candidate` is the newest, `champion` the best.
+
+A version points at the weights where they are in the object store; nothing is copied. What MLflow needs to load them
+(`MLmodel`, the tokenizer under `components/`) and the model card are written beside them, outside the manifest.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import yaml
+
+from fipo.errors import RegistryError
+from fipo.storage import DirectoryManifest, ObjectStore, open_store, read_manifest
+from fipo.tracking.client import connect
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
+
+CANDIDATE, CHAMPION = "candidate", "champion"
+_SHA256, _PREVIOUS, _METRIC = "sha256", "previous_champion", "metric."
+_TOKENIZER_FILES = (
+    "tokenizer",
+    "special_tokens_map",
+    "added_tokens",
+    "vocab",
+    "merges",
+    "chat_template",
+    "config.json",
+)
+
+
+@dataclass(frozen=True)
+class RegisteredModel:
+    """One version of a registered model."""
+
+    name: str
+    version: str
+    uri: str
+    """Object-store URI of the folder with its weights."""
+    sha256: str
+    """Digest of that folder's manifest."""
+    aliases: tuple[str, ...]
+    metrics: Mapping[str, float]
+    """As given at registration, by their names in `fipo.tracking.metric_names`."""
+    provenance: Mapping[str, str]
+    """Which data, configuration, code and runs it comes from."""
+
+
+def register(
+    tracking_uri: str,
+    *,
+    name: str,
+    model_uri: str,
+    sha256: str,
+    run_id: str,
+    provenance: Mapping[str, str],
+    metrics: Mapping[str, float],
+    promote: bool,
+) -> RegisteredModel:
+    """Make the folder at `model_uri` a version of the model `name`; the same contents are the same version.
+
+    The version gets the alias `candidate` and, with `promote`, `champion`.
+
+    Raises:
+        RegistryError: the folder is not the one meant, is no model, or MLflow refuses it.
+    """
+    store = open_store(model_uri)
+    manifest = read_manifest(store, "")
+    if manifest.sha256 != sha256:
+        raise RegistryError(
+            f"register {model_uri}: expected the model {sha256}, found {manifest.sha256}; upload it again"
+        )
+    tags = {**provenance, _SHA256: sha256, **{_METRIC + key: repr(value) for key, value in metrics.items()}}
+    client = connect(tracking_uri)
+    with _errors(f"register {name} from {model_uri}"):
+        _add_flavour(store, manifest, run_id)
+        store.put("README.md", model_card(name, model_uri, sha256, provenance, metrics).encode())
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        known = client.search_model_versions(f"name = '{name}' and tags.{_SHA256} = '{sha256}'")
+        version = known[0] if known else client.create_model_version(name, model_uri, run_id or None, tags)
+        for key, value in tags.items() if known else ():
+            client.set_model_version_tag(name, version.version, key, value)
+        client.set_registered_model_alias(name, CANDIDATE, version.version)
+    if promote:
+        return set_champion(tracking_uri, name, str(version.version))
+    return _get(tracking_uri, name, str(version.version))
+
+
+def champion(tracking_uri: str, name: str) -> RegisteredModel | None:
+    """The version with the alias `champion`, or None while there is none."""
+    version = _aliases(tracking_uri, name).get(CHAMPION)
+    return _get(tracking_uri, name, version) if version else None
+
+
+def set_champion(tracking_uri: str, name: str, version: str) -> RegisteredModel:
+    """Give a version the alias `champion`; the version remembers whose place it takes.
+
+    Raises:
+        RegistryError: there is no such version.
+    """
+    client, present = connect(tracking_uri), _aliases(tracking_uri, name).get(CHAMPION)
+    with _errors(f"promote version {version} of {name}"):
+        if present != version:
+            client.set_model_version_tag(name, version, _PREVIOUS, present or "")
+        client.set_registered_model_alias(name, CHAMPION, version)
+    return _get(tracking_uri, name, version)
+
+
+def rollback(tracking_uri: str, name: str) -> RegisteredModel:
+    """Make the champion's predecessor champion again.
+
+    Raises:
+        RegistryError: there is no champion, or it had no predecessor.
+    """
+    client, present = connect(tracking_uri), _aliases(tracking_uri, name).get(CHAMPION)
+    if present is None:
+        raise RegistryError(f"rollback {name}: it has no champion")
+    with _errors(f"rollback {name}"):
+        previous = client.get_model_version(name, present).tags.get(_PREVIOUS)
+        if not previous:
+            raise RegistryError(f"rollback {name}: its champion, version {present}, had no predecessor")
+        client.set_registered_model_alias(name, CHAMPION, previous)
+    return _get(tracking_uri, name, previous)
+
+
+def model_card(
+    name: str, model_uri: str, sha256: str, provenance: Mapping[str, str], metrics: Mapping[str, float]
+) -> str:
+    """README.md of the model: what it scores, where it comes from, how to load it."""
+    header = yaml.safe_dump({"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["fipo"]})
+    return "\n".join(
+        [
+            f"---\n{header}---",
+            f"# {name}",
+            "",
+            "A reasoning model trained with FIPO (Future-KL Influenced Policy Optimization, arXiv 2603.19835).",
+            *("", "## Results", "", "| Metric | Value |", "|---|---|"),
+            *(f"| `{key}` | {value:.4g} |" for key, value in sorted(metrics.items())),
+            *("", "## Provenance", "", "| | |", "|---|---|"),
+            *(f"| {key.replace('_', ' ')} | `{value}` |" for key, value in sorted(provenance.items())),
+            f"| weights | `{model_uri}` |",
+            f"| SHA-256 of the folder's listing | `{sha256}` |",
+            *("", "## Use", "", "```python"),
+            f'pipeline = mlflow.transformers.load_model("models:/{name}@champion")',
+            "```",
+            "",
+        ]
+    )
+
+
+def _add_flavour(store: ObjectStore, manifest: DirectoryManifest, run_id: str) -> None:
+    """Write what `mlflow.transformers.load_model` reads."""
+    try:
+        config = json.loads(store.get("config.json"))
+        architecture = config["architectures"][0]
+    except (ValueError, KeyError, IndexError) as error:
+        raise RegistryError(
+            f"{store.uri}/config.json: not the configuration of a transformers model: {error!r}"
+        ) from None
+    # MLflow loads each component from a folder of its own.
+    for file in manifest.files:
+        if file.startswith(_TOKENIZER_FILES):
+            store.put(f"components/tokenizer/{file}", store.get(file))
+    flavour = {
+        "task": "text-generation",
+        "instance_type": "TextGenerationPipeline",
+        "pipeline_model_type": architecture,
+        "source_model_name": "",
+        "model_binary": ".",
+        "components": ["tokenizer"],
+        "tokenizer_type": json.loads(store.get("tokenizer_config.json")).get("tokenizer_class", "AutoTokenizer"),
+        "torch_dtype": f"torch.{config.get('dtype', 'float32')}",
+    }
+    model = {
+        "flavors": {"transformers": flavour},
+        "run_id": run_id,
+        "utc_time_created": time.strftime("%Y-%m-%d %H:%M:%S.000000", time.gmtime()),
+    }
+    store.put("MLmodel", yaml.safe_dump(model).encode())
+
+
+def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
+    with _errors(f"read version {version} of {name}"):
+        found: ModelVersion = connect(tracking_uri).get_model_version(name, version)
+    tags = found.tags
+    metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}
+    own = {_SHA256, _PREVIOUS}
+    return RegisteredModel(
+        name=name,
+        version=str(found.version),
+        uri=found.source,
+        sha256=tags.get(_SHA256, ""),
+        aliases=tuple(found.aliases),
+        metrics=metrics,
+        provenance={key: value for key, value in tags.items() if not (key in own or key.startswith(_METRIC))},
+    )
+
+
+def _aliases(tracking_uri: str, name: str) -> dict[str, str]:
+    """Version by alias; empty where the model does not exist."""
+    with _errors(f"look up {name}"):
+        models = connect(tracking_uri).search_registered_models(f"name = '{name}'")
+        return {alias: str(version) for model in models for alias, version in model.aliases.items()}
+
+
+@contextmanager
+def _errors(what: str) -> Iterator[None]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise RegistryError(f"{what}: {error.message}") from error
