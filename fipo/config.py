@@ -324,6 +324,19 @@ class Distributed(Section):
     """A collective that takes longer fails, so that a frozen rank is noticed."""
 
 
+class TrainJobs(Section):
+    """The distributed steps as Kubeflow TrainJobs; without `runtime` they run in the step's own process."""
+
+    runtime: str = ""
+    """Name of the TrainingRuntime; empty starts torchrun here."""
+    nodes: int = Field(1, ge=1)
+    """Machines of a job; `distributed.processes` counts on each."""
+    queue: str = ""
+    """Kueue LocalQueue that admits the jobs; empty starts them at once."""
+    time_limit_seconds: int = Field(7 * 24 * 3600, ge=1)
+    """A job that takes longer fails."""
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -341,6 +354,7 @@ class Config(Section):
     gate: Gate = Gate()
     registry: Registry = Registry()
     distributed: Distributed = Distributed()
+    trainjob: TrainJobs = TrainJobs()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -365,6 +379,12 @@ class Config(Section):
             self.reward.overlong_buffer_tokens,
         )
         _require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
+        _require(
+            not self.trainjob.runtime or self.run.directory.is_absolute(),
+            "run.directory",
+            "an absolute path on a volume that all pods share, with trainjob.runtime",
+            self.run.directory,
+        )
         _require(
             not self.gate.benchmark or self.gate.benchmark in self.data.benchmarks,
             "gate.benchmark",

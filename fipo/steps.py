@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import platform
 import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import fipo
 from fipo.config import Config
-from fipo.errors import FipoError
 from fipo.gate import Decision, decide
 from fipo.launch.local import torchrun
-from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace
+from fipo.report.run import copy_to_run_directory, print_summary, write_report
+from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, run_key
 
 STEPS = tuple(UPSTREAM)
 """The steps in order."""
@@ -25,13 +26,14 @@ JOBS = {"sft": "fipo.training.sft", "train": "fipo.training.rl", "evaluate": "fi
 """Steps that run on all devices, and the module that torchrun starts for each."""
 
 
-def run_step(step: str, config: Config, *, fresh: bool = False) -> StepResult:
+def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[str, Any] | None = None) -> StepResult:
     """Run one step of the run `config.run.name`, or return its result when it has finished with these inputs before.
 
     Args:
         step: one of `STEPS`.
         config: the same for all steps of a run.
         fresh: start the step anew even if it has finished or was interrupted.
+        task: what the pipeline set on its task (resources, env, volumes, ...), for the pods of a TrainJob.
 
     Raises:
         FipoError: see `fipo.errors`; after any of them the same call continues from what was saved.
@@ -45,12 +47,22 @@ def run_step(step: str, config: Config, *, fresh: bool = False) -> StepResult:
         return done
     started = time.monotonic()
     if step in JOBS:
-        torchrun(JOBS[step], ["--config", str(settings)], processes=config.distributed.processes)
+        _launch(workspace, ["--config", str(settings)], task or {})
     else:
         with workspace.attempt() as attempt:
             LOCAL_STEPS[step](attempt)
     # The time that people wait: start-up included.
     return workspace.commit(replace(workspace.result(), seconds=round(time.monotonic() - started, 1)))
+
+
+def _launch(workspace: Workspace, arguments: list[str], task: Mapping[str, Any]) -> None:
+    step, config = workspace.step, workspace.config
+    if config.trainjob.runtime:
+        from fipo.launch.trainjob import train_job
+
+        train_job(JOBS[step], arguments, config=config, step=step, fingerprint=workspace.fingerprint, task=task)
+    else:
+        torchrun(JOBS[step], arguments, processes=config.distributed.processes)
 
 
 def write_config(config: Config) -> Path:
@@ -70,7 +82,7 @@ def finish(config: Config, *, status: str) -> None:
     """
     from fipo.tracking import reconcile
 
-    reconcile(config.tracking_uri, run_key=parent_key(config), status=status)
+    reconcile(config.tracking_uri, run_key=run_key(config), status=status)
 
 
 def _prepare(attempt: Attempt) -> None:
@@ -84,6 +96,7 @@ def _prepare(attempt: Attempt) -> None:
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)
     attempt.tracker.log(attempt.metrics, step=0)
+    attempt.tracker.dataset(config.run.name, attempt.outputs["dataset"].sha256, attempt.outputs["dataset"].uri)
 
 
 def _gate(attempt: Attempt) -> None:
@@ -112,7 +125,6 @@ def _register(attempt: Attempt) -> None:
     registered = register(
         config.tracking_uri,
         name=config.registry.model_name,
-        model_directory=workspace.input("train", "model"),
         model_uri=model.uri,
         sha256=model.sha256,
         run_id=attempt.tracker.run_id,
@@ -136,22 +148,23 @@ def _register(attempt: Attempt) -> None:
     )
     role = "champion" if decision.passed else f"candidate; not promoted: {decision.reason}"
     print(f"[register] {registered.name} version {registered.version}: {role}", flush=True)
-    attempt.details |= {"model": {key: getattr(registered, key) for key in ("name", "version", "uri", "sha256")}}
-
-
-def _report(attempt: Attempt) -> None:
-    from fipo.report.run import write_report
-
-    write_report(attempt)
+    attempt.details["model"] = {key: getattr(registered, key) for key in ("name", "version", "uri", "sha256")}
+    attempt.details["versions"] = versions()
 
 
 LOCAL_STEPS: Mapping[str, Callable[[Attempt], None]] = {
     "prepare": _prepare,
     "gate": _gate,
     "register": _register,
-    "report": _report,
+    "report": write_report,
 }
 """Steps that run in this process."""
+
+
+def versions() -> dict[str, str]:
+    """Of what a result depends on."""
+    names = ("fipo", "torch", "transformers", "deepspeed", "mlflow", "kfp")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
 
 
 def code_digest() -> str:
@@ -161,3 +174,10 @@ def code_digest() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def show_report(config: Config) -> None:
+    """Print the run's result, and put its report where people look for it: `runs/NAME/report.html`."""
+    workspace = Workspace(config, "report")
+    copy_to_run_directory(workspace)
+    print_summary(workspace)

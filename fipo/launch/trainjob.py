@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from fipo.config import Config
 from fipo.errors import Interrupted, LaunchError
 from fipo.launch.cluster import Cluster, Conflict, Manifest, Unavailable
 
@@ -41,6 +42,8 @@ class TrainJob:
     runtime: str
     """Name of the TrainingRuntime."""
     nodes: int = 1
+    processes: int = 0
+    """On each node; 0 is one a GPU, or one a requested CPU."""
     time_limit_seconds: int | None = None
     queue: str = ""
     """Kueue LocalQueue; empty starts at once."""
@@ -61,6 +64,7 @@ class TrainJob:
         trainer = {
             "command": list(self.command),
             "numNodes": self.nodes,
+            "numProcPerNode": self.processes or None,
             "image": image,
             "resourcesPerNode": self.task.get("resources"),
             "env": self.task.get("env"),
@@ -94,6 +98,25 @@ class TrainJob:
         node = {"name": CONTAINER, "template": {"spec": {"template": {"spec": pod}}}}
         runtime = {"template": {"spec": {"replicatedJobs": [node]}}}
         return [{"manager": "fipo.dev/pipeline", "trainingRuntimeSpec": runtime}] if pod else []
+
+
+def train_job(
+    module: str, arguments: Sequence[str], *, config: Config, step: str, fingerprint: str, task: Mapping[str, Any]
+) -> None:
+    """Run `python -m module arguments` under torchrun in a TrainJob, as `config.trainjob` says; see `run_train_job`."""
+    job = TrainJob(
+        run=config.run.name,
+        step=step,
+        fingerprint=fingerprint,
+        command=["torchrun", "--module", module, *arguments],
+        runtime=config.trainjob.runtime,
+        nodes=config.trainjob.nodes,
+        processes=config.distributed.processes,
+        time_limit_seconds=config.trainjob.time_limit_seconds,
+        queue=config.trainjob.queue,
+        task=task,
+    )
+    run_train_job(job, Cluster())
 
 
 def run_train_job(job: TrainJob, cluster: Cluster) -> None:
