@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +157,7 @@ class MlflowRun:
         return f"{uri}/#/experiments/{self.experiment_id}/runs/{self.id}" if uri.startswith("http") else ""
 
 
-def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str | None) -> tuple[str, str]:
+def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str) -> tuple[str, str]:
     """Ids of experiment and run. If a request that seemed lost made a second run with the key, the first one counts."""
     from mlflow.entities import ViewType
 
@@ -199,13 +199,13 @@ def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
     raise TrackingError(f"MLflow experiment {identity.experiment!r} exists and cannot be found")
 
 
-def _pipeline_run(client: MlflowClient, identity: RunIdentity) -> str | None:
+def _pipeline_run(client: MlflowClient, identity: RunIdentity) -> str:
     """Id of the parent: KFP's own MLflow run of the pipeline where its plugin made one, else ours."""
     if task_run := os.environ.get("MLFLOW_RUN_ID"):
         return client.get_run(task_run).data.tags.get(PARENT, task_run)
     if identity.parent is None:
-        return None
-    return find_or_create(client, replace(identity.parent, parent=None), None)[1]
+        return ""
+    return find_or_create(client, identity.parent, "")[1]
 
 
 def readable(value: object) -> str:
