@@ -49,11 +49,10 @@ def _report(options: argparse.Namespace) -> None:
     if not settings.is_file():
         raise ConfigError(f"run {options.run!r}: no {settings}; name a run whose folder is in {settings.parent.parent}")
     config = load_config(settings)
-    from fipo.report.terminal import print_summary
-    from fipo.steps import run_step
+    from fipo.steps import run_step, show_report
 
     run_step("report", config)
-    print_summary(config.run_directory)
+    show_report(config)
 
 
 def _config_command(options: argparse.Namespace) -> None:

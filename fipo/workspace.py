@@ -20,9 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import fipo
 from fipo.config import Config
-from fipo.errors import ConfigError, ObjectNotFound
+from fipo.errors import ConfigError, ObjectNotFound, StorageError
 from fipo.storage import download_directory, open_store, upload_directory
 from fipo.tracking import Tracker, parent_run
 
@@ -135,9 +134,18 @@ class Workspace:
 
     def input(self, step: str, name: str) -> Path:
         """A verified local copy of an upstream output."""
-        output = self.upstream[step].outputs[name]
-        folder = self.config.run_directory / "inputs" / f"{step}-{name}-{output.sha256[:12]}"
-        download_directory(self.store, output.uri.removeprefix(self.store.uri).strip("/"), folder)
+        return self.fetch(self.upstream[step].outputs[name], f"{step}-{name}")
+
+    def fetch(self, output: Output, name: str) -> Path:
+        """A verified local copy of an output of this run.
+
+        Raises:
+            StorageError: the stored files are not those that the step published.
+        """
+        folder = self.config.run_directory / "inputs" / f"{name}-{output.sha256[:12]}"
+        manifest = download_directory(self.store, output.uri.removeprefix(self.store.uri).strip("/"), folder)
+        if manifest.sha256 != output.sha256:
+            raise StorageError(f"{output.uri}: expected contents of SHA-256 {output.sha256}; found {manifest.sha256}")
         return folder
 
     def publish(self, name: str, folder: Path) -> Output:
@@ -163,7 +171,7 @@ class Workspace:
             config.tracking_uri,
             experiment=config.tracking.experiment_prefix,
             run_name=config.run.name,
-            run_key=f"{config.run.name}/{config.digest()[:12]}",
+            run_key=run_key(config),
             artifact_root=f"{config.storage_uri}/mlflow",
         )
         return Tracker.open(
@@ -171,8 +179,8 @@ class Workspace:
             experiment=f"{config.tracking.experiment_prefix}/{self.step}",
             run_name=f"{config.run.name}-{self.step}",
             run_key=f"{config.run.name}/{self.step}/{self.fingerprint[:12]}",
-            parent_run_id=parent,
             journal=self.directory / "journal.jsonl",
+            parent=parent,
             artifact_root=f"{config.storage_uri}/mlflow",
         )
 
@@ -187,6 +195,11 @@ class Workspace:
                 f"in {self.store.uri}: run `fipo {step}` with the same recipe and settings first"
             )
         return result
+
+
+def run_key(config: Config) -> str:
+    """Key of the pipeline's MLflow run: the same settings continue it, others begin a new one."""
+    return f"{config.run.name}/{_digest(_without(config.model_dump(mode='json'), PLACEMENT))[:12]}"
 
 
 class Attempt:
@@ -211,7 +224,7 @@ class Attempt:
             seconds=round(seconds, 3),
             outputs=self.outputs,
             metrics=self.metrics,
-            details={"fipo_version": fipo.__version__, **self.details},
+            details=self.details,
             mlflow_run_id=self.tracker.run_id,
             mlflow_url=self.tracker.url,
         )

@@ -139,11 +139,6 @@ class Tracker:
         return (run.parent_id or "") if run else ""
 
     @property
-    def parent_run_id(self) -> str:
-        """Id of the pipeline's run; empty if there is none or MLflow cannot be reached."""
-        return self._drain.run_in_mlflow.parent_id if self.run_id and self._drain.run_in_mlflow else ""
-
-    @property
     def url(self) -> str:
         """Page of the run; empty for a database or while MLflow cannot be reached."""
         return self._drain.run_in_mlflow.url if self.run_id and self._drain.run_in_mlflow else ""

@@ -38,6 +38,12 @@ class Job:
             self.attempt.tracker.log(metrics, step)
             self.attempt.metrics.update(metrics)
 
+    def log_final(self, metrics: Mapping[str, float]) -> None:
+        """Log scores to the step's run and to the pipeline's, where runs are compared."""
+        if self.attempt:
+            self.attempt.tracker.log_final(metrics)
+            self.attempt.metrics.update(metrics)
+
     def say(self, line: str) -> None:
         """Tell the user how the work goes, once for all ranks."""
         if self.world.is_main:

@@ -36,15 +36,16 @@ def evaluate_models(job: Job) -> None:
                 )
                 summary = result.summary(seed=config.run.seed)
                 summaries[label][benchmark] = summary.to_dict()
-                job.log(
+                # The trained model's scores have the plain names, so that runs compare by them.
+                prefix = f"eval/{benchmark}" if label == "trained" else f"eval/{benchmark}/{label}"
+                job.log_final(
                     {
-                        f"eval/{benchmark}/{label}/avg_at_k": summary.avg_at_k.value,
-                        f"eval/{benchmark}/{label}/cons_at_k": summary.cons_at_k.value,
-                        f"eval/{benchmark}/{label}/pass_at_k": summary.pass_at_k.value,
-                        f"eval/{benchmark}/{label}/response_tokens_mean": summary.mean_response_tokens,
-                        f"eval/{benchmark}/{label}/truncated_fraction": summary.truncation_rate,
-                    },
-                    step=0,
+                        f"{prefix}/avg_at_k": summary.avg_at_k.value,
+                        f"{prefix}/cons_at_k": summary.cons_at_k.value,
+                        f"{prefix}/pass_at_k": summary.pass_at_k.value,
+                        f"{prefix}/mean_response_tokens": summary.mean_response_tokens,
+                        f"{prefix}/truncated_fraction": summary.truncation_rate,
+                    }
                 )
                 job.say(
                     f"{label} on {benchmark}: avg@{summary.k} {summary.avg_at_k.value:.3f}  "

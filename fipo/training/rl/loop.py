@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ from fipo.training.rl.update import Updater
 
 
 def train(job: Job) -> None:
-    """Train `train.steps` rollout batches from the warmed-up model and publish the outputs `model` and `samples`."""
+    """Train `train.steps` rollout batches from the warmed-up model and publish the outputs `model` and `records`."""
     config, world, settings = job.config, job.world, job.config.train
     dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
     start = Model(name_or_path=str(warmed_up))
@@ -34,7 +35,8 @@ def train(job: Job) -> None:
     engine = TrainingEngine(load_model(start), settings, config.distributed, world)
     updater = Updater(engine, config, tokenizer)
     rollout = TransformersEngine(
-        engine.model,
+        # ZeRO-3 leaves each rank a part of the trained model: generate with a whole copy.
+        engine.model if engine.zero_stage < 3 else load_model(start, dtype=engine.dtype).to(world.device),
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         max_batch_tokens=config.rollout.max_batch_tokens,
@@ -82,7 +84,10 @@ def train(job: Job) -> None:
     if job.attempt:
         save_model(engine.model, tokenizer, job.workspace.directory / "model", weights)
         job.attempt.publish("model", job.workspace.directory / "model")
-        job.attempt.publish("samples", job.workspace.directory / "samples")
+        shutil.copyfile(
+            job.workspace.directory / "journal.jsonl", job.workspace.directory / "records" / "journal.jsonl"
+        )
+        job.attempt.publish("records", job.workspace.directory / "records")
 
 
 def _prompts(path: Path, tokenizer: PreTrainedTokenizerBase, config: Config) -> list[Prompt]:

@@ -53,9 +53,9 @@ class Updater:
             return self._metrics(measured, mini_batches)
 
     def write_sample(self, job: Job, step: int) -> None:
-        """Append one response of the last mini-batch, with what each token weighed, to the samples of the run."""
+        """Append one response of the last mini-batch, with what each token weighed, to the records of the run."""
         if job.attempt and self._sample:
-            folder = job.workspace.directory / "samples"
+            folder = job.workspace.directory / "records"
             folder.mkdir(exist_ok=True)
             with (folder / "influence.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"step": step, **self._sample}) + "\n")

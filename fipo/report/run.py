@@ -1,0 +1,131 @@
+"""The report of a run: gather what its steps left in the object store, draw it, and write summary.json beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fipo.errors import ConfigError
+from fipo.evaluation.tables import read_result
+from fipo.report.data import Comparison, GateDecision, ModelInfo, ReportData, TokenInfluence
+from fipo.report.html import build_report
+from fipo.tracking import read_journal
+from fipo.workspace import Attempt, Workspace
+
+SUMMARY_KEYS = ("avg_at_k", "cons_at_k", "pass_at_k", "k", "problems", "mean_response_tokens")
+FILES = ("report.html", "summary.json")
+
+
+def write_report(attempt: Attempt) -> None:
+    """Publish the output `report`: report.html and summary.json."""
+    workspace, folder = attempt.workspace, attempt.workspace.directory / "report"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.html").write_text(build_report(gather(workspace)), encoding="utf-8")
+    summary = summarise(workspace, mlflow_run_id=attempt.tracker.parent_run_id)
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    attempt.publish("report", folder)
+    for name in FILES:
+        attempt.tracker.artifact(folder / name)
+
+
+def gather(workspace: Workspace) -> ReportData:
+    """What the report shows, from the results of the run's steps."""
+    config, upstream = workspace.config, workspace.upstream
+    results, records = workspace.input("evaluate", "results"), workspace.input("train", "records")
+    benchmarks = [config.gate_benchmark, *(name for name in config.data.benchmarks if name != config.gate_benchmark)]
+    decision = upstream["gate"].details["decision"]
+    return ReportData(
+        run=config.run.name,
+        recipe=config.run.name,
+        loss=config.algorithm.loss,
+        benchmarks=tuple(
+            Comparison(*(read_result(results / label / f"{name}-responses.parquet") for label in ("warmup", "trained")))
+            for name in benchmarks
+        ),
+        history=read_journal(records / "journal.jsonl"),
+        tokens=_most_telling(records / "influence.jsonl") if config.algorithm.loss == "fipo" else None,
+        gate=GateDecision(**{key: decision[key] for key in GateDecision.__dataclass_fields__}),
+        model=ModelInfo(**upstream["register"].details["model"]),
+        seconds={name: result.seconds for name, result in upstream.items()},
+        links={f"MLflow: {name}": result.mlflow_url for name, result in upstream.items() if result.mlflow_url},
+        facts={
+            "settings": config.digest(),
+            "seed": str(config.run.seed),
+            "data": upstream["prepare"].outputs["dataset"].sha256,
+            "warmed-up model": upstream["sft"].outputs["model"].sha256,
+            "trained model": upstream["train"].outputs["model"].sha256,
+        }
+        | upstream["register"].details["versions"],
+    )
+
+
+def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:
+    """The contents of summary.json: `warmup` and `trained` are the scores on the gate's benchmark."""
+    config, upstream = workspace.config, workspace.upstream
+    evaluated, decision = upstream["evaluate"].details, upstream["gate"].details["decision"]
+    seconds = {name: result.seconds for name, result in upstream.items()}
+    return {
+        **{
+            label: {key: evaluated[label][config.gate_benchmark][key] for key in SUMMARY_KEYS}
+            for label in ("warmup", "trained")
+        },
+        "benchmark": config.gate_benchmark,
+        "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
+        "gate": {key: decision[key] for key in ("passed", "metric", "value", "champion", "reason")},
+        "model": upstream["register"].details["model"],
+        "mlflow": {"tracking_uri": config.tracking_uri, "run_id": mlflow_run_id},
+    }
+
+
+def copy_to_run_directory(workspace: Workspace) -> None:
+    """Put the published report where people look for it: `<run.directory>/<run>/report.html` and `summary.json`."""
+    result = workspace.result()
+    folder = workspace.fetch(result.outputs["report"], "report")
+    for name in FILES:
+        (workspace.config.run_directory / name).write_bytes((folder / name).read_bytes())
+
+
+def print_summary(workspace: Workspace) -> None:
+    """The result as tables, and where everything is.
+
+    Raises:
+        ConfigError: the run has no report yet.
+    """
+    from rich.console import Console
+
+    from fipo.report.terminal import terminal_table
+
+    path = workspace.config.run_directory / "summary.json"
+    if not path.is_file():
+        raise ConfigError(
+            f"run {workspace.config.run.name!r}: no {path}; run `fipo report` once its steps have finished"
+        )
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    console = Console()
+    console.print(terminal_table(gather(workspace)))
+    model, gate = summary["model"], summary["gate"]
+    verdict = "champion" if gate["passed"] else "candidate"
+    console.print(f"model    {model['name']} version {model['version']} ({verdict}): {gate['reason']}", soft_wrap=True)
+    console.print(f"report   {path.with_name('report.html')}", soft_wrap=True)
+    console.print(f"summary  {path}", soft_wrap=True)
+    console.print("MLflow   fipo ui", soft_wrap=True)
+
+
+def _most_telling(path: Path) -> TokenInfluence | None:
+    """The recorded response on which the influence weights differ most."""
+    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    samples = [sample for sample in samples if sample["tokens"]]
+    if not samples:
+        return None
+    best = max(samples, key=lambda sample: float(np.std(sample["influence_weights"])))
+    return TokenInfluence(
+        step=best["step"],
+        prompt=best["prompt"],
+        tokens=tuple(best["tokens"]),
+        influence_weights=tuple(best["influence_weights"]),
+        log_ratios=tuple(best["log_ratio"]),
+        advantage=best["advantage"],
+    )
