@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
+from collections.abc import Callable
 from itertools import islice
 
 from fipo.tracking.client import MlflowRun, RunIdentity
@@ -23,14 +25,14 @@ class Drain(threading.Thread):
 
     def __init__(self, journal: Journal) -> None:
         super().__init__(name="mlflow-drain", daemon=True)
-        self.run_in_mlflow: MlflowRun | None = None
-        """Set at the first success."""
         self.error: Exception | None = None
         """What the last attempt failed with; None after a success."""
         self.refused = 0
         """Records that MLflow will never take."""
-        self.connected = threading.Event()
+        self.runs: dict[str, MlflowRun] = {}
+        """Runs that were found or made in MLflow, by key."""
         self._journal = journal
+        self._current: MlflowRun | None = None
         self._finish, self._abandon, self._wake = threading.Event(), threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -61,6 +63,13 @@ class Drain(threading.Thread):
         self._abandon.set()
         self._wake.set()
 
+    def run_of(self, key: str, timeout_seconds: float) -> MlflowRun | None:
+        """The run in MLflow, as soon as it has been reached."""
+        deadline = time.monotonic() + timeout_seconds
+        while key not in self.runs and self.is_alive() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return self.runs.get(key)
+
     def _send_next(self) -> None:
         """Send the next record, or as many metrics as one request takes."""
         record, offset = next(self._journal.unsent())
@@ -84,17 +93,17 @@ class Drain(threading.Thread):
         return points, end
 
     def _enter(self, record: Record) -> None:
-        self.run_in_mlflow = MlflowRun(RunIdentity.from_record(record))
-        self.run_in_mlflow.status("RUNNING", 0)
-        self.connected.set()
+        run = MlflowRun(RunIdentity.from_record(record))
+        run.status("RUNNING", 0)
+        self._current = self.runs[run.identity.key] = run
 
-    def _deliver(self, send) -> None:
+    def _deliver(self, send: Callable[[MlflowRun], None]) -> None:
         from mlflow.exceptions import MlflowException
 
-        if self.run_in_mlflow is None:  # a journal taken up in the middle
-            self.run_in_mlflow = MlflowRun(RunIdentity.from_record(self._journal.run_record()))
+        if self._current is None:  # a journal taken up in the middle
+            self._current = MlflowRun(RunIdentity.from_record(self._journal.run_record()))
         try:
-            send(self.run_in_mlflow)
+            send(self._current)
         except MlflowException as error:
             if error.error_code not in _REFUSED:
                 raise

@@ -7,8 +7,10 @@ it had appended: the kernel has the bytes.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ Record = dict[str, Any]
 
 
 class Journal:
-    """A journal open for appending. Only `append` is called by the training loop; it costs one write."""
+    """A journal open for appending, by any thread; a call of `append` costs one write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -29,6 +31,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         _drop_torn_tail(path)
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._lock = threading.Lock()
         self._end = path.stat().st_size
         self.offset = min(int(self._offset_path.read_text()), self._end) if self._offset_path.exists() else 0
         """Bytes that have reached MLflow."""
@@ -40,14 +43,14 @@ class Journal:
             TrackingError: the disk is full or gone; the journal ends with its last whole record.
         """
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
-        try:
-            written = os.write(self._descriptor, line)
-            if written < len(line):
-                os.ftruncate(self._descriptor, self._end)
-                raise OSError(28, "No space left on device")
-        except OSError as error:
-            raise TrackingError(f"journal {self.path}: {error.strerror}; free some space and run again") from error
-        self._end += written
+        with self._lock:
+            try:
+                if os.write(self._descriptor, line) < len(line):
+                    os.ftruncate(self._descriptor, self._end)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            except OSError as error:
+                raise TrackingError(f"journal {self.path}: {error.strerror}; mend that and run again") from error
+            self._end += len(line)
 
     @property
     def drained(self) -> bool:

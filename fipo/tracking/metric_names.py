@@ -43,8 +43,8 @@ def to_markdown() -> str:
     lines = [
         "# Metrics",
         "",
-        "Made by `python -m fipo.tracking`. One step of `train/`, `rollout/`, `validation/` and `perf/`",
-        "is one rollout batch; one step of `sft/` is one optimizer step. Fractions lie in [0, 1].",
+        "Made by `python -m fipo.tracking`. One step of `train/`, `rollout/`, `validation/` and `perf/` is one rollout",
+        "batch, of `sft/` one optimizer step, of `system/` one sample, ten seconds apart. Fractions lie in [0, 1].",
     ]
     prefix = ""
     for metric in METRICS:
@@ -147,5 +147,18 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/evaluate_seconds", "s", "Part spent on the validation problems"),
     Metric("perf/checkpoint_seconds", "s", "Part spent on saving"),
     Metric("perf/tokens_per_second", "tokens/s", "Sampled response tokens by wall time of the step, all ranks"),
+    Metric("system/cpu_utilization_percentage", "%", "Use of all cores since the last sample"),
+    Metric("system/system_memory_usage_megabytes", "MB", "Memory in use on the machine"),
+    Metric("system/system_memory_usage_percentage", "%", "The same as a share of all"),
+    Metric("system/disk_usage_megabytes", "MB", "Disk space in use at the root"),
+    Metric("system/disk_usage_percentage", "%", "The same as a share of all"),
+    Metric("system/disk_available_megabytes", "MB", "Disk space left at the root"),
+    Metric("system/network_receive_megabytes", "MB", "Received since the step began"),
+    Metric("system/network_transmit_megabytes", "MB", "Sent since the step began"),
+    Metric("system/gpu_<index>_utilization_percentage", "%", "Time in which the GPU was busy"),
+    Metric("system/gpu_<index>_memory_usage_megabytes", "MB", "GPU memory in use"),
+    Metric("system/gpu_<index>_memory_usage_percentage", "%", "The same as a share of all"),
+    Metric("system/gpu_<index>_power_usage_watts", "W", "Power draw"),
+    Metric("system/gpu_<index>_power_usage_percentage", "%", "The same as a share of the limit"),
 )
 """In the order of docs/metrics.md."""

@@ -8,19 +8,23 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from fipo.errors import Interrupted
+from fipo.errors import Interrupted, TrackingError
 from fipo.tracking.client import RunIdentity, load, readable
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal, last_steps
 from fipo.tracking.metric_names import check
+from fipo.tracking.system import SystemMetrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_PATIENCE_SECONDS = 10.0
 
 _log = logging.getLogger(__name__)
 
@@ -35,13 +39,16 @@ class Tracker:
     """
 
     def __init__(self, identity: RunIdentity, journal: Path, close_timeout_seconds: float) -> None:
+        self._key = identity.key
         self._journal = Journal(journal)
         self._logged_before = last_steps(journal, identity.key)
+        self._samples = self._logged_before.get("system/cpu_utilization_percentage", -1)
         self._journal.append(identity.to_record())
-        self._drain = Drain(self._journal)
-        load()  # here, not in the thread, where it would race with the step's own imports
         self._close_timeout_seconds = close_timeout_seconds
+        load()  # here, not in a thread, where it would race with the step's own imports
+        self._drain, self._system = Drain(self._journal), SystemMetrics(self._log_sample)
         self._drain.start()
+        self._system.start()
 
     @classmethod
     def open(
@@ -102,25 +109,26 @@ class Tracker:
 
     def artifact(self, path: Path, folder: str = "") -> None:
         """Keep a copy of a file, or of a folder's contents, under `folder` of the run's artifacts."""
-        staged = self._stage(f"{folder}/{path.name}")
-        if path.is_dir():
-            shutil.copytree(path, staged, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(path, staged)
-        self._append("artifact", file=str(staged.relative_to(self._journal.files)), folder=folder)
+        with self._staged(f"{folder}/{path.name}") as staged:
+            if path.is_dir():
+                shutil.copytree(path, staged, dirs_exist_ok=True)
+            else:
+                shutil.copyfile(path, staged)
+        self._append("artifact", file=f"{folder}/{path.name}".lstrip("/"), folder=folder)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Keep a matplotlib figure as an image, such as `figures/reward.png`."""
-        staged = self._stage(path)
-        figure.savefig(staged, dpi=150, bbox_inches="tight")
-        self._append("artifact", file=path, folder=_folder(path))
+        with self._staged(path) as staged:
+            figure.savefig(staged, dpi=150, bbox_inches="tight")
+        self._append("artifact", file=path, folder=path.rpartition("/")[0])
 
     def table(self, rows: Sequence[Mapping[str, Any]], path: str) -> None:
         """Keep rows with the same columns as a table that MLflow's UI shows, such as `samples.json`."""
         columns = list(rows[0]) if rows else []
         data = [[row[column] for column in columns] for row in rows]
-        self._stage(path).write_text(json.dumps({"columns": columns, "data": data}, ensure_ascii=False))
-        self._append("table", file=path, folder=_folder(path))
+        with self._staged(path) as staged:
+            staged.write_text(json.dumps({"columns": columns, "data": data}, ensure_ascii=False), encoding="utf-8")
+        self._append("table", file=path, folder=path.rpartition("/")[0])
 
     def dataset(self, name: str, digest: str, uri: str, context: str = "training") -> None:
         """Record which data, by name, SHA-256 and place, the step used and what for."""
@@ -129,35 +137,37 @@ class Tracker:
     @property
     def run_id(self) -> str:
         """Id in MLflow; empty if MLflow cannot be reached within ten seconds."""
-        run = self._drain.run_in_mlflow if self._drain.connected.wait(10.0) else None
+        run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
         return run.id if run else ""
 
     @property
     def parent_run_id(self) -> str:
         """Id of the pipeline's run; empty without one, or if MLflow cannot be reached within ten seconds."""
-        run = self._drain.run_in_mlflow if self._drain.connected.wait(10.0) else None
-        return (run.parent_id or "") if run else ""
+        run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
+        return run.parent_id if run else ""
 
     @property
     def url(self) -> str:
-        """Page of the run; empty for a database or while MLflow cannot be reached."""
-        return self._drain.run_in_mlflow.url if self.run_id and self._drain.run_in_mlflow else ""
+        """Page of the run; empty for a database, or if MLflow cannot be reached within ten seconds."""
+        run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
+        return run.url if run else ""
 
     def close(self, status: str) -> bool:
         """End the run as FINISHED, FAILED or KILLED; whether all of it is in MLflow now."""
-        staged = self._stage(self._journal.path.name)
-        shutil.copyfile(self._journal.path, staged)
-        self._append("artifact", file=staged.name, folder="")
-        self._append("status", status=status)
-        self._drain.finish(self._close_timeout_seconds)
+        self._system.stop()
+        try:
+            self.artifact(self._journal.path)
+            self._append("status", status=status)
+        finally:
+            self._drain.finish(self._close_timeout_seconds)
+            self._journal.close()
         if not self._journal.drained:
             _log.warning(
-                "MLflow has only part of this run (%s). The rest waits in %s: run the step again, or "
+                "MLflow has only part of this run (%s). The rest waits in %s: run the step again, or call "
                 "fipo.tracking.replay on that file.",
                 self._drain.error,
                 self._journal.path,
             )
-        self._journal.close()
         return self._journal.drained
 
     def __enter__(self) -> Self:
@@ -175,13 +185,22 @@ class Tracker:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self.close(_status(error))
 
+    def _log_sample(self, metrics: Mapping[str, float]) -> None:
+        self._samples += 1
+        self.log(metrics, self._samples)
+
     def _append(self, kind: str, **fields: object) -> None:
         self._journal.append({"kind": kind, "time": int(time.time() * 1000), **fields})
 
-    def _stage(self, path: str) -> Path:
+    @contextmanager
+    def _staged(self, path: str) -> Iterator[Path]:
+        """Where a copy of an artifact waits for MLflow."""
         staged = self._journal.files / path.lstrip("/")
-        staged.parent.mkdir(parents=True, exist_ok=True)
-        return staged
+        try:
+            staged.parent.mkdir(parents=True, exist_ok=True)
+            yield staged
+        except OSError as error:
+            raise TrackingError(f"artifact {path}: cannot be kept for MLflow: {error}") from error
 
 
 def _status(error: BaseException | None) -> str:
@@ -192,7 +211,3 @@ def _status(error: BaseException | None) -> str:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(f"asked to stop by {signal.Signals(number).name}")
-
-
-def _folder(path: str) -> str:
-    return path.rpartition("/")[0]
