@@ -65,6 +65,16 @@ class Manifest:
     files: dict[str, PreparedFile]
     """By path below the folder."""
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows read, quarantined and removed in all, and the rows of each file (`benchmarks/aime-2024`)."""
+        totals = {
+            "read": sum(tally.read for tally in self.sources),
+            "quarantined": sum(sum(tally.quarantined.values()) for tally in self.sources),
+            "removed": sum(sum(tally.removed.values()) for tally in self.sources),
+        }
+        return totals | {name.removesuffix(".parquet"): file.rows for name, file in self.files.items()}
+
     @classmethod
     def read(cls, folder: Path) -> Manifest:
         """The manifest of a prepared folder.

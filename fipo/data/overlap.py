@@ -45,14 +45,18 @@ class Template:
         rests = [words[len(prefix) :][::-1] for words in problems]
         return cls(prefix, _common_prefix(rests)[::-1])
 
+    def core(self, words: list[str]) -> slice:
+        """Where the problem itself stands; all of it where it does not follow the template or consists of it."""
+        start, stop = 0, len(words)
+        if words[: len(self.prefix)] == self.prefix:
+            start = len(self.prefix)
+        if words[max(start, stop - len(self.suffix)) :] == self.suffix:
+            stop -= len(self.suffix)
+        return slice(start, stop) if start < stop else slice(0, len(words))
+
     def strip(self, words: list[str]) -> list[str]:
-        """The problem itself; all of it where it does not follow the template or consists of it."""
-        core = words
-        if core[: len(self.prefix)] == self.prefix:
-            core = core[len(self.prefix) :]
-        if self.suffix and core[-len(self.suffix) :] == self.suffix:
-            core = core[: -len(self.suffix)]
-        return core or words
+        """The problem itself."""
+        return words[self.core(words)]
 
 
 class BenchmarkIndex:
@@ -65,10 +69,12 @@ class BenchmarkIndex:
 
     def add(self, words: list[str], template: Template) -> None:
         """Enter one problem of a benchmark whose problems follow `template`."""
-        core = template.strip(words)
-        self._runs.update(ngrams(core, self.n))
-        if len(core) < self.n:
-            self._short.update((tuple(words), tuple(core)))
+        core = template.core(words)
+        self._runs.update(ngrams(words[core], self.n))
+        if core.stop - core.start < self.n:
+            self._short.update((tuple(words), tuple(words[core])))
+            # Problems that differ in a number only: the number with the words around it is what another may share.
+            self._runs.update(ngrams(words[max(0, core.stop - self.n) : core.start + self.n], self.n))
 
     def overlaps(self, words: list[str], template: Template) -> bool:
         """Whether a problem shares `n` consecutive words with a benchmark's, or equals a shorter one."""

@@ -104,7 +104,7 @@ def _local(uri: str) -> Iterator[Path]:
         folder, _, name = uri.rpartition("/")
         with tempfile.TemporaryDirectory(prefix="fipo-source-") as directory:
             path = Path(directory) / "source"
-            path.write_bytes(open_store(folder).get(name))
+            open_store(folder).download(name, path)
             yield path
     elif parts.scheme in ("", "file"):
         yield Path(unquote(parts.path)) if parts.scheme else Path(uri)
