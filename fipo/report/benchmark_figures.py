@@ -1,17 +1,19 @@
-"""Figures of what the warm-up and the trained model answered to a benchmark."""
+"""Figures of what models answered to a benchmark: before and after RL, and run against run."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fipo.evaluation.estimators import pass_at_k
-from fipo.evaluation.results import BenchmarkResult
+from fipo.evaluation.estimators import Estimate, pass_at_k
+from fipo.evaluation.results import METRICS, BenchmarkResult
+from fipo.report import wording
 from fipo.report.axes import percent, percent_axis
-from fipo.report.data import Comparison
-from fipo.report.style import AFTER, BEFORE, panels, styled
+from fipo.report.data import Comparison, against_first
+from fipo.report.style import AFTER, BEFORE, INK, LENGTH, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +48,7 @@ def length_distribution(comparison: Comparison) -> Figure:
 def attempts(comparison: Comparison) -> Figure:
     """pass@k for every k up to the number of samples, and how many problems have which share of correct responses."""
     figure, (curve, problems) = panels(2)
-    k = comparison.trained.k
+    k = comparison.candidate.k
     bins = min(k, MOST_BINS // 2)
     edges = (np.arange(bins + 2) - 0.5) / bins
     for result, colour, label in _models(comparison):
@@ -66,8 +68,35 @@ def attempts(comparison: Comparison) -> Figure:
     return figure
 
 
+@styled
+def comparison_figure(runs: Mapping[str, BenchmarkResult]) -> Figure:
+    """Every run's scores on one benchmark with 95% intervals, and its response lengths (mean and quartiles).
+
+    Raises:
+        DataError: fewer than two runs, or they answered different problems or not equally often.
+    """
+    against_first(runs)
+    summaries = [result.summary() for result in runs.values()]
+    figure, axes = panels(len(METRICS) + 1, height=1.5 + 0.38 * len(runs))
+    rows = np.arange(len(runs))
+    for ax, metric in zip(axes, METRICS):
+        _estimates(ax, rows, [getattr(summary, metric) for summary in summaries])
+        ax.set_title(wording.MEANINGS[metric][0].format(k=summaries[0].k))
+    lengths = [summary.response_tokens for summary in summaries]
+    axes[-1].hlines(rows, [one.q25 for one in lengths], [one.q75 for one in lengths], LENGTH, linewidth=5, alpha=0.3)
+    axes[-1].scatter([summary.mean_response_tokens for summary in summaries], rows, c=LENGTH, s=42, zorder=3)
+    axes[-1].set_title("response tokens")
+    for ax in axes:
+        ax.set_yticks(rows, list(runs) if ax is axes[0] else [""] * len(runs))
+        ax.set_ylim(len(runs) - 0.5, -0.5)
+        ax.grid(axis="x")
+    axes[0].tick_params(axis="y", labelcolor=INK, labelsize=10)
+    axes[-1].margins(x=0.12)
+    return figure
+
+
 def _models(comparison: Comparison) -> tuple[tuple[BenchmarkResult, str, str], ...]:
-    return (comparison.warmup, BEFORE, "warm-up"), (comparison.trained, AFTER, "trained")
+    return (comparison.baseline, BEFORE, "warm-up"), (comparison.candidate, AFTER, "trained")
 
 
 def _outline(ax: Axes, heights: NDArray[np.floating], edges: NDArray[np.float64], colour: str, label: str) -> None:
@@ -76,7 +105,7 @@ def _outline(ax: Axes, heights: NDArray[np.floating], edges: NDArray[np.float64]
 
 
 def _length_bins(comparison: Comparison) -> NDArray[np.float64]:
-    tokens = np.concatenate([comparison.warmup.response_tokens, comparison.trained.response_tokens])
+    tokens = np.concatenate([comparison.baseline.response_tokens, comparison.candidate.response_tokens])
     low, high = int(tokens.min()), int(tokens.max())
     width = -(-(high - low + 1) // MOST_BINS)
     return np.arange(low - 0.5, high + width, width)
@@ -91,3 +120,14 @@ def _accuracy_by_length(ax: Axes, result: BenchmarkResult, edges: NDArray[np.flo
     centres = ((edges[:-1] + edges[1:]) / 2)[filled]
     area = 12 + 180 * counts[filled] / counts.max()
     ax.scatter(centres, hits[filled] / counts[filled], s=area, color=colour, alpha=0.75, linewidth=0)
+
+
+def _estimates(ax: Axes, rows: NDArray[np.int64], estimates: Sequence[Estimate]) -> None:
+    lows, highs = [one.low for one in estimates], [one.high for one in estimates]
+    colours = [BEFORE] + [AFTER] * (len(rows) - 1)
+    ax.hlines(rows, lows, highs, colours, linewidth=5, alpha=0.35)
+    ax.scatter([one.value for one in estimates], rows, c=colours, s=42, zorder=3, clip_on=False)
+    margin = max(0.12 * (max(highs) - min(lows)), 0.01)
+    ax.set_xlim(max(min(lows) - margin, 0.0), min(max(highs) + margin, 1.0))
+    ax.xaxis.set_major_formatter(percent)
+    ax.locator_params(axis="x", nbins=5)

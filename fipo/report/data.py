@@ -18,25 +18,34 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One benchmark, answered before and after RL."""
+    """One benchmark, answered by two models: before and after RL, or by two runs.
 
-    warmup: BenchmarkResult
-    trained: BenchmarkResult
+    Raises:
+        DataError: they answered different problems, or not equally often.
+    """
+
+    baseline: BenchmarkResult
+    candidate: BenchmarkResult
 
     def __post_init__(self) -> None:
-        if [problem.id for problem in self.warmup.problems] != [problem.id for problem in self.trained.problems]:
+        if [problem.id for problem in self.baseline.problems] != [problem.id for problem in self.candidate.problems]:
             raise DataError(
                 f"benchmark {self.name}: the two models answered different problems; evaluate both on the same data"
+            )
+        if self.baseline.k != self.candidate.k:
+            raise DataError(
+                f"benchmark {self.name}: the two models answered {self.baseline.k} and {self.candidate.k} times; "
+                "evaluate both with the same evaluation.samples"
             )
 
     @property
     def name(self) -> str:
         """Name of the benchmark."""
-        return self.trained.benchmark
+        return self.candidate.benchmark
 
     def difference(self, metric: str) -> Difference:
-        """Trained minus warm-up in `avg_at_k`, `cons_at_k` or `pass_at_k`, paired by problem."""
-        return paired_bootstrap(self.warmup.scores(metric), self.trained.scores(metric))
+        """Candidate minus baseline in `avg_at_k`, `cons_at_k` or `pass_at_k`, paired by problem."""
+        return paired_bootstrap(self.baseline.scores(metric), self.candidate.scores(metric))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +104,7 @@ class ReportData:
     loss: str
     """`algorithm.loss`: fipo, dapo or grpo."""
     benchmarks: tuple[Comparison, ...]
-    """The first one makes the headline."""
+    """The warmed-up and the trained model on each benchmark; the first makes the headline."""
     history: History = ()
     """Metrics of the RL steps, by the names of `fipo.tracking.metric_names`."""
     tokens: TokenInfluence | None = None
@@ -108,6 +117,18 @@ class ReportData:
     """Addresses by what they show: the MLflow run, the pipeline run."""
     facts: Mapping[str, str] = field(default_factory=dict)
     """What it takes to repeat the run: digests, seeds, versions."""
+
+
+def against_first(runs: Mapping[str, BenchmarkResult]) -> dict[str, Comparison]:
+    """Each other run against the first, by name.
+
+    Raises:
+        DataError: fewer than two runs, or they answered different problems or not equally often.
+    """
+    if len(runs) < 2:
+        raise DataError(f"a comparison needs at least two runs; got {', '.join(runs) or 'none'}")
+    (_, baseline), *others = runs.items()
+    return {name: Comparison(baseline, result) for name, result in others}
 
 
 def series(history: History, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -79,15 +79,14 @@ class Tile(NamedTuple):
 
 def _tiles(data: ReportData) -> list[Tile]:
     first = data.benchmarks[0]
-    before, after = first.warmup.summary(), first.trained.summary()
-    growth = after.mean_response_tokens / before.mean_response_tokens
+    before, after = first.baseline.summary(), first.candidate.summary()
     tiles = [
         _score_tile("accuracy", "avg_at_k", first, before, after),
         _score_tile("majority vote", "cons_at_k", first, before, after),
         Tile(
             "mean response",
             wording.tokens(after.mean_response_tokens),
-            f"× {growth:.2f}",
+            wording.growth(before, after),
             before=f"{before.mean_response_tokens:,.1f}",
         ),
     ]
@@ -105,7 +104,7 @@ def _score_tile(name: str, metric: str, comparison: Comparison, before: Summary,
 
 
 def _benchmark(comparison: Comparison) -> dict[str, Any]:
-    before, after = comparison.warmup.summary(), comparison.trained.summary()
+    before, after = comparison.baseline.summary(), comparison.candidate.summary()
     rows = []
     for metric in METRICS:
         name, meaning = wording.MEANINGS[metric]
@@ -120,7 +119,8 @@ def _benchmark(comparison: Comparison) -> dict[str, Any]:
                 "mood": wording.mood(change),
             }
         )
-    return {"name": comparison.name, "before": before, "after": after, "rows": rows}
+    growth = wording.growth(before, after)
+    return {"name": comparison.name, "before": before, "after": after, "rows": rows, "growth": growth}
 
 
 def _figures(data: ReportData) -> list[dict[str, Any]]:

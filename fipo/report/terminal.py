@@ -1,4 +1,4 @@
-"""The result of a run as tables for the terminal."""
+"""Results as tables for the terminal: one run before and after RL, or run against run."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fipo.evaluation.estimators import Difference, Estimate
-from fipo.evaluation.results import METRICS
+from fipo.evaluation.results import METRICS, BenchmarkResult
 from fipo.report import wording
-from fipo.report.data import Comparison, ReportData
+from fipo.report.data import Comparison, ReportData, against_first
 
 _STYLES = {"better": "bold green", "worse": "bold red", "": ""}
 
@@ -23,30 +23,51 @@ def terminal_table(data: ReportData) -> Group:
     return Group(*tables, *([_seconds(data.seconds)] if data.seconds else []))
 
 
-def _benchmark(comparison: Comparison) -> Table:
-    before, after = comparison.warmup.summary(), comparison.trained.summary()
-    title = Text(f"{comparison.name}: {after.problems:,} held-out problems, {after.k} responses each")
-    table = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", pad_edge=False)
-    table.caption = "In brackets: 95 % bootstrap intervals over problems"
-    for column in ("", "warm-up", "trained", "change (points)"):
-        table.add_column(column, justify="right" if column else "left")
+def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:
+    """Every run's scores on one benchmark, and how they differ from the first run's.
+
+    Args:
+        runs: results on the same problems by run name; the first is the baseline.
+
+    Raises:
+        DataError: fewer than two runs, or they answered different problems or not equally often.
+    """
+    comparisons = against_first(runs)
+    summaries = {name: result.summary() for name, result in runs.items()}
+    baseline, first = next(iter(summaries.items()))
+    table = _table(
+        f"{first.benchmark}: {first.problems:,} problems, {first.k} responses each",
+        f"Change: points against {baseline}, paired by problem. In brackets: 95% bootstrap intervals",
+        ("", "run", "score", "change", "p"),
+        names=2,
+    )
     for metric in METRICS:
-        change = comparison.difference(metric)
-        estimates = (getattr(before, metric), getattr(after, metric))
-        name, _ = wording.MEANINGS[metric]
-        table.add_row(name.format(k=after.k), *map(_score, estimates), _change(change))
-    growth = after.mean_response_tokens / before.mean_response_tokens
-    lengths = (wording.tokens(summary.mean_response_tokens) for summary in (before, after))
-    table.add_row("mean response", *lengths, f"× {growth:.2f}")
+        table.add_row(wording.MEANINGS[metric][0].format(k=first.k), Text(baseline), _score(getattr(first, metric)))
+        for name, comparison in comparisons.items():
+            change, score = comparison.difference(metric), _score(getattr(summaries[name], metric))
+            table.add_row("", Text(name), score, _change(change), wording.p_value(change))
+        table.add_section()
+    table.add_row("length", Text(baseline), wording.tokens(first.mean_response_tokens))
+    for name in comparisons:
+        length = wording.tokens(summaries[name].mean_response_tokens)
+        table.add_row("", Text(name), length, wording.growth(first, summaries[name]))
     return table
 
 
-def _score(estimate: Estimate) -> Text:
-    return Text.assemble(wording.percent(estimate.value), " ", (wording.interval(estimate), "dim"))
-
-
-def _change(change: Difference) -> Text:
-    return Text(wording.points(change), style=_STYLES[wording.mood(change)])
+def _benchmark(comparison: Comparison) -> Table:
+    before, after = comparison.baseline.summary(), comparison.candidate.summary()
+    table = _table(
+        f"{comparison.name}: {after.problems:,} held-out problems, {after.k} responses each",
+        "Change: points, paired by problem. In brackets: 95% bootstrap intervals",
+        ("", "warm-up", "trained", "change"),
+    )
+    for metric in METRICS:
+        scores = (_score(getattr(summary, metric)) for summary in (before, after))
+        name, _ = wording.MEANINGS[metric]
+        table.add_row(name.format(k=after.k), *scores, _change(comparison.difference(metric)))
+    lengths = (wording.tokens(summary.mean_response_tokens) for summary in (before, after))
+    table.add_row("mean response", *lengths, wording.growth(before, after))
+    return table
 
 
 def _seconds(seconds: Mapping[str, float]) -> Table:
@@ -56,3 +77,26 @@ def _seconds(seconds: Mapping[str, float]) -> Table:
     for step, taken in seconds.items():
         table.add_row(Text(step), wording.duration(taken))
     return table
+
+
+def _table(title: str, caption: str, columns: tuple[str, ...], names: int = 1) -> Table:
+    """`title` may hold any text; the first `names` columns are left-aligned."""
+    table = Table(
+        title=Text(title),
+        caption=Text(caption),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        pad_edge=False,
+    )
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index < names else "right")
+    return table
+
+
+def _score(estimate: Estimate) -> Text:
+    return Text.assemble(wording.percent(estimate.value), " ", (wording.interval(estimate), "dim"))
+
+
+def _change(change: Difference) -> Text:
+    return Text(wording.points(change), style=_STYLES[wording.mood(change)])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fipo.report.data import TokenInfluence
 from fipo.report.style import ABOVE, BELOW
 
-SHOWN_TOKENS = 1200
+SHOWN_TOKENS = 600
 """Of a longer response, the beginning and the end are shown, three parts to one."""
 
 

@@ -92,13 +92,12 @@ def step_time(history: History) -> Figure | None:
 def token_influence(influence: TokenInfluence) -> Figure:
     """f_t along one response, and the log-ratios whose discounted sum from each token on it is made of."""
     figure, (weight, ratio) = panels(2, height=2.6)
-    positions = np.arange(len(influence.tokens))
-    weights, ratios = np.array(influence.influence_weights), np.array(influence.log_ratios)
-    for ax, values, neutral in ((weight, weights, 1.0), (ratio, ratios, 0.0)):
-        for side, colour in ((values > neutral, ABOVE), (values < neutral, BELOW)):
-            ax.bar(positions[side], (values - neutral)[side], bottom=neutral, width=0.8, color=colour, alpha=0.8)
+    edges = np.arange(len(influence.tokens) + 1) - 0.5
+    for ax, values, neutral in ((weight, influence.influence_weights, 1.0), (ratio, influence.log_ratios, 0.0)):
+        # Two outlines instead of a bar a token: responses have thousands.
+        ax.stairs(np.maximum(values, neutral), edges, baseline=neutral, fill=True, color=ABOVE, alpha=0.8)
+        ax.stairs(np.minimum(values, neutral), edges, baseline=neutral, fill=True, color=BELOW, alpha=0.8)
         ax.axhline(neutral, color=MUTED, linewidth=0.9)
-        ax.set_xlim(-0.6, len(positions) - 0.4)
         ax.set_xlabel("position in the response")
         ax.locator_params(axis="x", integer=True)
     weight.set_title("Influence weight of each token")
@@ -112,7 +111,7 @@ def hero(comparison: Comparison, history: History) -> Figure:
     figure, (accuracy, length) = panels(2, width=12.0, height=4.2)
     _accuracy(accuracy, history)
     _length(length, history)
-    before, after = comparison.warmup.summary(), comparison.trained.summary()
+    before, after = comparison.baseline.summary(), comparison.candidate.summary()
     _ends(accuracy, history, before.avg_at_k.value, after.avg_at_k.value, AFTER, "{:.1%}")
     _ends(length, history, before.mean_response_tokens, after.mean_response_tokens, LENGTH, "{:,.1f}")
     for ax, title in ((accuracy, "Accuracy"), (length, "Response length (tokens)")):
@@ -128,7 +127,8 @@ def _accuracy(ax: Axes, history: History) -> None:
     line(ax, history, "rollout/accuracy", AFTER, "sampled in training")
     steps, values = series(history, "validation/accuracy")
     if len(steps):
-        ax.plot(steps, values, color=INK, linewidth=0, marker="o", markersize=4.5, label="validation problems")
+        size = 4.5 if len(steps) <= 20 else 2.5
+        ax.plot(steps, values, color=INK, linewidth=0, marker="o", markersize=size, label="validation problems")
         ax.legend(loc="lower right")
     ax.set_title("Accuracy")
     percent_axis(ax)

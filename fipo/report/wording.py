@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fipo.evaluation.estimators import Difference, Estimate
+from fipo.evaluation.results import Summary
 from fipo.report.data import ReportData
 
 MEANINGS = {
@@ -16,7 +17,7 @@ MEANINGS = {
 def headline(data: ReportData) -> str:
     """The result on the first benchmark in one sentence."""
     first = data.benchmarks[0]
-    before, after = first.warmup.summary(), first.trained.summary()
+    before, after = first.baseline.summary(), first.candidate.summary()
     scores = percent(before.avg_at_k.value), percent(after.avg_at_k.value)
     verdict = {
         "better": f"raised accuracy on {first.name} from\N{NO-BREAK SPACE}{scores[0]} to\N{NO-BREAK SPACE}{scores[1]}",
@@ -55,6 +56,11 @@ def p_value(difference: Difference) -> str:
 def tokens(count: float) -> str:
     """`7.4 tokens`, `10,312 tokens`."""
     return f"{count:,.0f} tokens" if count >= 1000 else f"{count:,.1f} tokens"
+
+
+def growth(before: Summary, after: Summary) -> str:
+    """`× 1.57`: how the mean response length has changed."""
+    return f"× {after.mean_response_tokens / before.mean_response_tokens:.2f}"
 
 
 def duration(seconds: float) -> str:

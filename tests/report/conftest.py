@@ -13,7 +13,7 @@ DEPTHS = (2, 6, 11)
 ACCURACY = (0.2, 0.26, 0.99)
 
 
-def _result(shares: tuple[float, ...], seed: int, problems: int = 256, samples: int = 8) -> BenchmarkResult:
+def _result(shares: tuple[float, ...], seed: int, problems: int = 96, samples: int = 8) -> BenchmarkResult:
     rng = np.random.default_rng(seed)
     return BenchmarkResult("running-sums", tuple(_problem(index, shares, samples, rng) for index in range(problems)))
 

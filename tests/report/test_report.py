@@ -6,10 +6,15 @@ import pytest
 from rich.console import Console
 
 from fipo.errors import DataError
+from fipo.evaluation.estimators import paired_bootstrap
+from fipo.report.benchmark_figures import comparison_figure
 from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.html import build_report
-from fipo.report.terminal import terminal_table
+from fipo.report.style import to_png, to_svg
+from fipo.report.terminal import comparison_table, terminal_table
 from fipo.report.tokens import SHOWN_TOKENS, coloured
+from fipo.report.training_figures import hero
+from fipo.report.wording import headline
 from fipo.tracking.metric_names import check
 
 HOSTILE = '</title><script>alert("x")</script><img src=x onerror=y> $\\frac{ &amp;'
@@ -44,7 +49,7 @@ def html(data) -> str:
 
 
 def test_headline_says_the_result(data, html):
-    before, after = (result.summary() for result in (data.benchmarks[0].warmup, data.benchmarks[0].trained))
+    before, after = (result.summary() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
     sentence = re.search(r"<h1>(.*?)</h1>", html).group(1)
     assert sentence == (
         f"FIPO raised accuracy on running-sums from\xa0{100 * before.avg_at_k.value:.1f}% to\xa0"
@@ -54,10 +59,10 @@ def test_headline_says_the_result(data, html):
 
 
 def test_headline_does_not_boast_of_nothing(data):
-    same = Comparison(data.benchmarks[0].warmup, data.benchmarks[0].warmup)
-    worse = Comparison(data.benchmarks[0].trained, data.benchmarks[0].warmup)
-    assert "left accuracy on running-sums about where it was" in build_report(replace(data, benchmarks=(same,)))
-    assert "lowered accuracy on running-sums" in build_report(replace(data, benchmarks=(worse,)))
+    same = Comparison(data.benchmarks[0].baseline, data.benchmarks[0].baseline)
+    worse = Comparison(data.benchmarks[0].candidate, data.benchmarks[0].baseline)
+    assert "left accuracy on running-sums about where it was" in headline(replace(data, benchmarks=(same,)))
+    assert "lowered accuracy on running-sums" in headline(replace(data, benchmarks=(worse,)))
 
 
 def test_report_stands_alone(html):
@@ -86,7 +91,7 @@ def test_every_token_shows_its_numbers(data, html):
 
 def test_hostile_text_is_only_text(data):
     tokens = TokenInfluence(1, HOSTILE, (HOSTILE,), (1.1,), (0.0,), 1.0)
-    benchmark = Comparison(*(replace(data.benchmarks[0].warmup, benchmark=HOSTILE) for _ in range(2)))
+    benchmark = Comparison(*(replace(data.benchmarks[0].baseline, benchmark=HOSTILE) for _ in range(2)))
     hostile = replace(
         data,
         run=HOSTILE,
@@ -126,9 +131,9 @@ def test_every_metric_of_the_figures_is_defined(data):
 
 def test_models_that_answered_different_problems_are_not_compared(data):
     first = data.benchmarks[0]
-    shorter = replace(first.trained, problems=first.trained.problems[1:])
+    shorter = replace(first.candidate, problems=first.candidate.problems[1:])
     with pytest.raises(DataError, match="running-sums: the two models answered different problems"):
-        Comparison(first.warmup, shorter)
+        Comparison(first.baseline, shorter)
 
 
 def test_colours_diverge_from_one():
@@ -146,16 +151,58 @@ def test_a_long_response_shows_its_ends():
     texts = tuple(f"t{index}" for index in range(count))
     response = coloured(TokenInfluence(1, "", texts, (1.0,) * count, (0.0,) * count, 1.0))
     assert response.left_out == 500
-    assert [response.head[0].text, response.head[-1].text] == ["t0", "t899"]
-    assert [response.tail[0].text, response.tail[-1].text] == ["t1400", "t1699"]
+    assert [response.head[0].text, response.head[-1].text] == ["t0", "t449"]
+    assert [response.tail[0].text, response.tail[-1].text] == ["t950", "t1099"]
+
+
+def test_models_that_answered_unequally_often_are_not_compared(data):
+    first = data.benchmarks[0]
+    problems = tuple(replace(problem, responses=problem.responses[:4]) for problem in first.candidate.problems)
+    with pytest.raises(DataError, match="answered 8 and 4 times; evaluate both with the same"):
+        Comparison(first.baseline, replace(first.candidate, problems=problems))
 
 
 def test_terminal_table_fits_eighty_columns(data):
-    console = Console(width=80, record=True, color_system=None)
-    console.print(terminal_table(data))
-    lines = [line.strip() for line in console.export_text().splitlines()]
-    after = data.benchmarks[0].trained.summary()
+    lines = printed(terminal_table(data))
+    after = data.benchmarks[0].candidate.summary()
     row = next(line for line in lines if line.startswith("avg@8"))
     assert f"{100 * after.avg_at_k.value:.1f}% [{100 * after.avg_at_k.low:.1f}, " in row
     assert "+50." in row  # the row was not broken
     assert next(line for line in lines if line.startswith("total")).endswith("2 min 43 s")
+
+
+def test_comparison_of_runs_is_against_the_first(data):
+    before, after = data.benchmarks[0].baseline, data.benchmarks[0].candidate
+    lines = printed(comparison_table({"dapo": before, "again": before, "fipo": after}))
+    scores = [line for line in lines if re.match(r"(avg@8 +)?(dapo|again|fipo) .*\[", line)][:3]
+    expected = paired_bootstrap(before.scores("avg_at_k"), after.scores("avg_at_k"))
+    assert "+0.0 [0.0, 0.0]" in scores[1] and scores[1].endswith("1.000")
+    assert f"{100 * expected.value:+.1f} [{100 * expected.low:.1f}, {100 * expected.high:.1f}]" in scores[2]
+    assert scores[2].endswith("< 0.001")
+
+
+def test_comparison_figure_has_every_run_and_score(data):
+    before, after = data.benchmarks[0].baseline, data.benchmarks[0].candidate
+    svg = to_svg(comparison_figure({"dapo": before, "<fipo>": after}), "comparison")
+    text = "".join(Page(svg).text)
+    assert all(word in text for word in ("dapo", "<fipo>", "avg@8", "cons@8", "pass@8", "response tokens"))
+
+
+def test_one_run_alone_is_not_compared(data):
+    with pytest.raises(DataError, match="at least two runs; got fipo"):
+        comparison_table({"fipo": data.benchmarks[0].candidate})
+
+
+def test_wide_picture_names_both_ends(data):
+    before, after = (result.summary() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
+    figure = hero(data.benchmarks[0], data.history)
+    text = "".join(Page(to_svg(figure, "hero")).text)
+    assert f"{100 * before.avg_at_k.value:.1f}%" in text and f"{100 * after.avg_at_k.value:.1f}%" in text
+    assert f"{after.mean_response_tokens:.1f}" in text
+    assert to_png(figure)[:4] == b"\x89PNG"
+
+
+def printed(table) -> list[str]:
+    console = Console(width=80, record=True, color_system=None)
+    console.print(table)
+    return [line.strip() for line in console.export_text().splitlines()]
