@@ -1,0 +1,133 @@
+"""A database, made once, and a real MLflow server behind a proxy that can fail in every way a network can."""
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from fipo.tracking.client import connect
+
+
+@pytest.fixture(scope="session")
+def tracking_uri(tmp_path_factory):
+    """SQLite; each test uses its own experiment."""
+    return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+class Server:
+    """`mlflow server` on a database; `kill` is kill -9 of all its processes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._process = None
+
+    def start(self) -> None:
+        command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1"]
+        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--port", str(self.port)]
+        command += ["--default-artifact-root", (self.folder / "artifacts").as_uri()]
+        with (self.folder / "server.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            )
+        for _ in range(1200):
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.05)
+        raise TimeoutError((self.folder / "server.log").read_text())
+
+    def kill(self) -> None:
+        if self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("server")
+    connect(f"sqlite:///{folder}/mlflow.db").search_experiments()  # makes the tables, quicker than the server would
+    server = Server(folder)
+    server.start()
+    yield server
+    server.kill()
+
+
+class Proxy(socketserver.ThreadingTCPServer):
+    """Stands before a server. `mode`: pass, refuse, hang, error (answers 500) or cut (the request arrives, its answer
+    does not)."""
+
+    daemon_threads = allow_reuse_address = True
+
+    def __init__(self, upstream: int) -> None:
+        super().__init__(("127.0.0.1", 0), None)
+        self.upstream, self.requests = upstream, 0
+        self.uri = f"http://127.0.0.1:{self.server_address[1]}"
+        self._mode, self._changed = "pass", threading.Event()
+
+    @property
+    def mode(self) -> str:
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        self._mode = mode
+        self._changed.set()  # breaks the connections of the old mode
+        self._changed = threading.Event()
+
+    def finish_request(self, client, address) -> None:
+        mode, changed = self._mode, self._changed
+        self.requests += 1
+        if mode == "hang":
+            changed.wait()
+        elif mode == "error":
+            client.recv(65536)
+            client.sendall(b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 4\r\nConnection: close\r\n\r\noops")
+        elif mode != "refuse":
+            with socket.create_connection(("127.0.0.1", self.upstream)) as upstream:
+                self._pump(client, upstream, changed, answer=mode == "pass")
+
+    def _pump(self, client, upstream, changed, *, answer: bool) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(client, selectors.EVENT_READ, upstream)
+            selector.register(upstream, selectors.EVENT_READ, client)
+            while not changed.is_set():
+                for key, _ in selector.select(timeout=0.05):
+                    data = key.fileobj.recv(65536)
+                    if not data or (key.fileobj is upstream and not answer):
+                        return
+                    key.data.sendall(data)
+
+    def handle_error(self, request, address) -> None:
+        """A connection broke: that is what it is for."""
+
+
+@pytest.fixture
+def proxy(server, monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    proxy = Proxy(server.port)
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    yield proxy
+    proxy.mode = "refuse"
+    proxy.shutdown()
+    proxy.server_close()
