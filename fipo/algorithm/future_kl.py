@@ -6,14 +6,20 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
+from torch.distributed import ProcessGroup
 
+from fipo.algorithm.scan import carry_across_ranks, reverse_scan
 from fipo.errors import ConfigError
 
-BLOCK = 64
 
-
-def future_kl(log_ratio: Tensor, mask: Tensor, *, half_life: float, segment_ids: Tensor | None = None) -> Tensor:
+def future_kl(
+    log_ratio: Tensor,
+    mask: Tensor,
+    *,
+    half_life: float,
+    segment_ids: Tensor | None = None,
+    sequence_group: ProcessGroup | None = None,
+) -> Tensor:
     """How far the policy has moved on a token and everything after it (Eq. 6).
 
         future_kl_t = Σ_{k>=t} mask_k · gamma^(k-t) · log_ratio_k,    gamma = 2^(-1 / half_life)
@@ -27,14 +33,22 @@ def future_kl(log_ratio: Tensor, mask: Tensor, *, half_life: float, segment_ids:
         half_life: in tokens; `math.inf` gives the plain suffix sum.
         segment_ids: [batch, time] integers for packed rows: one id for each response, its tokens adjacent. Sums stop
             where the id changes. None: a row is one response.
+        sequence_group: the ranks over which the time axis lies split, evenly and in order (sequence parallelism). Each
+            passes its shard; ids must then differ between all responses of the whole row.
 
     Returns:
         [batch, time] float32 without gradient; 0 where no unmasked token follows.
     """
     if not half_life > 0:
         raise ConfigError(f"half_life: must be a positive number of tokens; got {half_life}")
-    increments = torch.where(mask, log_ratio.detach(), 0).float()
-    return _reverse_scan(increments, 2.0 ** (-1.0 / half_life), segment_ids)
+    gamma = 2.0 ** (-1.0 / half_life)
+    if log_ratio.is_cuda:
+        from fipo.algorithm.scan_triton import masked_reverse_scan
+
+        result = masked_reverse_scan(log_ratio.detach(), mask, half_life, segment_ids)
+    else:
+        result = reverse_scan(torch.where(mask, log_ratio.detach(), 0).float(), gamma, segment_ids)
+    return result if sequence_group is None else carry_across_ranks(result, gamma, segment_ids, sequence_group)
 
 
 def influence_weights(
@@ -57,31 +71,3 @@ def influence_weights(
     weights = future_kl.detach().float().exp().clamp(1.0 - clip_low, 1.0 + clip_high)
     unsafe = (advantages < 0) & (importance_ratio.detach() > safety_ratio)
     return torch.where(unsafe, torch.ones_like(weights) if safety == "reset" else weights.clamp(0.8, 1.0), weights)
-
-
-def _reverse_scan(x: Tensor, gamma: float, segment_ids: Tensor | None) -> Tensor:
-    """F_t = x_t + gamma · F_{t+1} along the last axis of [batch, time], starting anew where the segment changes.
-
-    Inside a block the scan is a product with a triangular matrix of powers of gamma. What a block hands to the one
-    before it, F at its first token, is the same recurrence over blocks with gamma^BLOCK: hence the recursion.
-    """
-    batch, time = x.shape
-    width = max(1, min(time, BLOCK))
-    padding = (0, -time % width)
-    position = torch.arange(width, device=x.device, dtype=torch.float64)
-    distance = position[:, None] - position
-    decay = torch.where(distance >= 0, gamma**distance, 0.0).to(x.dtype)  # [k, t]
-    blocks = functional.pad(x, padding).view(batch, -1, width)
-    if segment_ids is None:
-        inside = blocks @ decay
-    else:
-        ids = functional.pad(segment_ids, padding, value=-1).view(batch, -1, width)
-        same = ids[..., :, None] == ids[..., None, :]
-        inside = (blocks[..., None, :] @ (decay * same)).squeeze(-2)
-    if blocks.shape[1] > 1:
-        first = _reverse_scan(inside[..., 0], gamma**width, None if segment_ids is None else ids[..., 0])
-        carry = (gamma ** (width - position)).to(x.dtype) * first[:, 1:, None]  # from the next block's first token
-        if segment_ids is not None:
-            carry = carry * (ids[:, :-1] == ids[:, 1:, :1])
-        inside[:, :-1] += carry
-    return inside.flatten(1)[:, :time]
