@@ -10,14 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-
-class Outcome(StrEnum):
-    """What the verifier found. `timeout` is no verdict: such responses are masked from the loss."""
-
-    CORRECT = "correct"
-    WRONG = "wrong"
-    UNPARSED = "unparsed"
-    TIMEOUT = "timeout"
+from fipo.outcome import Outcome as Outcome
 
 
 class FinishReason(StrEnum):

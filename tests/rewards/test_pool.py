@@ -1,0 +1,122 @@
+"""The verifier's processes, given what a model may write, killed, and left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+
+from fipo.errors import RewardError
+from fipo.outcome import Outcome
+from fipo.rewards.pool import VerifierPool
+
+HOSTILE = {
+    r"\boxed{10^{10^{9}}}": Outcome.TIMEOUT,
+    r"\boxed{1000000000!}": Outcome.TIMEOUT,
+    r"\boxed{" * 10_000: Outcome.UNPARSED,
+    r"\boxed{1}" * 10_000: Outcome.WRONG,
+    r"\boxed{" + r"\sqrt{" * 1000 + "2" + "}" * 1001: Outcome.UNPARSED,
+    r"\boxed{" + "9" * 1_000_000 + "}": Outcome.UNPARSED,
+    "\\boxed{√\x00\U0001f600\ud800}": Outcome.UNPARSED,
+    "\x00" * 5000: Outcome.UNPARSED,
+    "\\boxed{__import__('os').system('exit')}": Outcome.UNPARSED,
+}
+
+
+def descendants():
+    return [
+        process for process in psutil.Process().children(recursive=True) if "fipo.rewards.worker" in process.cmdline()
+    ]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    with VerifierPool(workers=2, timeout_seconds=1.0) as pool:
+        yield pool
+
+
+def test_hostile_items_get_their_outcome_and_the_others_keep_theirs(pool):
+    pairs = [pair for response in HOSTILE for pair in [(response, "3"), (r"\boxed{3}", "3"), (r"\boxed{4}", "3")]]
+    expected = [outcome for hostile in HOSTILE.values() for outcome in (hostile, Outcome.CORRECT, Outcome.WRONG)]
+    started = time.perf_counter()
+    assert pool.verify(pairs) == expected
+    assert time.perf_counter() - started < 15.0
+
+
+def test_nested_radicals_do_not_hold_up_the_pool(pool):
+    # How far it gets in a second depends on the machine.
+    nested = [(r"\boxed{" + r"\sqrt{" * depth + "2" + "}" * (depth + 1), "3") for depth in (60, 400)]
+    assert all(outcome is not Outcome.CORRECT for outcome in pool.verify(nested))
+
+
+def test_order_is_kept(pool):
+    pairs = [(rf"\boxed{{{index}}}", str(index + index % 3)) for index in range(300)]
+    assert pool.verify(pairs) == [Outcome.CORRECT if index % 3 == 0 else Outcome.WRONG for index in range(300)]
+
+
+def test_workers_that_are_killed_are_replaced(pool):
+    assert pool.verify([(r"\boxed{1}", "1")]) == [Outcome.CORRECT]
+    for process in descendants():
+        process.kill()
+    assert pool.verify([(r"\boxed{1}", "1")] * 8) == [Outcome.CORRECT] * 8
+
+
+def test_a_reference_that_does_not_parse_is_named(pool):
+    with pytest.raises(RewardError, match="reference answer ''"):
+        pool.verify([(r"\boxed{1}", "1"), (r"\boxed{1}", "")])
+    assert pool.verify([(r"\boxed{1}", "1")]) == [Outcome.CORRECT]
+
+
+def test_workers_import_no_torch_and_hold_no_secrets(pool, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
+    with VerifierPool(workers=1, timeout_seconds=5.0) as other:
+        other.verify([(r"\boxed{1}", "1")])
+        for process in descendants():
+            assert "AWS_SECRET_ACCESS_KEY" not in process.environ()
+            assert not any("torch" in mapping.path for mapping in process.memory_maps())
+
+
+def test_memory_is_limited():
+    before = set(descendants())
+    with VerifierPool(workers=1, timeout_seconds=30.0, memory_bytes=100 << 20) as pool:
+        assert pool.verify([(r"\boxed{3}", "3")]) == [Outcome.CORRECT]
+        limits = {process.rlimit(psutil.RLIMIT_AS)[0] for process in set(descendants()) - before}
+        assert 100 << 20 in limits
+        # A number of 32 MB, and what it takes to multiply it.
+        assert pool.verify([(r"\boxed{2^{2^{28}}}", "3"), (r"\boxed{3}", "3")]) == [Outcome.WRONG, Outcome.CORRECT]
+
+
+def test_no_process_stays_after_close():
+    others = set(descendants())
+    pool = VerifierPool(workers=2, timeout_seconds=5.0)
+    pool.verify([(r"\boxed{1}", "1")] * 4)
+    workers = set(descendants()) - others
+    assert len(workers) == 4
+    pool.close()
+    pool.close()
+    _, alive = psutil.wait_procs(workers, timeout=2.0)
+    assert not alive
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
+def test_no_process_stays_when_the_trainer_ends(end):
+    program = """
+import threading
+from fipo.rewards.pool import VerifierPool
+pool = VerifierPool(workers=2, timeout_seconds=2.0)
+pool.verify([(r"\\boxed{1}", "1")] * 4)
+print("ready", flush=True)
+pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 100)
+"""
+    trainer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert trainer.stdout.readline() == b"ready\n"
+    time.sleep(0.3)
+    workers = psutil.Process(trainer.pid).children(recursive=True)
+    assert len(workers) == 4
+    os.kill(trainer.pid, end)
+    trainer.wait(timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=4.0)
+    assert not alive

@@ -1,0 +1,44 @@
+"""Overlong shaping and the scores of groups."""
+
+import numpy as np
+import pytest
+
+from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup
+from fipo.config import Architecture, Model, Reward
+from fipo.models import load_tokenizer
+from fipo.rewards.overlong import overlong_penalty
+from fipo.rewards.scorer import Scorer
+
+
+@pytest.mark.parametrize(
+    ("tokens", "expected"),
+    [(0, 0.0), (16384, 0.0), (17408, -0.25), (18432, -0.5), (20479, -4095 / 4096), (20480, -1.0)],
+)
+def test_the_penalty_grows_over_the_buffer(tokens, expected):
+    assert overlong_penalty(tokens, max_response_tokens=20480, buffer_tokens=4096, penalty=1.0) == expected
+    assert overlong_penalty(tokens, max_response_tokens=20480, buffer_tokens=4096, penalty=0.5) == expected / 2
+    assert overlong_penalty(tokens, max_response_tokens=20480, buffer_tokens=0, penalty=1.0) == 0.0
+
+
+def test_groups_are_scored_by_outcome_and_length():
+    tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=("1", "2", r"\boxed{", "}", "^{"))))
+    texts = [
+        r"1 \boxed{ 1 } <end>",
+        r"2 1 \boxed{ 2 } <end>",
+        "1 2 1 2 1 2 1 2",
+        r"\boxed{ 2 ^{ 2 ^{ 2 ^{ 2 ^{ 2 ^{ 2 } } } } } } <end>",
+    ]
+    group = RolloutGroup(Prompt("a", "", (1,), "1"), tuple(_rollout(tokenizer, text) for text in texts))
+    settings = Reward(overlong_buffer_tokens=4, overlong_penalty=0.5, timeout_seconds=1.0)
+    with Scorer(settings, max_response_tokens=8, tokenizer=tokenizer) as scorer:
+        (graded,) = scorer.score([group])
+    outcomes = [Outcome.CORRECT, Outcome.WRONG, Outcome.UNPARSED, Outcome.TIMEOUT]
+    assert [score.outcome for score in graded.scores] == outcomes
+    assert [score.accuracy for score in graded.scores] == [1.0, 0.0, 0.0, 0.0]
+    # 5, 6 and 8 tokens, of which 4 are free, at 0.5 / 4 each; the one without a verdict is worth nothing.
+    assert [score.reward for score in graded.scores] == [0.875, -0.25, -0.5, 0.0]
+
+
+def _rollout(tokenizer, text):
+    ids = np.array(tokenizer(text)["input_ids"], dtype=np.int32)
+    return Rollout(ids, np.zeros(len(ids), dtype=np.float32), FinishReason.STOP, 0)
