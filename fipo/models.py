@@ -16,9 +16,13 @@ from transformers import (
     Qwen3Config,
     Qwen3ForCausalLM,
 )
+from transformers.utils import logging
 
 from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
+
+# Loading a model is quick next to training it; the bars of many ranks hide what matters.
+logging.disable_progress_bar()
 
 PAD, END = "<pad>", "<end>"
 

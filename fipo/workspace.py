@@ -31,7 +31,7 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "train": ("prepare", "sft"),
     "evaluate": ("prepare", "sft", "train"),
     "gate": ("evaluate",),
-    "register": ("train", "evaluate", "gate"),
+    "register": ("prepare", "train", "evaluate", "gate"),
     "report": ("prepare", "sft", "train", "evaluate", "gate", "register"),
 }
 """The steps in order, and those whose outputs each one reads."""

@@ -131,7 +131,7 @@ class TrainingEngine:
             state["step"].fill_(steps)
 
     def _whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
-        """Inside, the parameter is whole on every rank; ZeRO-3 partitions it again afterwards, with rank 0's changes."""
+        """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""
         if self.zero_stage < 3:
             return nullcontext()
         gathered: AbstractContextManager[None] = import_deepspeed().zero.GatheredParameters(
