@@ -30,9 +30,9 @@ _CAPTIONS = {
     ),
     "influence": (
         "Influence weights",
-        "A weight of 1 everywhere is DAPO. Look for a range that leaves 1, and for a spread that grows over the "
-        "updates of a step: in the first one the policy has not moved yet, so it must be 0. A large share at the clip "
-        "says that the bounds decide, not Future-KL.",
+        "A weight of 1 everywhere is DAPO. Look for a spread (dark band: one standard deviation, pale band: extremes) "
+        "that grows over the updates of a step; in the first one the policy has not moved yet, so it must be 0. A "
+        "large share at the clip says that the bounds decide, not Future-KL.",
     ),
     "attempts": (
         "pass@k, and the problems behind it",

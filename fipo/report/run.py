@@ -115,12 +115,12 @@ def print_summary(workspace: Workspace) -> None:
 
 
 def _most_telling(path: Path) -> TokenInfluence | None:
-    """The recorded response on which the influence weights differ most."""
+    """The recorded response with the most weights that look different; clipped ones look all the same."""
     samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     samples = [sample for sample in samples if sample["tokens"]]
     if not samples:
         return None
-    best = max(samples, key=lambda sample: float(np.std(sample["influence_weights"])))
+    best = max(samples, key=lambda sample: np.unique(np.round(sample["influence_weights"], 2)).size)
     return TokenInfluence(
         step=best["step"],
         prompt=best["prompt"],

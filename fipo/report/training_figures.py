@@ -38,16 +38,13 @@ def influence_weights(history: History) -> Figure | None:
     if not _logged(history, "train/influence_weight_std"):
         return None
     figure, (weight, clipped, spread) = panels(3)
-    band(weight, history, "train/influence_weight_min", "train/influence_weight_max", AFTER, 0.12)
-    line(weight, history, "train/influence_weight_mean", AFTER)
-    weight.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=_DASHED)
-    weight.set_title("Influence weight: mean and range")
+    _weights(weight, history)
     line(clipped, history, "train/influence_clip_high_fraction", ABOVE, "at the upper bound")
     line(clipped, history, "train/influence_clip_low_fraction", BELOW, "at the lower bound")
     clipped.set_title("Tokens at the clip")
-    clipped.set_ylim(bottom=0)
+    clipped.set_ylim(0, 1.35 * clipped.get_ylim()[1])
     clipped.yaxis.set_major_formatter(percent)
-    clipped.legend()
+    clipped.legend(loc="upper left")
     _spread(spread, history)
     return figure
 
@@ -141,6 +138,18 @@ def _length(ax: Axes, history: History) -> None:
     line(ax, history, f"{prefix}_mean", LENGTH)
     ax.set_title("Response length (tokens)")
     ax.set_ylim(bottom=0)
+
+
+def _weights(ax: Axes, history: History) -> None:
+    """Mean, one standard deviation around it, and extremes."""
+    name = "train/influence_weight"
+    band(ax, history, f"{name}_min", f"{name}_max", AFTER, 0.10)
+    steps, mean = series(history, f"{name}_mean")
+    _, std = series(history, f"{name}_std")
+    ax.fill_between(steps, mean - std, mean + std, color=AFTER, alpha=0.2, linewidth=0)
+    line(ax, history, f"{name}_mean", AFTER)
+    ax.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=_DASHED)
+    ax.set_title("Influence weight: mean and spread")
 
 
 def _spread(ax: Axes, history: History) -> None:
