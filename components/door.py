@@ -6,34 +6,75 @@ cluster never copies them and the UI shows what a task read and made.
 
 import json
 import math
+import os
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kfp import dsl
 
 from fipo.config import load_config
 from fipo.errors import FipoError
-from fipo.steps import StepResult, run_step
 from fipo.steps import finish as finish_run
+from fipo.steps import run_step
+from fipo.workspace import StepResult
 
 
-def run(step: str, recipe: str, overrides: list[str]) -> StepResult:
-    """Run one step of the run that recipe and overrides describe."""
+@dataclass(frozen=True)
+class Parameters:
+    """The pipeline's parameters besides recipe and overrides; an empty one leaves what recipe and cluster say."""
+
+    run_name: str = ""
+    data_uri: str = ""
+    model_uri: str = ""
+    gate_minimum: str = ""
+    storage_uri: str = ""
+    tracking_uri: str = ""
+    nodes: int = 1
+    queue: str = ""
+
+    def overrides(self) -> list[str]:
+        """As `key.path=value`; JSON is YAML, and keeps a name like `2026` a text."""
+        settings = {
+            "run.name": self.run_name and json.dumps(self.run_name),
+            "data.train": self.data_uri and json.dumps([{"uri": self.data_uri}]),
+            "model": self.model_uri and json.dumps({"name_or_path": self.model_uri}),
+            "gate.minimum": self.gate_minimum,
+            "storage.uri": self.storage_uri,
+            "tracking.uri": self.tracking_uri,
+            "trainjob.nodes": self.nodes,
+            "trainjob.queue": self.queue,
+        }
+        return [f"{key}={value}" for key, value in settings.items() if value != ""]
+
+
+def configure(recipe: str, overrides: list[str], parameters: Parameters, page: dsl.Markdown) -> list[str]:
+    """The overrides of the whole run, checked; `page` shows the settings that they make."""
+    with _explained("configure"):
+        resolved = _resolve(overrides, parameters)
+        config = load_config(recipe, resolved)
+    Path(page.path).write_text(f"# {config.run.name}\n\n```yaml\n{config.to_yaml()}```\n", encoding="utf-8")
+    return resolved
+
+
+def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | None = None) -> StepResult:
+    """Run one step of the run that recipe and overrides describe; `task` is for the pods of its TrainJob."""
     with _explained(step):
-        return run_step(step, load_config(recipe, overrides))
+        return run_step(step, load_config(recipe, overrides), task=asdict(task) if task else None)
 
 
-def finish(recipe: str, overrides: list[str], status: str) -> None:
+def finish(recipe: str, overrides: list[str], parameters: Parameters, status: str) -> None:
     """Close the run; `status` is the pipeline's final state (`SUCCEEDED`, `FAILED`, `CANCELLED`)."""
     with _explained("finish"):
-        finish_run(load_config(recipe, overrides), status=status)
+        finish_run(load_config(recipe, _resolve(overrides, parameters)), status=status)
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
     """Point `artifact` at what the step left in the object store: URI and SHA-256 of each output."""
-    outputs = {name: {"uri": output.uri, "sha256": output.sha256} for name, output in result.outputs.items()}
+    outputs = {name: asdict(output) for name, output in result.outputs.items()}
     artifact.metadata.update(outputs, fingerprint=result.fingerprint, mlflow_run_id=result.mlflow_run_id)
     Path(artifact.path).write_text(json.dumps(artifact.metadata, indent=2), encoding="utf-8")
 
@@ -52,6 +93,17 @@ def write_summary(artifact: dsl.Markdown, result: StepResult) -> None:
     lines += _table("metric", "value", [(name, f"{value:.6g}") for name, value in sorted(result.metrics.items())])
     lines += _table("output", "where", [(name, f"`{output.uri}`") for name, output in result.outputs.items()])
     Path(artifact.path).write_text("\n".join(lines), encoding="utf-8")
+
+
+def write_report(artifact: dsl.HTML, recipe: str, overrides: list[str]) -> None:
+    """Show the run's report in the UI."""
+    shutil.copyfile(load_config(recipe, overrides).run_directory / "report.html", artifact.path)
+
+
+def _resolve(overrides: list[str], parameters: Parameters) -> list[str]:
+    """What the cluster sets for all runs (its config map `fipo`), the pipeline's parameters, its overrides."""
+    cluster = [line for line in os.environ.get("FIPO_SETTINGS", "").splitlines() if line.strip()]
+    return [*cluster, *parameters.overrides(), *overrides]
 
 
 def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:

@@ -14,7 +14,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options.command(options)
     except FipoError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return error.exit_code
     return 0
 
@@ -22,7 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from pipelines.local import run
 
-    run(options.recipe, options.overrides)
+    config = run(options.recipe, options.overrides)
+
+    from fipo.report.run import print_summary
+    from fipo.workspace import Workspace
+
+    print_summary(Workspace(config, "report"))
 
 
 def _compile(options: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ def run(recipe: str, overrides: Sequence[str]) -> Config:
     with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
         # kfp deletes the workspace after each run: it must be a folder of its own.
         runner = local.SubprocessRunner(use_venv=False)
+        _fail_at_once()
         local.init(runner, pipeline_root=str(folder), workspace_root=str(Path(scratch, "workspace")))
         try:
             with quiet_kubeflow():
@@ -44,6 +45,13 @@ def run(recipe: str, overrides: Sequence[str]) -> Config:
                 raise Interrupted("stopped; the same command continues where it was") from None
             raise StepFailed(f"step {_failed_step(error)!r} failed; its message is above. {folder}") from None
     return config
+
+
+def _fail_at_once() -> None:
+    """kfp.local would wait and try again after a mistake that is ours to mend."""
+    for component in fipo_training.pipeline_spec.components.values():
+        for task in component.dag.tasks.values():
+            task.ClearField("retry_policy")
 
 
 def _failed_step(error: RuntimeError) -> str:
@@ -88,7 +96,8 @@ def _environment(scratch: str) -> Iterator[None]:
     os.environ.update(settings)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="You may be attemping to run a task")
+            # kfp doubts an image that is not called python, and reports the resources that only a cluster gives.
+            warnings.filterwarnings("ignore", module="kfp.local")
             yield
     finally:
         for name, value in before.items():

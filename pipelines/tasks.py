@@ -1,8 +1,50 @@
-"""What the pipelines set on their tasks."""
+"""What a cluster adds to the tasks of every pipeline. A local run ignores all of it, but for the retries.
 
-from kfp import dsl
+`k8s/base` makes what is named here: the config map, the volume of running work, the runtime of the training jobs.
+"""
+
+from kfp import dsl, kubernetes
+
+CONFIG_MAP = "fipo"
+"""Holds the settings of all runs on the cluster, and where its services are."""
+SECRET_KEYS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+    "HF_TOKEN",
+)
+VOLUME = ("fipo-runs", "/runs")
+"""Claim and mount path of work in progress, which the pods of a job share and a retried task finds again."""
+DEVICE = "nvidia.com/gpu"
 
 
-def uncached(task: dsl.PipelineTask) -> dsl.PipelineTask:
-    """Keep Kubeflow from reusing an earlier task's outputs: fipo's own steps know better what has changed."""
-    return task.set_caching_options(enable_caching=False)
+def place(
+    task: dsl.PipelineTask, secret: str, *, cpu: str = "1", memory: str = "4Gi", cache: bool = False
+) -> dsl.PipelineTask:
+    """Give a task what it needs on a cluster.
+
+    Args:
+        task: the task.
+        secret: name of the secret with the credentials; a key that it lacks is not set.
+        cpu: requested and allowed at most.
+        memory: requested and allowed at most.
+        cache: let Kubeflow reuse the outputs of an earlier task with the same inputs.
+    """
+    kubernetes.use_config_map_as_env(
+        task, CONFIG_MAP, {"settings": "FIPO_SETTINGS", "s3_endpoint": "AWS_ENDPOINT_URL"}, optional=True
+    )
+    kubernetes.use_secret_as_env(task, secret, {key: key for key in SECRET_KEYS}, optional=True)
+    kubernetes.mount_pvc(task, *VOLUME)
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+    # Kubeflow cannot tell a lost node from a mistake; repeating a step whose cause persists takes seconds.
+    task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2, backoff_max_duration="10m")
+    return task.set_caching_options(cache)
+
+
+def place_job(task: dsl.PipelineTask, secret: str, *, cpu: str, memory: str, gpus: str) -> dsl.PipelineTask:
+    """The same for a task that starts a TrainJob: CPU, memory and GPUs, pipeline parameters, are each of its pods'."""
+    place(task, secret, cpu=cpu, memory=memory)
+    # kfp 2.17 forgets to hand the parameters of resources into an exit handler; the cluster then does not find them.
+    task.register_pipeline_channels([cpu, memory, gpus])
+    return task.set_accelerator_type(DEVICE).set_accelerator_limit(gpus)

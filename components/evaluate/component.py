@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.base import component
+from components.base import job_component
 
 
-@component
+@job_component
 def evaluate(
     recipe: str,
     overrides: list,
@@ -15,6 +15,7 @@ def evaluate(
     results: dsl.Output[dsl.Dataset],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
+    task_config: dsl.TaskConfig,
 ):
     """Measure the warmed-up and the trained model on the held-out benchmarks.
 
@@ -30,10 +31,11 @@ def evaluate(
         results: Where the responses and scores of every problem are.
         metrics: The scores of both models on each benchmark.
         summary: The same as a page, with links.
+        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
-    result = door.run("evaluate", recipe, overrides)
+    result = door.run("evaluate", recipe, overrides, task_config)
     door.write_outputs(results, result)
     door.write_metrics(metrics, result)
     door.write_summary(summary, result)

@@ -6,7 +6,14 @@ from components.base import component
 
 
 @component
-def finish(recipe: str, overrides: list, status: dsl.PipelineTaskFinalStatus):
+def finish(
+    recipe: str,
+    overrides: list,
+    run_name: str,
+    storage_uri: str,
+    tracking_uri: str,
+    status: dsl.PipelineTaskFinalStatus,
+):
     """Close the MLflow runs with the pipeline's own status.
 
     The exit handler of the pipelines: it runs after success, failure and cancellation alike, so that no run stays
@@ -15,8 +22,12 @@ def finish(recipe: str, overrides: list, status: dsl.PipelineTaskFinalStatus):
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
         overrides: Settings that replace the recipe's, each `key.path=value`.
+        run_name: Names the run (`run.name`).
+        storage_uri: Object store (`storage.uri`).
+        tracking_uri: MLflow (`tracking.uri`).
         status: How the steps ended; Kubeflow fills it in.
     """
     from components import door
 
-    door.finish(recipe, overrides, status.state)
+    parameters = door.Parameters(run_name=run_name, storage_uri=storage_uri, tracking_uri=tracking_uri)
+    door.finish(recipe, overrides, parameters, status.state)

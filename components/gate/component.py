@@ -33,4 +33,4 @@ def gate(
     result = door.run("gate", recipe, overrides)
     door.write_metrics(metrics, result)
     door.write_summary(summary, result)
-    return "promote" if result.metrics["passed"] else "keep"
+    return "promote" if result.metrics["gate/passed"] else "keep"

@@ -29,11 +29,9 @@ def report(
         metrics: Seconds of each step.
         summary: The same as a page, with links.
     """
-    import shutil
-
     from components import door
 
     result = door.run("report", recipe, overrides)
-    shutil.copyfile(result.report, page.path)
+    door.write_report(page, recipe, overrides)
     door.write_metrics(metrics, result)
     door.write_summary(summary, result)

@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.base import component
+from components.base import job_component
 
 
-@component
+@job_component
 def sft(
     recipe: str,
     overrides: list,
@@ -13,6 +13,7 @@ def sft(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
+    task_config: dsl.TaskConfig,
 ):
     """Warm the model up on demonstrations.
 
@@ -26,10 +27,11 @@ def sft(
         model: Where the warmed-up model is.
         metrics: Training and held-out loss.
         summary: The same as a page, with links.
+        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
-    result = door.run("sft", recipe, overrides)
+    result = door.run("sft", recipe, overrides, task_config)
     door.write_outputs(model, result)
     door.write_metrics(metrics, result)
     door.write_summary(summary, result)

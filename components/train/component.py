@@ -2,10 +2,10 @@
 
 from kfp import dsl
 
-from components.base import component
+from components.base import job_component
 
 
-@component
+@job_component
 def train(
     recipe: str,
     overrides: list,
@@ -14,6 +14,7 @@ def train(
     model: dsl.Output[dsl.Model],
     metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
+    task_config: dsl.TaskConfig,
 ):
     """Train the model with Future-KL Influenced Policy Optimization.
 
@@ -28,10 +29,11 @@ def train(
         model: Where the trained model is.
         metrics: The last step's reward, accuracy, response length and throughput.
         summary: The same as a page, with links.
+        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
-    result = door.run("train", recipe, overrides)
+    result = door.run("train", recipe, overrides, task_config)
     door.write_outputs(model, result)
     door.write_metrics(metrics, result)
     door.write_summary(summary, result)

@@ -1,12 +1,13 @@
 """Raw problems to a registered reasoning model.
 
-    prepare -> sft -> train -> evaluate -> gate -> register -> report
+    configure -> prepare -> sft -> train -> evaluate -> gate -> register -> report
 
 The edges are artifacts: what a step made and the next one reads. `finish` runs at the end, whatever happened.
 """
 
 from kfp import dsl
 
+from components.configure.component import configure
 from components.evaluate.component import evaluate
 from components.finish.component import finish
 from components.gate.component import gate
@@ -15,23 +16,70 @@ from components.register.component import register
 from components.report.component import report
 from components.sft.component import sft
 from components.train.component import train
-from pipelines.tasks import uncached
+from pipelines.tasks import place, place_job
 
 
 @dsl.pipeline(name="fipo-training", display_name="FIPO training")
-def fipo_training(recipe: str = "demo", overrides: list = []):  # noqa: B006 - kfp reads the default, nothing changes it
+def fipo_training(
+    recipe: str = "demo",
+    overrides: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
+    run_name: str = "",
+    data_uri: str = "",
+    model_uri: str = "",
+    gate_minimum: str = "",
+    storage_uri: str = "",
+    tracking_uri: str = "",
+    secret: str = "fipo",
+    nodes: int = 1,
+    gpus_per_node: str = "0",
+    cpus_per_node: str = "4",
+    memory_per_node: str = "16Gi",
+    queue: str = "",
+):
     """Train a reasoning model with Future-KL Influenced Policy Optimization, from raw problems to the model registry.
+
+    Empty parameters leave what the recipe, or the cluster's config map, says.
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
         overrides: Settings that replace the recipe's, each `key.path=value`.
+        run_name: Names the run in the object store and in MLflow; `nightly-[[ScheduledTime]]` in a schedule.
+        data_uri: JSONL or parquet of problems to train on, with `prompt` and `answer`.
+        model_uri: The model to start from, a name or a path.
+        gate_minimum: Least value of the gate metric for promotion.
+        storage_uri: Object store for data, weights and results, such as `s3://bucket/prefix`.
+        tracking_uri: MLflow tracking server.
+        secret: Name of the secret with the credentials of the object store, MLflow and the model hub.
+        nodes: Machines of a training job.
+        gpus_per_node: GPUs of each.
+        cpus_per_node: CPUs of each.
+        memory_per_node: Memory of each.
+        queue: Kueue LocalQueue that admits the training jobs.
     """
-    settings = {"recipe": recipe, "overrides": overrides}
-    with dsl.ExitHandler(finish(**settings)):
-        data = prepare(**settings).outputs["dataset"]
-        warmup = uncached(sft(**settings, dataset=data)).outputs["model"]
-        model = uncached(train(**settings, dataset=data, warmup=warmup)).outputs["model"]
-        results = uncached(evaluate(**settings, dataset=data, warmup=warmup, model=model)).outputs["results"]
-        decision = uncached(gate(**settings, results=results)).outputs["Output"]
-        registered = uncached(register(**settings, model=model, decision=decision)).outputs["registered"]
-        uncached(report(**settings, results=results, registered=registered))
+    services = {"run_name": run_name, "storage_uri": storage_uri, "tracking_uri": tracking_uri}
+    size = {"gpus": gpus_per_node, "cpu": cpus_per_node, "memory": memory_per_node}
+    end = place(finish(recipe=recipe, overrides=overrides, **services), secret)
+    with dsl.ExitHandler(end):
+        resolved = place(
+            configure(
+                recipe=recipe,
+                overrides=overrides,
+                data_uri=data_uri,
+                model_uri=model_uri,
+                gate_minimum=gate_minimum,
+                nodes=nodes,
+                queue=queue,
+                **services,
+            ),
+            secret,
+        )
+        run = {"recipe": recipe, "overrides": resolved.outputs["Output"]}
+        data = place(prepare(**run), secret, cpu="4", memory="16Gi", cache=True).outputs["dataset"]
+        warmup = place_job(sft(**run, dataset=data), secret, **size).outputs["model"]
+        model = place_job(train(**run, dataset=data, warmup=warmup), secret, **size).outputs["model"]
+        results = place_job(evaluate(**run, dataset=data, warmup=warmup, model=model), secret, **size).outputs[
+            "results"
+        ]
+        decision = place(gate(**run, results=results), secret).outputs["Output"]
+        registered = place(register(**run, model=model, decision=decision), secret).outputs["registered"]
+        place(report(**run, results=results, registered=registered), secret)

@@ -5,7 +5,9 @@ import sys
 import pytest
 import yaml
 from google.protobuf.json_format import ParseDict
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
+from kfp.dsl import TaskConfigField as Field
+from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
 from pipelines.package import compile_pipeline
 
@@ -21,8 +23,16 @@ def package(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def spec(package):
-    (document,) = yaml.safe_load_all(package.read_text())
-    return ParseDict(document, PipelineSpec())  # refuses unknown fields
+    pipeline, _ = yaml.safe_load_all(package.read_text())
+    return ParseDict(pipeline, PipelineSpec())  # refuses unknown fields
+
+
+@pytest.fixture(scope="module")
+def platform(package):
+    _, document = yaml.safe_load_all(package.read_text())
+    ParseDict(document, PlatformSpec())
+    executors = document["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    return {name: ParseDict(executor, KubernetesExecutorConfig()) for name, executor in executors.items()}
 
 
 def body(spec):
@@ -39,13 +49,14 @@ def test_compiling_again_gives_the_same_bytes(package, tmp_path):
 def test_every_step_is_a_task_and_waits_for_what_it_reads(spec):
     upstream = {name: set(task.dependent_tasks) for name, task in body(spec).items()}
     assert upstream == {
-        "prepare": set(),
-        "sft": {"prepare"},
-        "train": {"prepare", "sft"},
-        "evaluate": {"prepare", "sft", "train"},
-        "gate": {"evaluate"},
-        "register": {"train", "gate"},
-        "report": {"evaluate", "register"},
+        "configure": set(),
+        "prepare": {"configure"},
+        "sft": {"configure", "prepare"},
+        "train": {"configure", "prepare", "sft"},
+        "evaluate": {"configure", "prepare", "sft", "train"},
+        "gate": {"configure", "evaluate"},
+        "register": {"configure", "train", "gate"},
+        "report": {"configure", "evaluate", "register"},
     }
 
 
@@ -59,8 +70,39 @@ def test_finish_runs_whatever_happened(spec):
     assert finish.inputs.parameters["status"].task_final_status.producer_task == "exit-handler-1"
 
 
-def test_few_parameters(spec):
-    assert set(spec.root.input_definitions.parameters) == {"recipe", "overrides"}
+def test_parameters_of_resources_reach_the_tasks(spec):
+    """Without `register_pipeline_channels` kfp leaves them out of the exit handler, and the run fails on the cluster."""
+    handed_in = set(spec.components["comp-exit-handler-1"].input_definitions.parameters)
+    for task in body(spec).values():
+        for name, source in task.inputs.parameters.items():
+            assert source.component_input_parameter in handed_in | {""}, name
+    train = spec.deployment_spec["executors"]["exec-train"]["container"]["resources"]
+    assert train["resourceMemoryLimit"] == "{{$.inputs.parameters['pipelinechannel--memory_per_node']}}"
+
+
+def test_what_is_set_on_a_job_goes_to_its_pods(spec):
+    for step in ("sft", "train", "evaluate"):
+        passed = {
+            entry.field: entry.apply_to_task for entry in spec.components[f"comp-{step}"].task_config_passthroughs
+        }
+        own = {Field.ENV, Field.KUBERNETES_VOLUMES}  # the task itself needs these as well
+        assert passed == {field: field in own for field in Field}, step
+    assert not spec.components["comp-prepare"].task_config_passthroughs
+
+
+def test_every_task_gets_settings_credentials_and_the_volume_by_reference(platform):
+    assert platform.keys() == {f"exec-{step}" for step in [*STEPS, "configure", "finish"]}
+    for name, executor in platform.items():
+        (secret,) = executor.secret_as_env
+        assert secret.secret_name_parameter.component_input_parameter.endswith("secret"), name
+        assert [mount.mount_path for mount in executor.pvc_mount] == ["/runs"], name
+        assert executor.config_map_as_env[0].config_map_name == "fipo", name
+
+
+def test_retries_back_off(spec):
+    for name, task in body(spec).items():
+        assert task.retry_policy.max_retry_count == 2, name
+        assert task.retry_policy.backoff_duration.seconds == 30, name
 
 
 def test_tasks_install_nothing(spec):
