@@ -17,7 +17,7 @@ LAYERS = [
      "fipo.registry", "fipo.gate", "fipo.workspace"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.errors"],
+    ["fipo.config", "fipo.errors", "fipo.outcome"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
