@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -28,15 +29,6 @@ from fipo.storage.store import ObjectInfo, Progress, check_key
 
 _MEBIBYTE = 1 << 20
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MEBIBYTE, multipart_chunksize=16 * _MEBIBYTE, max_concurrency=8)
-# Retries back off with full jitter. Checksums in answers are asked for only where S3 requires them: rclone's differ.
-_CLIENT = Config(
-    signature_version="s3v4",
-    retries={"mode": "standard", "total_max_attempts": 6},
-    connect_timeout=5,
-    read_timeout=30,
-    max_pool_connections=16,
-    response_checksum_validation="when_required",
-)
 _MISSING = {"404", "NoSuchKey", "NotFound"}
 _DENIED = {
     "401", "403", "AccessDenied", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
@@ -52,7 +44,7 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
         with self._errors("open"):
-            self._client = boto3.client("s3", config=_CLIENT)
+            self._client = boto3.client("s3", config=_config())
             self._client.head_bucket(Bucket=bucket)
 
     def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:
@@ -62,6 +54,8 @@ class S3Store:
             if isinstance(data, bytes):
                 self._client.put_object(Bucket=self._bucket, Key=full, Body=data)
             else:
+                if data.stat().st_size >= _TRANSFER.multipart_threshold:
+                    self._abort_unfinished(full)
                 self._client.upload_file(str(data), self._bucket, full, Callback=progress, Config=_TRANSFER)
         if progress and isinstance(data, bytes):
             progress(len(data))
@@ -141,6 +135,14 @@ class S3Store:
     def _key(self, key: str) -> str:
         return self._prefix + check_key(key)
 
+    def _abort_unfinished(self, full: str) -> None:
+        """Drop the parts that a killed upload of this key has left behind: they are invisible, but cost money."""
+        with suppress(ClientError):  # not every role may list them; a lifecycle rule of the bucket does the same
+            pending = self._client.list_multipart_uploads(Bucket=self._bucket, Prefix=full).get("Uploads", ())
+            for upload in pending:
+                if upload["Key"] == full:
+                    self._client.abort_multipart_upload(Bucket=self._bucket, Key=full, UploadId=upload["UploadId"])
+
     def _put_if_absent(self, full: str, data: bytes) -> bool:
         with self._errors("put", full.removeprefix(self._prefix)):
             try:
@@ -181,6 +183,18 @@ class S3Store:
         if code in _DENIED:
             return StorageError(f"{where}: refused ({code}); {_CREDENTIALS} and that they may do this")
         return StorageError(f"{where}: the server answered {code}: {error.response['Error'].get('Message', '')}")
+
+
+def _config() -> Config:
+    return Config(
+        signature_version="s3v4",
+        # Delays grow, with full jitter. The environment's number wins, as everywhere in the AWS chain.
+        retries={"mode": "standard", "total_max_attempts": int(os.environ.get("AWS_MAX_ATTEMPTS", "6"))},
+        connect_timeout=5,
+        read_timeout=30,
+        max_pool_connections=16,
+        response_checksum_validation="when_required",  # some servers' checksums are not Amazon's
+    )
 
 
 def _code(error: ClientError) -> str:

@@ -8,6 +8,7 @@ import sys
 import time
 import uuid
 from pathlib import Path
+from types import SimpleNamespace
 
 import boto3
 import pytest
@@ -40,10 +41,16 @@ def serving(command: list[str], port: int):
 
 
 @contextlib.contextmanager
-def serve_rclone(folder: Path, port: int):
+def serve_rclone(folder: Path, port: int, keys=KEYS):
     command = [str(BIN / "rclone"), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
-    with serving([*command, "--auth-key", ",".join(KEYS), "--config", os.devnull], port) as process:
+    with serving([*command, "--auth-key", ",".join(keys), "--config", os.devnull], port) as process:
         yield process
+
+
+@pytest.fixture(scope="session")
+def servers():
+    """The helpers above, for tests that start and stop servers themselves."""
+    return SimpleNamespace(keys=KEYS, free_port=free_port, make_bucket=make_bucket, serve_rclone=serve_rclone)
 
 
 @pytest.fixture(scope="session")
