@@ -13,7 +13,7 @@ from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
 
 History = Sequence[tuple[int, Mapping[str, float]]]
-"""(RL step, metrics by name), in the order of steps; a step need not have every metric."""
+"""(RL step, metrics by name), as they were logged: a step may come in parts, and again after a resume."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,10 @@ def against_first(runs: Mapping[str, BenchmarkResult]) -> dict[str, Comparison]:
 
 
 def series(history: History, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The steps that have `metric`, and its values there; both empty if none has."""
-    found = [(step, metrics[metric]) for step, metrics in history if metric in metrics]
-    steps, values = zip(*found) if found else ((), ())
-    return np.array(steps, dtype=np.int64), np.array(values, dtype=np.float64)
+    """The steps that have `metric`, ascending, and its values there; both empty if none has.
+
+    A resumed run repeats the steps after its last checkpoint: the later value counts.
+    """
+    values = {step: metrics[metric] for step, metrics in history if metric in metrics}
+    steps = sorted(values)
+    return np.array(steps, dtype=np.int64), np.array([values[step] for step in steps], dtype=np.float64)

@@ -73,8 +73,9 @@ def step_time(history: History) -> Figure | None:
     if not phases:
         return None
     figure, (ax,) = panels(1, height=2.6)
-    steps = np.array([step for step, _ in history])
-    seconds = np.array([[metrics.get(phase, 0.0) for _, metrics in history] for phase in phases])
+    steps, _ = series(history, "perf/step_seconds")
+    by_phase = [dict(zip(*series(history, phase))) for phase in phases]
+    seconds = np.array([[found.get(step, 0.0) for step in steps] for found in by_phase])
     order = np.argsort(-seconds.sum(axis=1))
     names = [phases[index].removeprefix("perf/").removesuffix("_seconds").replace("_", " ") for index in order]
     ax.stackplot(steps, seconds[order], labels=names, colors=PHASES, linewidth=0, step="mid", alpha=0.85)
@@ -170,7 +171,7 @@ def _spread(ax: Axes, history: History) -> None:
 
 def _ends(ax: Axes, history: History, before: float, after: float, colour: str, wording: str) -> None:
     """The held-out results as labelled points before the first and after the last step."""
-    steps = [step for step, _ in history] or [0, 1]
+    steps, _ = series(history, "rollout/accuracy")
     gap = max(1.0, 0.04 * (steps[-1] - steps[0]))
     first, last = (steps[0] - gap, before), (steps[-1] + gap, after)
     _end(ax, first, f"warm-up\n{wording.format(before)}", BEFORE, MUTED, offset=(-4, -11), valign="top")
@@ -192,5 +193,4 @@ def _end(
         fontsize=12,
         fontweight="bold",
         linespacing=1.15,
-        bbox={"facecolor": "white", "alpha": 0.65, "edgecolor": "none", "pad": 1.5},
     )

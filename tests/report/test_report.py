@@ -123,6 +123,21 @@ def test_a_loss_without_influence_weights_keeps_the_other_figures(data):
     assert "Influence" not in html
 
 
+def test_a_resumed_run_draws_the_same_curves(data):
+    # Metrics come in parts, the machine's between them, and steps 7 to 10 were logged before by an attempt that died.
+    wrong = [(step, {name: 2 * value for name, value in metrics.items()}) for step, metrics in data.history[6:10]]
+    names = set(data.history[0][1])
+    halves = [{name for name in names if len(name) % 2 == parity} for parity in (0, 1)]
+    parts = [
+        (step, {name: value for name, value in metrics.items() if name in half or (name not in names and not index)})
+        for step, metrics in [*data.history[:6], *wrong, *data.history[6:]]
+        for index, half in enumerate(halves)
+    ]
+    machine = [(1000 + step, {"system/cpu_percent": 50.0}) for step in range(3)]
+    resumed = replace(data, history=[*parts[:20], *machine, *parts[20:]])
+    assert build_report(resumed) == build_report(data)
+
+
 def test_every_metric_of_the_figures_is_defined(data):
     for _, metrics in data.history:
         for name in metrics:
