@@ -136,7 +136,7 @@ def test_models_with_other_than_full_attention_are_refused():
     model = tiny(
         "qwen2", layer_types=["full_attention", "sliding_attention"], sliding_window=8, use_sliding_window=True
     )
-    with pytest.raises(RolloutError, match="qwen2.*full attention in every layer.*sliding_attention"):
+    with pytest.raises(RolloutError, match=r"qwen2.*full attention in every layer.*sliding_attention"):
         engine_of(model)
 
 
