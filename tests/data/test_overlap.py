@@ -31,6 +31,14 @@ def test_shorter_than_n_words_overlaps_when_equal():
     assert not index.overlaps(split_words("tell me what is 3 + 4"), NONE)
 
 
+def test_short_problems_are_found_in_another_wrapping():
+    index = BenchmarkIndex(13)
+    index.add(["solve", "3", "+", "4", "please"], Template(["solve"], ["please"]))
+    assert index.overlaps(["3", "+", "4"], NONE)
+    assert index.overlaps(["compute", "3", "+", "4"], Template(["compute"], []))
+    assert not index.overlaps(["compute", "3", "+", "5"], Template(["compute"], []))
+
+
 def test_template_is_what_all_problems_share():
     problems = [split_words(DAPO.format(f"{name} has {n} apples")) for n, name in enumerate("abcdefghij")]
     template = Template.common(problems)

@@ -79,6 +79,12 @@ def test_near_duplicates(configure, run):
     assert len(run(configure(train, near_duplicate_jaccard=None)).prompts()) == 3
 
 
+def test_generated_problems_are_no_near_duplicates_of_each_other(configure, run):
+    """Forty binary digits have nearly the same runs of five, whatever their order."""
+    generator = {"generator": {"digits": 40, "modulus": 2}, "limit": 300}
+    assert len(run(configure(generator)).prompts()) == 300
+
+
 def test_what_overlaps_a_benchmark_is_in_no_learning_set(configure, run):
     benchmark = rows(LONG, "What is 3 + 4?")
     train = rows(f"Now {LONG.upper()}!", "what is 3+4", "What is 3 - 4?", LONG.replace("seven", "7"))
