@@ -239,8 +239,10 @@ class Train(Optimizer):
 class Algorithm(Section):
     """The loss (arXiv 2603.19835, Eqs. 1 to 8); defaults are the paper's 7B setting."""
 
-    loss: Literal["fipo", "dapo", "grpo"] = "fipo"
-    """`dapo`: FIPO without influence weights. `grpo`: symmetric clip `clip_low`, mean over tokens, then responses."""
+    loss: Literal["fipo", "dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "fipo"
+    """`dapo`: FIPO without influence weights. `grpo`: symmetric clip `clip_low`, mean over tokens, then responses;
+    `dr_grpo`: GRPO without its length and difficulty bias. `gspo`: one ratio for a response (clips of about 3e-4).
+    `cispo`: the clipped ratio as a weight, so that no token loses its gradient."""
     half_life: float = Field(32.0, gt=0.0)
     """The paper's tau, in tokens: the weight of a later token halves at this distance."""
     influence_clip_low: Probability = 0.2
@@ -259,6 +261,14 @@ class Algorithm(Section):
     """Tokens above this ratio leave Future-KL (the mask M_k), and bound the loss where the advantage is negative."""
     drop_dual_clipped_responses: bool = False
     """Drop a response with more than one dual-clipped token (reference code)."""
+    correction: Literal["none", "truncate", "mask"] = "none"
+    """Weigh the loss by trainer over inference engine probabilities, truncated or masked beyond the threshold."""
+    correction_level: Literal["token", "sequence"] = "token"
+    """Correct each token, or each response by its geometric mean."""
+    correction_threshold: float = Field(2.0, gt=1.0)
+    """Weights above this are truncated, or masked there and below its inverse."""
+    placebo: Literal["none", "shuffle", "mean", "sign"] = "none"
+    """Control for experiments: influence weights shuffled in the response, averaged over it, or only their sign."""
 
 
 class RolloutSettings(Section):

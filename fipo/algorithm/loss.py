@@ -7,11 +7,14 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.distributed import ProcessGroup
 
-from fipo.algorithm.future_kl import future_kl, influence_weights
-from fipo.algorithm.metrics import at_least_one, loss_metrics
+from fipo.algorithm.corrections import importance_correction
+from fipo.algorithm.influence import influence, masked, masked_log_ratio
+from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
 from fipo.algorithm.options import LossOptions
-from fipo.algorithm.responses import response_sums
+from fipo.algorithm.responses import Responses
+from fipo.algorithm.surrogate import clipped_surrogate, clipped_weight_surrogate
 from fipo.errors import ConfigError
 
 
@@ -37,6 +40,15 @@ class LossOutput:
     | `dual_clip_fraction` | 1 where the dual clip stops the gradient (the paper's low-clip fraction) |
     | `dropped_fraction` | 1 on responses that `drop_dual_clipped_responses` drops |
     | `advantage_mean` | A: the length-weighted mean advantage |
+
+    With `rollout_log_probs`, w = exp(old_log_probs - rollout_log_probs) shows how far the engine is from the trainer:
+
+    | name | mean over response tokens of |
+    |---|---|
+    | `mismatch_weight_mean`, `mismatch_weight_max` | w; its mean is 1 if both are the same distribution |
+    | `mismatch_kl_k3` | w - 1 - log w: estimate of KL(engine, trainer) |
+    | `mismatch_log_prob_gap_mean`, `mismatch_log_prob_gap_max` | abs(log w), in nats |
+    | `correction_mean`, `correction_masked_fraction` | what the loss is multiplied by, and 1 where that is 0 |
     """
 
     loss: Tensor
@@ -96,7 +108,9 @@ def policy_loss(
     *,
     num_loss_tokens: Tensor | float | None = None,
     num_loss_responses: Tensor | float | None = None,
+    max_response_tokens: int | None = None,
     segment_ids: Tensor | None = None,
+    sequence_group: ProcessGroup | None = None,
     rollout_log_probs: Tensor | None = None,
 ) -> LossOutput:
     """The loss of one micro-batch, to be minimised, with gradient in `log_probs` alone.
@@ -109,87 +123,67 @@ def policy_loss(
         response_mask: [batch, time] bool. Values elsewhere are never read; an empty mask gives a loss of 0.
         num_loss_tokens: response tokens of the whole optimizer step, over *all* micro-batches and ranks. None: of this
             call, so that averaging over micro-batches is the authors' (biased) normalisation.
-        num_loss_responses: the same count of responses, which `grpo` divides by. None: those of this call.
+        num_loss_responses: the same count of responses, for `grpo`, `dr_grpo` and `gspo`. None: those of this call.
+        max_response_tokens: the length limit, by which `dr_grpo` divides.
         segment_ids: [batch, time] integers that tell the responses of a packed row apart. None: a row is one response.
-        rollout_log_probs: [batch, time], from the inference engine.
+        sequence_group: the ranks over which the time axis lies split; pass the counts above with it.
+        rollout_log_probs: [batch, time], from the inference engine, for `options.correction` and the mismatch metrics.
 
     Raises:
-        ConfigError: the tensors' shapes differ or `response_mask` is not bool.
+        ConfigError: the shapes differ, `response_mask` is not bool, or an argument that the loss needs is missing.
     """
     _check(log_probs, old_log_probs, advantages, response_mask)
-    log_ratio = _log_ratio(log_probs, old_log_probs, response_mask)
+    responses = Responses(segment_ids, sequence_group)
+    log_ratio = masked_log_ratio(log_probs, old_log_probs, response_mask)
     advantages = torch.where(response_mask, advantages, 0).float()
-    importance_ratio = log_ratio.exp()
-    in_future_kl = response_mask & (importance_ratio <= options.dual_clip)  # M_k, Eq. 5
+    token = influence(options, log_ratio, advantages, response_mask, responses)
+    weighted = advantages * token.weights
 
-    kl = future_kl(log_ratio, in_future_kl, half_life=options.half_life, segment_ids=segment_ids)
-    weights = torch.ones_like(kl)
-    if options.loss == "fipo":
-        weights = influence_weights(
-            kl,
-            advantages,
-            importance_ratio,
-            clip_low=options.influence_clip_low,
-            clip_high=options.influence_clip_high,
-            safety_ratio=options.safety_ratio,
-            safety=options.safety,
-        )
-    clip_high = options.clip_low if options.loss == "grpo" else options.clip_high
-    token_loss = clipped_surrogate(
-        importance_ratio,
-        advantages * weights,
-        clip_low=options.clip_low,
-        clip_high=clip_high,
-        dual_clip=options.dual_clip,
-    )
+    importance_ratio = log_ratio.exp()
+    if options.loss == "gspo":
+        lengths = responses.sums(response_mask.float()).clamp(min=1)
+        importance_ratio = (responses.sums(log_ratio) / lengths).exp()
+    clip = {"clip_low": options.clip_low, "clip_high": options.upper_clip}
+    if options.loss == "cispo":
+        token_loss = clipped_weight_surrogate(masked(log_probs, response_mask), importance_ratio, weighted, **clip)
+    else:
+        token_loss = clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)
+
+    measure = Measure(response_mask, at_least_one(response_mask.sum() if num_loss_tokens is None else num_loss_tokens))
+    metrics = {}
+    if rollout_log_probs is None and options.correction != "none":
+        raise ConfigError(f"rollout_log_probs: must be given with correction {options.correction}; got None")
+    if rollout_log_probs is not None:
+        correction = importance_correction(options, old_log_probs, rollout_log_probs, response_mask, responses)
+        token_loss = token_loss * correction
+        metrics = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
 
     kept = response_mask
     if options.drop_dual_clipped_responses:
-        dual_clipped = (response_mask & ~in_future_kl).float()
-        kept = response_mask & (response_sums(dual_clipped, segment_ids) <= 1)
-    if options.loss == "grpo":
-        lengths = response_sums(kept.float(), segment_ids).clamp(min=1)
-        share = kept / lengths
-        denominator = at_least_one(share.sum() if num_loss_responses is None else num_loss_responses)
-    else:
-        share = kept.float()
-        denominator = at_least_one(share.sum() if num_loss_tokens is None else num_loss_tokens)
-    loss = (token_loss * share).sum() / denominator
-
-    metrics = loss_metrics(
-        options,
-        log_ratio.detach(),
-        advantages,
-        kl,
-        weights,
-        response_mask,
-        in_future_kl=in_future_kl,
-        kept=kept,
-        clip_high=clip_high,
-        num_tokens=at_least_one(response_mask.sum() if num_loss_tokens is None else num_loss_tokens),
-    )
-    return LossOutput(loss, metrics)
+        kept = response_mask & (responses.sums((response_mask & ~token.in_future_kl).float()) <= 1)
+    share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
+    metrics |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
+    return LossOutput((token_loss * share).sum(), metrics)
 
 
-def clipped_surrogate(
-    importance_ratio: Tensor, advantages: Tensor, *, clip_low: float, clip_high: float, dual_clip: float
+def _shares(
+    options: LossOptions,
+    kept: Tensor,
+    responses: Responses,
+    num_loss_tokens: Tensor | float | None,
+    num_loss_responses: Tensor | float | None,
+    max_response_tokens: int | None,
 ) -> Tensor:
-    """PPO's clipped objective for each token, as a loss, with the dual clip (arXiv 1912.09729).
-
-    max(-A r, -A clip(r, 1 - clip_low, 1 + clip_high)), and at most -A · dual_clip where A < 0; `math.inf` as
-    `dual_clip` turns this bound off.
-    """
-    clipped = importance_ratio.clamp(1.0 - clip_low, 1.0 + clip_high)
-    rising = torch.minimum(importance_ratio, clipped)
-    falling = torch.maximum(importance_ratio, clipped).clamp(max=dual_clip)
-    return -advantages * torch.where(advantages < 0, falling, rising)
-
-
-def _log_ratio(log_probs: Tensor, old_log_probs: Tensor, mask: Tensor) -> Tensor:
-    """log_probs - old_log_probs within ±20, 0 off the mask; infinite log-probs count as the largest finite ones."""
-    largest = torch.finfo(torch.float32).max
-    new, old = (torch.where(mask, x, 0).float().clamp(-largest, largest) for x in (log_probs, old_log_probs.detach()))
-    return (new - old).clamp(-20.0, 20.0)
+    """What each token's loss is multiplied by so that the sum over all tokens of the step is the loss."""
+    if options.loss in ("fipo", "dapo", "cispo"):
+        return kept / at_least_one(kept.sum() if num_loss_tokens is None else num_loss_tokens)
+    per_response = kept / responses.sums(kept.float()).clamp(min=1)
+    num_responses = at_least_one(per_response.sum() if num_loss_responses is None else num_loss_responses)
+    if options.loss != "dr_grpo":
+        return per_response / num_responses
+    if max_response_tokens is None:
+        raise ConfigError("max_response_tokens: must be the length limit of a response with loss dr_grpo; got None")
+    return kept / (num_responses * max_response_tokens)
 
 
 def _check(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, response_mask: Tensor) -> None:

@@ -5,54 +5,80 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from fipo.algorithm.influence import Influence, masked_log_ratio
 from fipo.algorithm.options import LossOptions
+
+
+class Measure:
+    """Sums over the response tokens of a micro-batch that add up to means over the optimizer step."""
+
+    def __init__(self, response_mask: Tensor, num_tokens: Tensor | float) -> None:
+        self.mask, self.num_tokens = response_mask, num_tokens
+
+    def mean(self, values: Tensor) -> Tensor:
+        """This micro-batch's share of the mean."""
+        return torch.where(self.mask, values, 0).sum(dtype=torch.float32) / self.num_tokens
+
+    def lowest(self, values: Tensor, bound: float) -> Tensor:
+        """The least value; `bound`, above which none lies, where there are no tokens."""
+        return torch.where(self.mask, values, bound).amin()
+
+    def highest(self, values: Tensor, bound: float) -> Tensor:
+        """The greatest value; `bound`, below which none lies, where there are no tokens."""
+        return torch.where(self.mask, values, bound).amax()
 
 
 @torch.no_grad()
 def loss_metrics(
     options: LossOptions,
-    log_ratio: Tensor,
+    measure: Measure,
+    influence: Influence,
+    importance_ratio: Tensor,
     advantages: Tensor,
-    future_kl: Tensor,
-    weights: Tensor,
-    response_mask: Tensor,
-    *,
-    in_future_kl: Tensor,
     kept: Tensor,
-    clip_high: float,
-    num_tokens: Tensor | float,
 ) -> dict[str, Tensor]:
-    """Means over `num_tokens` and extremes over `response_mask`; all tensors are [batch, time]."""
-    ratio, influence, negative = log_ratio.exp(), future_kl.exp(), advantages < 0
-    lowest, highest = 1.0 - options.influence_clip_low, 1.0 + options.influence_clip_high
-
-    def mean(values: Tensor) -> Tensor:
-        return torch.where(response_mask, values, 0).sum(dtype=torch.float32) / num_tokens
-
-    # An empty micro-batch must not move an extreme: it reports the bound that no other can pass.
-    def masked(values: Tensor, neutral: float) -> Tensor:
-        return torch.where(response_mask, values, neutral)
-
+    """The metrics that need no rollout log-probs; tensors are [batch, time]."""
+    mean, negative = measure.mean, advantages < 0
+    log_ratio, kl, weights, ratio = influence.log_ratio, influence.future_kl, influence.weights, importance_ratio
+    floor, ceiling = 1.0 - options.influence_clip_low, 1.0 + options.influence_clip_high
     return {
         "influence_weight_mean": mean(weights),
-        "influence_weight_min": masked(weights, highest).amin(),
-        "influence_weight_max": masked(weights, lowest).amax(),
+        "influence_weight_min": measure.lowest(weights, ceiling),
+        "influence_weight_max": measure.highest(weights, floor),
         "influence_weight_square_deviation": mean((weights - 1.0).square()),
-        "influence_clip_low_fraction": mean(influence < lowest),
-        "influence_clip_high_fraction": mean(influence > highest),
-        "safety_fraction": mean(negative & (ratio > options.safety_ratio)),
-        "future_kl_mean": mean(future_kl),
-        "future_kl_square_mean": mean(future_kl.square()),
-        "future_kl_masked_fraction": mean(~in_future_kl),
+        "influence_clip_low_fraction": mean(kl.exp() < floor),
+        "influence_clip_high_fraction": mean(kl.exp() > ceiling),
+        "safety_fraction": mean(negative & (log_ratio.exp() > options.safety_ratio)),
+        "future_kl_mean": mean(kl),
+        "future_kl_square_mean": mean(kl.square()),
+        "future_kl_masked_fraction": mean(~influence.in_future_kl),
         "policy_kl_k1": mean(-log_ratio),
-        "policy_kl_k3": mean(ratio - 1.0 - log_ratio),
+        "policy_kl_k3": mean(log_ratio.exp() - 1.0 - log_ratio),
         "importance_ratio_mean": mean(ratio),
-        "importance_ratio_max": masked(ratio, 0.0).amax(),
+        "importance_ratio_max": measure.highest(ratio, 0.0),
         "ratio_clip_low_fraction": mean(negative & (ratio < 1.0 - options.clip_low)),
-        "ratio_clip_high_fraction": mean((advantages > 0) & (ratio > 1.0 + clip_high)),
+        "ratio_clip_high_fraction": mean((advantages > 0) & (ratio > 1.0 + options.upper_clip)),
         "dual_clip_fraction": mean(negative & (ratio > options.dual_clip)),
         "dropped_fraction": mean(~kept),
         "advantage_mean": mean(advantages),
+    }
+
+
+@torch.no_grad()
+def mismatch_metrics(
+    measure: Measure, old_log_probs: Tensor, rollout_log_probs: Tensor, response_mask: Tensor, correction: Tensor
+) -> dict[str, Tensor]:
+    """How far the inference engine is from the trainer on the same weights; tensors are [batch, time]."""
+    log_weights = masked_log_ratio(old_log_probs, rollout_log_probs, response_mask)
+    weights = log_weights.exp()
+    return {
+        "mismatch_weight_mean": measure.mean(weights),
+        "mismatch_weight_max": measure.highest(weights, 0.0),
+        "mismatch_kl_k3": measure.mean(weights - 1.0 - log_weights),
+        "mismatch_log_prob_gap_mean": measure.mean(log_weights.abs()),
+        "mismatch_log_prob_gap_max": measure.highest(log_weights.abs(), 0.0),
+        "correction_mean": measure.mean(correction),
+        "correction_masked_fraction": measure.mean(correction == 0),
     }
 
 

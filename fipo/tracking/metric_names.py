@@ -82,6 +82,15 @@ METRICS: tuple[Metric, ...] = (
     Metric("train/dual_clip_fraction", "fraction", "Tokens with negative advantage and a ratio above dual_clip"),
     Metric("train/dropped_fraction", "fraction", "Tokens of responses dropped for being dual-clipped"),
     Metric("train/advantage_mean", "1", "Length-weighted mean advantage: sum over tokens, divided by tokens"),
+    Metric(
+        "train/mismatch_weight_mean", "1", "Mean of w = trainer over engine probability of a token; 1 if they agree"
+    ),
+    Metric("train/mismatch_weight_max", "1", "Largest w"),
+    Metric("train/mismatch_kl_k3", "nats/token", "Estimate of KL(engine, trainer) on the same weights: w - 1 - log w"),
+    Metric("train/mismatch_log_prob_gap_mean", "nats", "Mean distance of trainer and engine log-probs"),
+    Metric("train/mismatch_log_prob_gap_max", "nats", "Largest distance of trainer and engine log-probs"),
+    Metric("train/correction_mean", "1", "Mean of what the correction multiplies the loss by; 1 without correction"),
+    Metric("train/correction_masked_fraction", "fraction", "Tokens that the correction masks"),
     Metric("train/influence_weight_mean", "1", "Mean influence weight f (Eq. 7); 1 means that FIPO acts as DAPO"),
     Metric("train/influence_weight_min", "1", "Smallest influence weight"),
     Metric("train/influence_weight_max", "1", "Largest influence weight"),

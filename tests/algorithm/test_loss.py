@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fipo.algorithm.loss import LossOutput, fipo_loss, policy_loss
-from fipo.algorithm.options import LossOptions
+from fipo.algorithm.options import PRESETS, LossOptions
 from fipo.errors import ConfigError
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -73,6 +73,7 @@ def gradient(output: LossOutput, log_probs: Tensor) -> Tensor:
     return result
 
 
+LOSSES = ["fipo", "dapo", "grpo", "dr_grpo", "gspo", "cispo"]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"half_life": 4.0, "influence_clip_low": 0.0},
@@ -130,13 +131,13 @@ def test_zero_advantage_gives_zero_gradient(seed: int) -> None:
     assert gradient(output, log_probs).eq(0).all()
 
 
-@pytest.mark.parametrize("loss", ["fipo", "dapo", "grpo"])
+@pytest.mark.parametrize("loss", LOSSES)
 @few
 @given(seed=st.integers(0, 2**31), cut=st.integers(1, 3))
 def test_micro_batches_add_up_exactly(loss: Any, seed: int, cut: int) -> None:
     log_probs, old, advantages, mask = random_case(seed)
     options = LossOptions(loss=loss, dual_clip=1.5)
-    counts = {"num_loss_tokens": mask.sum(), "num_loss_responses": 4}
+    counts = {"num_loss_tokens": mask.sum(), "num_loss_responses": 4, "max_response_tokens": 24}
     whole = policy_loss(options, log_probs, old, advantages, mask, **counts)
     parts = [
         policy_loss(options, log_probs[rows], old[rows], advantages[rows], mask[rows], **counts)
@@ -153,24 +154,26 @@ def test_micro_batches_add_up_exactly(loss: Any, seed: int, cut: int) -> None:
         torch.testing.assert_close(reduced, value, msg=name)
 
 
-@pytest.mark.parametrize("loss", ["fipo", "dapo", "grpo"])
+@pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("drop", [False, True])
 @few
 @given(seed=st.integers(0, 2**31))
 def test_padding_and_packing_change_nothing(loss: Any, drop: bool, seed: int) -> None:
     log_probs, old, advantages, mask = random_case(seed)
     options = LossOptions(loss=loss, dual_clip=1.5, drop_dual_clipped_responses=drop)
-    rows = policy_loss(options, log_probs, old, advantages, mask)
+    rows = policy_loss(options, log_probs, old, advantages, mask, max_response_tokens=24)
     junk = torch.full((4, 9), math.nan)
     padded = policy_loss(
         options,
         *(torch.cat([x, junk], 1) for x in (log_probs, old, advantages)),
-        torch.cat([mask, junk.bool() & False], 1),
+        torch.cat([mask, torch.zeros_like(junk, dtype=torch.bool)], 1),
+        max_response_tokens=24,
     )
     packed = policy_loss(
         options,
         *(x.reshape(1, -1) for x in (log_probs, old, advantages, mask)),
         segment_ids=torch.arange(4).repeat_interleave(24)[None],
+        max_response_tokens=24,
     )
     for other in (padded, packed):
         torch.testing.assert_close(other.loss, rows.loss)
@@ -186,6 +189,96 @@ def test_grpo_by_hand() -> None:
     advantages = torch.tensor([[1.0, 0.0], [-1.0, -1.0]])
     output = policy_loss(LossOptions(loss="grpo"), log_probs, torch.zeros(2, 2), advantages, mask)
     assert output.loss.item() == pytest.approx((-1.2 + (1.0 + 1.1) / 2) / 2, rel=1e-6)
+
+
+def test_dr_grpo_by_hand() -> None:
+    # As GRPO, but each token counts 1 / (responses times the length limit), whatever the length of its response.
+    log_probs = torch.tensor([[1.25, 1.0], [1.0, 1.1]]).log()
+    mask = torch.tensor([[True, False], [True, True]])
+    advantages = torch.tensor([[1.0, 0.0], [-1.0, -1.0]])
+    case = (LossOptions(loss="dr_grpo"), log_probs, torch.zeros(2, 2), advantages, mask)
+    output = policy_loss(*case, max_response_tokens=8)
+    assert output.loss.item() == pytest.approx((-1.2 + 1.0 + 1.1) / (2 * 8), rel=1e-6)
+    with pytest.raises(ConfigError, match="max_response_tokens: must be the length limit"):
+        policy_loss(*case)
+
+
+def test_gspo_by_hand() -> None:
+    # The ratios 1.5 and 1/1.35 have the geometric mean sqrt(1.5 / 1.35): the response counts once, with that ratio.
+    ratio = torch.tensor([[1.5, 1 / 1.35], [1.0, 1.0]])
+    mask = torch.tensor([[True, True], [True, False]])
+    log_probs = ratio.log().requires_grad_()
+    advantages = torch.tensor([[3.0, 3.0], [-1.0, 0.0]])
+    output = policy_loss(LossOptions(loss="gspo"), log_probs, torch.zeros(2, 2), advantages, mask)
+    sequence = (1.5 / 1.35) ** 0.5
+    assert output.loss.item() == pytest.approx((-3.0 * sequence + 1.0) / 2, rel=1e-6)
+    # d loss / d log_prob_t = -A s / (length · responses), alike for all tokens of a response.
+    expected = torch.tensor([[-3.0 * sequence / 4, -3.0 * sequence / 4], [1.0 / 2, 0.0]])
+    torch.testing.assert_close(gradient(output, log_probs), expected)
+
+
+def test_cispo_by_hand() -> None:
+    # Ratios 2 and 1/2 are clipped at 1.28 and 0.8; unlike PPO's clip, both tokens keep their gradient.
+    log_probs = torch.tensor([[-0.1, -0.2]], requires_grad=True)
+    old = log_probs.detach() - torch.tensor([[2.0, 0.5]]).log()
+    output = policy_loss(
+        LossOptions(loss="cispo"), log_probs, old, torch.tensor([[1.0, -1.0]]), torch.ones(1, 2, dtype=torch.bool)
+    )
+    assert output.loss.item() == pytest.approx((1.28 * 0.1 - 0.8 * 0.2) / 2, rel=1e-6)
+    torch.testing.assert_close(gradient(output, log_probs), torch.tensor([[-1.28 / 2, 0.8 / 2]]))
+
+
+def test_the_dual_clip_bounds_the_loss_of_negative_advantages() -> None:
+    log_probs = torch.tensor([[20.0, 20.0]]).log().requires_grad_()
+    advantages = torch.tensor([[-1.0, 1.0]])
+    mask = torch.ones(1, 2, dtype=torch.bool)
+    bounded = policy_loss(LossOptions(loss="dapo"), log_probs, torch.zeros(1, 2), advantages, mask)
+    assert bounded.loss.item() == pytest.approx((10.0 - 1.28) / 2, rel=1e-6)
+    assert gradient(bounded, log_probs).tolist() == [[0.0, 0.0]]
+    free = policy_loss(LossOptions(loss="dapo", dual_clip=math.inf), log_probs, torch.zeros(1, 2), advantages, mask)
+    assert free.loss.item() == pytest.approx((20.0 - 1.28) / 2, rel=1e-6)
+
+
+def test_the_mask_of_equation_5_covers_both_signs() -> None:
+    # The second token's ratio of 12 is above dual_clip: the first must not see it, whatever the sign of the advantage.
+    log_probs = torch.tensor([[1.0, 12.0]]).log()
+    for sign in (1.0, -1.0):
+        advantages = torch.full((1, 2), sign)
+        output = fipo_loss(log_probs, torch.zeros(1, 2), advantages, torch.ones(1, 2, dtype=torch.bool))
+        assert output.metrics["future_kl_square_mean"].item() == 0.0
+        assert output.metrics["influence_weight_square_deviation"].item() == 0.0
+
+
+def test_the_authors_normalisation_is_biased() -> None:
+    # Micro-batches of one and of three tokens: averaging their means gives the lone token half of the weight.
+    log_probs = torch.zeros(2, 3)
+    mask = torch.tensor([[True, False, False], [True, True, True]])
+    advantages = torch.tensor([[-4.0, 0.0, 0.0], [-1.0, -1.0, -1.0]])
+    parts = [(log_probs[row : row + 1], log_probs[row : row + 1], advantages[row : row + 1]) for row in (0, 1)]
+    authors = [fipo_loss(*part, mask[row : row + 1]).loss.item() for row, part in enumerate(parts)]
+    exact = [fipo_loss(*part, mask[row : row + 1], num_loss_tokens=4).loss.item() for row, part in enumerate(parts)]
+    assert sum(authors) / 2 == pytest.approx((4 + 1) / 2)
+    assert sum(exact) == pytest.approx((4 + 3) / 4)
+
+
+def test_presets_are_the_rows_of_the_table() -> None:
+    paper, reference = PRESETS["paper"], PRESETS["reference"]
+    assert (paper.half_life, paper.dual_clip, paper.safety, paper.drop_dual_clipped_responses) == (
+        32,
+        10,
+        "reset",
+        False,
+    )
+    assert (reference.half_life, reference.dual_clip, reference.safety) == (128, 3, "clamp")
+    assert reference.drop_dual_clipped_responses
+    assert (1 - reference.influence_clip_low, 1 + reference.influence_clip_high) == (0, 10)
+    seven, thirty_two = PRESETS["paper-7b"], PRESETS["paper-32b"]
+    assert (1 - seven.influence_clip_low, 1 + seven.influence_clip_high, seven.safety_ratio) == (0.8, 1.2, 3)
+    assert (1 - thirty_two.influence_clip_low, 1 + thirty_two.influence_clip_high, thirty_two.safety_ratio) == (
+        1,
+        1.2,
+        10,
+    )
 
 
 def test_dropping_dual_clipped_responses() -> None:
@@ -229,14 +322,15 @@ def test_metrics_by_hand() -> None:
     assert all(value.dtype == torch.float32 and value.ndim == 0 for value in output.metrics.values())
 
 
-@pytest.mark.parametrize("loss", ["fipo", "dapo", "grpo"])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_degenerate_inputs_are_finite(loss: Any) -> None:
     inf = math.inf
     log_probs = torch.tensor([[-1.0, -inf, -inf, 0.0, inf]], requires_grad=True)
     old = torch.tensor([[-1.0, -inf, -1.0, -inf, -inf]])
     for mask in (torch.ones(1, 5), torch.zeros(1, 5), torch.eye(5)[:1]):
         for sign in (1.0, -1.0):
-            output = policy_loss(LossOptions(loss=loss), log_probs, old, torch.full((1, 5), sign), mask.bool())
+            advantages = torch.full((1, 5), sign)
+            output = policy_loss(LossOptions(loss=loss), log_probs, old, advantages, mask.bool(), max_response_tokens=5)
             assert output.loss.isfinite()
             assert gradient(output, log_probs).isfinite().all()
             assert all(value.isfinite() for value in output.metrics.values())

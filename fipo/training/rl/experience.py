@@ -26,13 +26,13 @@ class Experience:
         return Row(self.prompt.token_ids, self.rollout.token_ids)
 
 
-def experiences_of(group: RolloutGroup) -> list[Experience]:
+def experiences_of(group: RolloutGroup, *, scale_by_std: bool = True) -> list[Experience]:
     """The responses of a graded group with their advantages (Eq. 1); those that timed out are compared with none."""
     group_ids = [
         index if score.outcome is Outcome.TIMEOUT else len(group.scores) for index, score in enumerate(group.scores)
     ]
     rewards = torch.tensor([score.reward for score in group.scores], dtype=torch.float64)
-    advantages = group_advantages(rewards, torch.tensor(group_ids)).tolist()
+    advantages = group_advantages(rewards, torch.tensor(group_ids), scale_by_std=scale_by_std).tolist()
     return [
         Experience(group.prompt, rollout, score.outcome, advantage)
         for rollout, score, advantage in zip(group.rollouts, group.scores, advantages)

@@ -42,7 +42,7 @@ class Updater:
     def update(self, groups: Sequence[RolloutGroup], timer: Timer) -> dict[str, float]:
         """Train on the groups, `train.mini_batch_prompts` at a time; metrics are exact over ranks and micro-batches."""
         size = self.config.train.mini_batch_prompts
-        experiences = [experiences_of(group) for group in groups]
+        experiences = [experiences_of(group, scale_by_std=self.options.scale_by_std) for group in groups]
         with timer("old_log_probs"):
             mini_batches = [
                 self._mini_batch([one for group in experiences[start : start + size] for one in group])
@@ -100,6 +100,7 @@ class Updater:
                 batch.response_mask,
                 num_loss_tokens=mini_batch.num_loss_tokens,
                 num_loss_responses=mini_batch.num_loss_responses,
+                max_response_tokens=self.config.rollout.max_response_tokens,
                 rollout_log_probs=batch.rollout_log_probs,
             )
             self.engine.backward(output.loss)

@@ -1,0 +1,42 @@
+"""Controls for experiments: influence weights without their meaning.
+
+If FIPO works for the reason it gives, a run with any of these is worse than one without.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fipo.algorithm.options import Placebo
+from fipo.algorithm.responses import Responses
+from fipo.errors import ConfigError
+
+
+def placebo_weights(weights: Tensor, response_mask: Tensor, kind: Placebo, responses: Responses) -> Tensor:
+    """Replace the influence weights of each response, [batch, time]; `none` returns them as they are.
+
+    - `shuffle`: the same weights at other tokens of the response, drawn at random. Is it *which* tokens?
+    - `mean`: their mean over the response at every token. Is it only how much a response as a whole counts?
+    - `sign`: 1 + s and 1 - s, with s their mean distance from 1, above and below 1. Does *how much* matter?
+    """
+    if kind == "none":
+        return weights
+    if kind == "shuffle":
+        return _shuffle(weights, response_mask, responses)
+    lengths = responses.sums(response_mask.float()).clamp(min=1)
+    deviation = torch.where(response_mask, weights - 1.0, 0.0)
+    if kind == "mean":
+        return torch.where(response_mask, 1.0 + responses.sums(deviation) / lengths, 1.0)
+    return 1.0 + deviation.sign() * responses.sums(deviation.abs()) / lengths
+
+
+def _shuffle(weights: Tensor, response_mask: Tensor, responses: Responses) -> Tensor:
+    """Order tokens by response, as they stand and at random, and move weights from the one order to the other."""
+    if responses.sequence_group is not None:
+        raise ConfigError("placebo: shuffle needs whole rows; use it without sequence parallelism")
+    group = 2 * responses.index(weights) + response_mask
+    source = group.argsort(dim=-1, stable=True)
+    random = torch.rand_like(weights).argsort(dim=-1)
+    target = random.gather(-1, group.gather(-1, random).argsort(dim=-1, stable=True))
+    return weights.scatter(-1, target, weights.gather(-1, source))
