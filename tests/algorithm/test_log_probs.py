@@ -76,3 +76,23 @@ def test_frozen_head_and_no_tokens() -> None:
     log_probs.sum().backward()
     assert len(log_probs) == len(entropy) == 0
     assert weight.grad.eq(0).all()
+
+
+def test_a_tied_head_gets_both_gradients() -> None:
+    _, weight, targets = case(6, 4, 9, torch.float64)
+    ids = targets.roll(1)
+    ours, theirs = (
+        linear_log_probs(weight[ids], weight, targets, chunk_tokens=4),
+        plain(weight[ids], weight, targets, 1.0),
+    )
+    torch.testing.assert_close(*(torch.autograd.grad(x[0].sum(), weight)[0] for x in (ours, theirs)))
+
+
+def test_compiles_without_graph_breaks() -> None:
+    hidden, weight, targets = case(7, 5, 11, torch.float32)
+    compiled = torch.compile(
+        lambda h, w, y: linear_log_probs(h, w, y, chunk_tokens=3), backend="aot_eager", fullgraph=True
+    )
+    ours, theirs = compiled(hidden, weight, targets), linear_log_probs(hidden, weight, targets, chunk_tokens=3)
+    torch.testing.assert_close(ours, theirs)
+    torch.testing.assert_close(*(torch.autograd.grad(x[0].sum(), (hidden, weight)) for x in (ours, theirs)))
