@@ -55,7 +55,7 @@ def verify(response: str, answer: str) -> Outcome:
     if final is None:
         return Outcome.UNPARSED
     found = _parse(final)
-    if equal(gold, found, timeout_seconds=None):
+    if equal(gold, found, allow_set_relation_comp=True, timeout_seconds=None):
         return Outcome.CORRECT
     # What could not be parsed stays as text.
     return Outcome.UNPARSED if all(isinstance(value, str) for value in found) else Outcome.WRONG
