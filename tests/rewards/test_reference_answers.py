@@ -1,4 +1,4 @@
-"""The table of docs/verifier.md: pairs that must be judged equal, pairs that must not, and those that math-verify misses."""
+"""The pairs of docs/verifier.md: equal ones, unequal ones, and those that math-verify misses."""
 
 import re
 from pathlib import Path
