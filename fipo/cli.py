@@ -49,10 +49,12 @@ def _report(options: argparse.Namespace) -> None:
     if not settings.is_file():
         raise ConfigError(f"run {options.run!r}: no {settings}; name a run whose folder is in {settings.parent.parent}")
     config = load_config(settings)
-    from fipo.steps import run_step, show_report
+    from fipo.report.run import print_summary
+    from fipo.steps import run_step
+    from fipo.workspace import Workspace
 
     run_step("report", config)
-    show_report(config)
+    print_summary(Workspace(config, "report"))
 
 
 def _config_command(options: argparse.Namespace) -> None:

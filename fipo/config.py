@@ -326,7 +326,7 @@ class Distributed(Section):
     """The DeepSpeed job."""
 
     processes: int = Field(0, ge=0)
-    """Processes on this machine, one a GPU; 0 is all GPUs, or all cores of a machine without."""
+    """Processes on this machine, one a GPU; 0 is all GPUs, or the cores of a machine without, at most four."""
     zero_stage: Literal[0, 1, 2, 3] = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on GPU, fp32 on CPU."""

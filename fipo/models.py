@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-    Qwen3Config,
-    Qwen3ForCausalLM,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
+
+if TYPE_CHECKING:  # the model classes take seconds to import, and data preparation needs none
+    import torch
+    from transformers import PreTrainedModel, Qwen3Config
 
 # Loading a model is quick next to training it; the bars of many ranks hide what matters.
 logging.disable_progress_bar()
@@ -46,12 +42,16 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
-    """The model on the CPU in `dtype`: from `model.name_or_path`, or with random weights determined by `seed`.
+def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The model on the CPU in `dtype` (float32): `model.name_or_path`, or random weights determined by `seed`.
 
     Raises:
         ConfigError: the model cannot be found or has no safetensors weights.
     """
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
+
+    dtype = dtype or torch.float32
     if model.architecture:
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(_qwen3_config(model.architecture)).to(dtype)
@@ -84,6 +84,8 @@ def _word_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
 
 
 def _qwen3_config(architecture: Architecture) -> Qwen3Config:
+    from transformers import Qwen3Config
+
     return Qwen3Config(
         vocab_size=len(architecture.vocabulary) + 2,
         hidden_size=architecture.hidden_size,

@@ -16,7 +16,7 @@ import fipo
 from fipo.config import Config
 from fipo.gate import Decision, decide
 from fipo.launch.local import torchrun
-from fipo.report.run import copy_to_run_directory, print_summary, write_report
+from fipo.report.run import copy_to_run_directory, write_report
 from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, run_key
 
 STEPS = tuple(UPSTREAM)
@@ -42,15 +42,22 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     workspace = Workspace(config, step)
     if fresh:
         shutil.rmtree(workspace.directory, ignore_errors=True)
-    elif done := workspace.finished():
+    done = None if fresh else workspace.finished()
+    if done:
         print(f"[{step}] finished before with the same settings and inputs: reused", flush=True)
-        return done
+    result = done or _run(workspace, settings, task or {})
+    if step == "report":
+        copy_to_run_directory(workspace)
+    return result
+
+
+def _run(workspace: Workspace, settings: Path, task: Mapping[str, Any]) -> StepResult:
     started = time.monotonic()
-    if step in JOBS:
-        _launch(workspace, ["--config", str(settings)], task or {})
+    if workspace.step in JOBS:
+        _launch(workspace, ["--config", str(settings)], task)
     else:
         with workspace.attempt() as attempt:
-            LOCAL_STEPS[step](attempt)
+            LOCAL_STEPS[workspace.step](attempt)
     # The time that people wait: start-up included.
     return workspace.commit(replace(workspace.result(), seconds=round(time.monotonic() - started, 1)))
 
@@ -174,10 +181,3 @@ def code_digest() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
-
-
-def show_report(config: Config) -> None:
-    """Print the run's result, and put its report where people look for it: `runs/NAME/report.html`."""
-    workspace = Workspace(config, "report")
-    copy_to_run_directory(workspace)
-    print_summary(workspace)

@@ -10,9 +10,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fipo.batch import Outcome
 from fipo.errors import DataError
 from fipo.evaluation.estimators import Estimate, avg_at_k, bootstrap, cons_at_k, pass_at_k
+from fipo.outcome import Outcome
 
 METRICS = ("avg_at_k", "cons_at_k", "pass_at_k")
 

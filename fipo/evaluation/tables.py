@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fipo.batch import Outcome
 from fipo.errors import DataError
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
+from fipo.outcome import Outcome
 
 RESPONSES_SCHEMA = pa.schema(
     [

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from fipo.errors import Interrupted, LaunchError
 
@@ -15,7 +16,7 @@ GRACE_SECONDS = 60.0
 
 
 def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
-    """Run `python -m module arguments` in `processes` workers (0: one a GPU, or one a core) and wait for the end.
+    """Run `python -m module arguments` in `processes` workers and wait for the end; 0 is one a GPU, or one a core.
 
     Ctrl-C and SIGTERM are passed on: the workers save and stop.
 
@@ -23,12 +24,13 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
         LaunchError: a worker failed; what it printed stands above.
         Interrupted: stopped on request, after the workers saved.
     """
-    processes = processes or _devices()
+    count = str(processes or _devices())
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)),
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count),
         *("--module", module, *arguments),
     ]
-    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(_threads(processes)))}
+    # The workers share the cores out themselves; without the variable torchrun warns.
+    environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # A session of its own: Ctrl-C reaches it through us, once, and not each worker directly as well.
     job = subprocess.Popen(command, env=environment, start_new_session=True)
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
@@ -40,7 +42,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
     finally:
         signal.signal(signal.SIGTERM, previous)
     if code:
-        raise LaunchError(f"{module} failed with exit code {code} on {processes} process(es); see its output above")
+        raise LaunchError(f"{module} failed with exit code {code} on {count} process(es); see its output above")
 
 
 def _stop(job: subprocess.Popen[bytes]) -> int:
@@ -52,14 +54,9 @@ def _stop(job: subprocess.Popen[bytes]) -> int:
         return job.wait()
 
 
-def _devices() -> int:
-    import torch
-
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
-
-
-def _threads(processes: int) -> int:
-    return max(1, len(os.sched_getaffinity(0)) // processes)
+def _devices() -> str:
+    """All GPUs; on a machine without, its cores, at most four: more ranks than that wait for each other."""
+    return "auto" if Path("/dev/nvidia0").exists() else str(min(4, len(os.sched_getaffinity(0))))
 
 
 def _raise_interrupt(*_: object) -> None:
