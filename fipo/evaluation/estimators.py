@@ -98,7 +98,8 @@ def paired_bootstrap(baseline: ArrayLike, candidate: ArrayLike, *, seed: int = 0
     """How much better the candidate is on the same problems in the same order.
 
     The interval is the percentile interval of the mean difference; the p-value is the share of resampled means, centred
-    on zero, at least as far from it as the observed one, itself counted in (Davison and Hinkley 1997, 4.2).
+    on zero, at least as far from it as the observed one, itself counted in (Davison and Hinkley 1997, 4.2). Where few
+    problems differ it is the more cautious of the two.
 
     Args:
         baseline: [problems], finite.

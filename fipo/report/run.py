@@ -120,7 +120,7 @@ def _most_telling(path: Path) -> TokenInfluence | None:
     samples = [sample for sample in samples if sample["tokens"]]
     if not samples:
         return None
-    best = max(samples, key=lambda sample: np.unique(np.round(sample["influence_weights"], 2)).size)
+    best = max(samples, key=_variety)
     return TokenInfluence(
         step=best["step"],
         prompt=best["prompt"],
@@ -129,3 +129,8 @@ def _most_telling(path: Path) -> TokenInfluence | None:
         log_ratios=tuple(best["log_ratio"]),
         advantage=best["advantage"],
     )
+
+
+def _variety(sample: dict[str, Any]) -> tuple[int, float]:
+    weights = np.array(sample["influence_weights"])
+    return np.unique(np.round(weights, 2)).size, float(weights.std() * weights.size)

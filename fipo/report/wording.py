@@ -29,8 +29,10 @@ def headline(data: ReportData) -> str:
 
 
 def mood(difference: Difference) -> str:
-    """`better` or `worse` where the interval leaves out zero, else empty."""
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else ""
+    """`better` or `worse` where both the interval and the p-value say so at 95%, else empty."""
+    if difference.p_value >= 0.05 or difference.low <= 0.0 <= difference.high:
+        return ""
+    return "better" if difference.value > 0 else "worse"
 
 
 def percent(share: float) -> str:

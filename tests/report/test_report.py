@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from fipo.errors import DataError
-from fipo.evaluation.estimators import paired_bootstrap
+from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.report.benchmark_figures import comparison_figure
 from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.html import build_report
@@ -14,7 +14,7 @@ from fipo.report.style import to_png, to_svg
 from fipo.report.terminal import comparison_table, terminal_table
 from fipo.report.tokens import SHOWN_TOKENS, coloured
 from fipo.report.training_figures import hero
-from fipo.report.wording import headline
+from fipo.report.wording import headline, mood
 from fipo.tracking.metric_names import check
 
 HOSTILE = '</title><script>alert("x")</script><img src=x onerror=y> $\\frac{ &amp;'
@@ -63,6 +63,19 @@ def test_headline_does_not_boast_of_nothing(data):
     worse = Comparison(data.benchmarks[0].candidate, data.benchmarks[0].baseline)
     assert "left accuracy on running-sums about where it was" in headline(replace(data, benchmarks=(same,)))
     assert "lowered accuracy on running-sums" in headline(replace(data, benchmarks=(worse,)))
+
+
+@pytest.mark.parametrize(
+    ("difference", "expected"),
+    [
+        (Difference(0.1, 0.05, 0.15, p_value=0.001), "better"),
+        (Difference(-0.1, -0.15, -0.05, p_value=0.001), "worse"),
+        (Difference(0.1, -0.05, 0.25, p_value=0.2), ""),
+        (Difference(0.02, 0.004, 0.03, p_value=0.07), ""),  # few problems differ: the interval alone is too sure
+    ],
+)
+def test_a_change_has_a_colour_only_where_interval_and_p_value_agree(difference, expected):
+    assert mood(difference) == expected
 
 
 def test_report_stands_alone(html):
