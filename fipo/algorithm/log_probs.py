@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**27
-"""Logits held at a time: 512 MiB of float32."""
+CHUNK_ELEMENTS = 10**8
+"""Logits held at a time: 400 MB of float32."""
 
 
 def linear_log_probs(
@@ -36,7 +36,7 @@ def linear_log_probs(
         lm_head_weight: [vocabulary, hidden]; tied or not.
         targets: [tokens] int64.
         temperature: that of the sampling whose log-probs are wanted.
-        chunk_tokens: most tokens at a time; None takes what makes 512 MiB of logits.
+        chunk_tokens: most tokens at a time; None takes what makes 400 MB of logits.
 
     Returns:
         log_probs and entropy, [tokens] float32 (float64 for float64 inputs).

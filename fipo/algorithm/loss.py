@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from fipo.algorithm.corrections import importance_correction
-from fipo.algorithm.influence import influence, masked, masked_log_ratio
+from fipo.algorithm.influence import Influence, influence, masked, masked_log_ratio
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
 from fipo.algorithm.options import LossOptions
 from fipo.algorithm.responses import Responses
@@ -132,38 +132,47 @@ def policy_loss(
     Raises:
         ConfigError: the shapes differ, `response_mask` is not bool, or an argument that the loss needs is missing.
     """
-    _check(log_probs, old_log_probs, advantages, response_mask)
+    _check(options, log_probs, old_log_probs, advantages, response_mask, rollout_log_probs, max_response_tokens)
     responses = Responses(segment_ids, sequence_group)
-    log_ratio = masked_log_ratio(log_probs, old_log_probs, response_mask)
     advantages = torch.where(response_mask, advantages, 0).float()
-    token = influence(options, log_ratio, advantages, response_mask, responses)
-    weighted = advantages * token.weights
+    log_ratio = masked_log_ratio(log_probs, old_log_probs, response_mask)  # Eq. 3
+    token = influence(options, log_ratio, advantages, response_mask, responses)  # Eqs. 5 to 7
 
-    importance_ratio = log_ratio.exp()
-    if options.loss == "gspo":
-        lengths = responses.sums(response_mask.float()).clamp(min=1)
-        importance_ratio = (responses.sums(log_ratio) / lengths).exp()
+    importance_ratio = _importance_ratio(options, log_ratio, response_mask, responses)
+    weighted = advantages * token.weights
     clip = {"clip_low": options.clip_low, "clip_high": options.upper_clip}
     if options.loss == "cispo":
         token_loss = clipped_weight_surrogate(masked(log_probs, response_mask), importance_ratio, weighted, **clip)
     else:
-        token_loss = clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)
+        token_loss = clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)  # Eq. 8
 
     measure = Measure(response_mask, at_least_one(response_mask.sum() if num_loss_tokens is None else num_loss_tokens))
     metrics = {}
-    if rollout_log_probs is None and options.correction != "none":
-        raise ConfigError(f"rollout_log_probs: must be given with correction {options.correction}; got None")
     if rollout_log_probs is not None:
         correction = importance_correction(options, old_log_probs, rollout_log_probs, response_mask, responses)
         token_loss = token_loss * correction
         metrics = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
 
-    kept = response_mask
-    if options.drop_dual_clipped_responses:
-        kept = response_mask & (responses.sums((response_mask & ~token.in_future_kl).float()) <= 1)
+    kept = _kept(options, token, response_mask, responses)
     share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
     metrics |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
     return LossOutput((token_loss * share).sum(), metrics)
+
+
+def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Tensor, responses: Responses) -> Tensor:
+    """Of each token; for `gspo` its geometric mean over the response."""
+    if options.loss == "gspo":
+        lengths = responses.sums(response_mask.float()).clamp(min=1)
+        log_ratio = responses.sums(log_ratio) / lengths
+    return log_ratio.exp()
+
+
+def _kept(options: LossOptions, token: Influence, response_mask: Tensor, responses: Responses) -> Tensor:
+    """Response tokens that count in the loss, [batch, time] bool."""
+    if not options.drop_dual_clipped_responses:
+        return response_mask
+    dual_clipped = response_mask & ~token.in_future_kl
+    return response_mask & (responses.sums(dual_clipped.float()) <= 1)
 
 
 def _shares(
@@ -179,19 +188,29 @@ def _shares(
         return kept / at_least_one(kept.sum() if num_loss_tokens is None else num_loss_tokens)
     per_response = kept / responses.sums(kept.float()).clamp(min=1)
     num_responses = at_least_one(per_response.sum() if num_loss_responses is None else num_loss_responses)
-    if options.loss != "dr_grpo":
-        return per_response / num_responses
-    if max_response_tokens is None:
-        raise ConfigError("max_response_tokens: must be the length limit of a response with loss dr_grpo; got None")
-    return kept / (num_responses * max_response_tokens)
+    if options.loss == "dr_grpo" and max_response_tokens is not None:
+        return kept / (num_responses * max_response_tokens)
+    return per_response / num_responses
 
 
-def _check(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, response_mask: Tensor) -> None:
-    shapes = {tuple(x.shape) for x in (log_probs, old_log_probs, advantages, response_mask)}
-    if len(shapes) > 1 or log_probs.ndim != 2:
+def _check(
+    options: LossOptions,
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    response_mask: Tensor,
+    rollout_log_probs: Tensor | None,
+    max_response_tokens: int | None,
+) -> None:
+    shapes = [tuple(x.shape) for x in (log_probs, old_log_probs, advantages, response_mask)]
+    if len(set(shapes)) > 1 or log_probs.ndim != 2:
         raise ConfigError(
             "log_probs, old_log_probs, advantages and response_mask: must all be [batch, time]; got "
-            + ", ".join(str(tuple(x.shape)) for x in (log_probs, old_log_probs, advantages, response_mask))
+            + ", ".join(map(str, shapes))
         )
     if response_mask.dtype != torch.bool:
         raise ConfigError(f"response_mask: must be bool; got {response_mask.dtype} (use mask.bool())")
+    if options.correction != "none" and rollout_log_probs is None:
+        raise ConfigError(f"rollout_log_probs: must be given with correction {options.correction}; got None")
+    if options.loss == "dr_grpo" and max_response_tokens is None:
+        raise ConfigError("max_response_tokens: must be the length limit of a response with loss dr_grpo; got None")

@@ -49,7 +49,8 @@ class LossOptions:
     dual_clip: float = 10.0
     """Tokens above this ratio leave Future-KL (Eq. 5), and bound the loss where the advantage is negative."""
     drop_dual_clipped_responses: bool = False
-    """Drop a response with more than one dual-clipped token (authors' code)."""
+    """Drop a response with more than one dual-clipped token (authors' code). The denominator shrinks if counted
+    here, and stays as it is if `num_loss_tokens` is given."""
     correction: Correction = "none"
     """What to do where the inference engine's log-probs are not the trainer's: `corrections.importance_correction`."""
     correction_level: CorrectionLevel = "token"

@@ -46,9 +46,9 @@ def _split(x: Tensor) -> Tensor:
 
 def _scan_blocks(blocks: Tensor, gamma: float, ids: Tensor | None) -> Tensor:
     """Each block on its own. Powers are float64 before they are rounded: those of a rounded gamma would drift."""
-    position = torch.arange(BLOCK, device=blocks.device)
-    distance = (position[:, None] - position).double()
-    decay = torch.where(distance >= 0, gamma**distance, 0.0).to(blocks.dtype)  # [k, t]
+    position = torch.arange(BLOCK, dtype=torch.float64)
+    distance = position[:, None] - position
+    decay = torch.where(distance >= 0, gamma**distance, 0.0).to(blocks.dtype).to(blocks.device)  # [k, t]
     if ids is None:
         return blocks @ decay
     same = ids[..., :, None] == ids[..., None, :]
@@ -57,8 +57,8 @@ def _scan_blocks(blocks: Tensor, gamma: float, ids: Tensor | None) -> Tensor:
 
 def _carry(at_next: Tensor, gamma: float, width: int, same: Tensor | None) -> Tensor:
     """What each of `width` tokens receives of F at the first token after them, where that is in the same segment."""
-    distance = torch.arange(width, 0, -1, device=at_next.device, dtype=torch.float64)
-    carry = (gamma**distance).to(at_next.dtype) * at_next
+    distance = torch.arange(width, 0, -1, dtype=torch.float64)
+    carry = (gamma**distance).to(at_next.dtype).to(at_next.device) * at_next
     return carry if same is None else carry * same
 
 
