@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from fipo.batch import Prompt, RolloutGroup
+from fipo.errors import RolloutError
 
 Weights = Iterable[tuple[str, Tensor]]
 """Full (gathered) parameters by name, as `model.named_parameters()` yields them."""
@@ -48,6 +49,26 @@ class RolloutEngine(ABC):
     def load_weights(self, source: Weights, version: int) -> None:
         """Replace the weights by `source` and stamp later responses with `version`."""
 
+    def sleep(self) -> None:  # noqa: B027
+        """Give the accelerator's memory to training; the next `load_weights` takes it back.
+
+        For engines that share the trainer's devices; the others do nothing.
+        """
+
     @abstractmethod
     def close(self) -> None:
         """Release memory and processes; idempotent."""
+
+
+def check_prompts(prompts: Sequence[Prompt], context: int) -> None:
+    """Each prompt must leave room for a response in the model's `context` tokens.
+
+    Raises:
+        RolloutError: one is empty or too long.
+    """
+    for prompt in prompts:
+        if not 0 < len(prompt.token_ids) < context:
+            raise RolloutError(
+                f"prompt {prompt.id}: must have 1 to {context - 1} tokens, for the model's context of {context}; "
+                f"got {len(prompt.token_ids)}"
+            )

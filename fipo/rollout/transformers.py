@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights
+from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights, check_prompts
 from fipo.rollout.kv_cache import GroupCache
 from fipo.rollout.sampling import response_stream, sample
+from fipo.rollout.weights import checked, shapes_of
 
 
 @dataclass(slots=True)
@@ -93,30 +94,17 @@ class TransformersEngine(RolloutEngine):
         Raises:
             RolloutError: `source` lacks a parameter, has one that the model lacks, or one of another shape.
         """
-        parameters = dict(self._model.named_parameters(remove_duplicate=False))
-        loaded: set[int] = set()
-        for name, tensor in source:
-            if name not in parameters or parameters[name].shape != tensor.shape:
-                found = f"shape {tuple(parameters[name].shape)}" if name in parameters else "no such parameter"
-                raise RolloutError(f"weights version {version}: {name} has shape {tuple(tensor.shape)}; found {found}")
+        parameters = dict(self._model.named_parameters())
+        for name, tensor in checked(source, shapes_of(self._model), version):
             if tensor.data_ptr() != parameters[name].data_ptr():
                 parameters[name].copy_(tensor)
-            loaded.add(id(parameters[name]))
-        missing = [name for name, parameter in self._model.named_parameters() if id(parameter) not in loaded]
-        if missing:
-            raise RolloutError(f"weights version {version}: {len(missing)} parameter(s) missing, such as {missing[0]}")
         self._version = version
 
     def close(self) -> None:
         """Nothing is held between calls."""
 
     def _open(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[_Response]:
-        for prompt in prompts:
-            if not 0 < len(prompt.token_ids) < self._context:
-                raise RolloutError(
-                    f"prompt {prompt.id}: must have 1 to {self._context - 1} tokens, for the model's context of "
-                    f"{self._context}; got {len(prompt.token_ids)}"
-                )
+        check_prompts(prompts, self._context)
         pairs = [(prompt, index) for prompt in prompts for index in range(sampling.group_size)]
         return [
             _Response(

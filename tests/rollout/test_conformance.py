@@ -20,7 +20,7 @@ LONG = 80
 """Prompt tokens: more than two of vLLM's cache blocks of 32 positions."""
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
-KINDS = ["vllm-colocated", "vllm-served"] if HAS_VLLM else ["transformers"]
+KINDS = ["vllm-colocated"] if HAS_VLLM else ["transformers"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,10 @@ def subject(request, tmp_path_factory):
 def open_engine(kind: str, model: PreTrainedModel, directory) -> RolloutEngine:
     if kind == "transformers":
         return TransformersEngine(model, eos_token_id=STOP, pad_token_id=PAD, max_batch_tokens=16384)
-    raise NotImplementedError(kind)
+    model.save_pretrained(directory)
+    from fipo.rollout.vllm import VllmEngine
+
+    return VllmEngine(str(directory), eos_token_id=STOP, context=CONTEXT, dtype="float32")
 
 
 def prompts(count: int, tokens: int, seed: int = 0) -> list[Prompt]:

@@ -1,0 +1,186 @@
+"""Rollouts by vLLM in the trainer's own processes: it sleeps while training needs the memory."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
+from fipo.errors import RolloutError
+from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.weights import checked, expected_of
+
+if TYPE_CHECKING:
+    from vllm import RequestOutput, SamplingParams
+
+
+class VllmEngine(RolloutEngine):
+    """vLLM beside the trainer on the same devices (colocated): continuous batching, prefix caching, paged memory.
+
+    Under torchrun, `tensor_parallel` neighbouring ranks share one copy of the model and generate for each other; all of
+    them must call each method together.
+
+    Args:
+        model: a name of the hub or a folder, in safetensors; weights come through `load_weights` later.
+        eos_token_id: the token, or tokens, that end a response.
+        context: tokens of prompt and response at most.
+        dtype: `float32`, `bfloat16`.
+        tensor_parallel: ranks that share one copy of the model.
+        gpu_memory_fraction: share of a GPU's memory for weights and cache while generating.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        eos_token_id: int | Collection[int],
+        context: int,
+        dtype: str,
+        tensor_parallel: int = 1,
+        gpu_memory_fraction: float = 0.5,
+    ) -> None:
+        # In this process, so that weights are handed over as tensors; vLLM reads its settings from the environment.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        from vllm import LLM
+
+        self._stop_ids = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
+        self._context, self._tensor_parallel = context, tensor_parallel
+        self._gpu = torch.cuda.is_available()
+        self._llm: Any = LLM(
+            model,
+            skip_tokenizer_init=True,
+            dtype=dtype,
+            max_model_len=context,
+            tensor_parallel_size=tensor_parallel,
+            distributed_executor_backend="external_launcher" if dist.is_initialized() else "uni",
+            gpu_memory_utilization=gpu_memory_fraction,
+            enable_sleep_mode=self._gpu,
+            enforce_eager=not self._gpu,
+            # With chunks, seeded requests fail on a CPU: its random generators cannot be wound back.
+            enable_chunked_prefill=self._gpu,
+            max_num_batched_tokens=max(context, 8192),
+            # vLLM's default is the unscaled distribution, which is not what was sampled from.
+            logprobs_mode="processed_logprobs",
+            disable_log_stats=True,
+        )
+        self._expected = expected_of(model)
+        self._asleep = False
+        self._batches = 0
+        self._version = 0
+
+    def generate(
+        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+    ) -> list[RolloutGroup]:
+        """See `RolloutEngine.generate`."""
+        if self._asleep:
+            raise RolloutError("the vLLM engine is asleep and has no weights: call load_weights before generate")
+        check_prompts(prompts, self._context)
+        everyone, start = self._gathered(prompts)
+        outputs = self._run(everyone, sampling, progress)[start : start + len(prompts)]
+        return [
+            RolloutGroup(prompt, tuple(self._rollout(completion) for completion in output.outputs))
+            for prompt, output in zip(prompts, outputs, strict=True)
+        ]
+
+    def load_weights(self, source: Weights, version: int) -> None:
+        """Wake up, load into vLLM's layout, and forget the prefixes of the old weights."""
+        if self._asleep:
+            self._llm.wake_up(tags=["weights"])
+        weights = checked(source, self._expected, version)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        self._llm.apply_model(renew_tied_head)
+        if self._asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
+        if not self._llm.reset_prefix_cache():
+            raise RolloutError(f"weights version {version}: vLLM kept the prefix cache of the old weights")
+        self._version = version
+
+    def sleep(self) -> None:
+        """Free weights and cache; on a CPU there is nothing to free for others."""
+        if self._gpu and not self._asleep:
+            self._llm.sleep(level=2)
+            self._asleep = True
+
+    def close(self) -> None:
+        """Shut vLLM down; idempotent."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+
+    def _gathered(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
+        """The prompts of all ranks that share the model, and where this rank's start."""
+        if self._tensor_parallel == 1:
+            return list(prompts), 0
+        from vllm.distributed.parallel_state import get_tp_group
+
+        group = get_tp_group()
+        by_rank: list[list[Prompt]] = [[]] * group.world_size
+        dist.all_gather_object(by_rank, list(prompts), group=group.cpu_group)
+        start = sum(map(len, by_rank[: group.rank_in_group]))
+        return [prompt for part in by_rank for prompt in part], start
+
+    def _run(self, prompts: list[Prompt], sampling: Sampling, progress: Progress | None) -> list[RequestOutput]:
+        engine = self._llm.llm_engine
+        self._batches += 1
+        ids = [f"{self._batches}-{index}" for index in range(len(prompts))]
+        for request_id, prompt in zip(ids, prompts):
+            params = sampling_params(prompt, sampling, stop_ids=self._stop_ids, context=self._context)
+            engine.add_request(request_id, {"prompt_token_ids": list(prompt.token_ids)}, params)
+        finished: dict[str, RequestOutput] = {}
+        try:
+            while engine.has_unfinished_requests():
+                for output in engine.step():
+                    finished[output.request_id] = output
+                    if progress:
+                        progress(len(finished) * sampling.group_size, len(prompts) * sampling.group_size)
+        finally:
+            engine.abort_request([request_id for request_id in ids if request_id not in finished])
+        return [finished[request_id] for request_id in ids]
+
+    def _rollout(self, completion: Any) -> Rollout:
+        return Rollout(
+            token_ids=np.array(completion.token_ids, dtype=np.int32),
+            log_probs=np.array(completion.logprobs.logprobs, dtype=np.float32),
+            finish_reason=FinishReason(completion.finish_reason),
+            weight_version=self._version,
+        )
+
+
+def request_seed(seed: int, prompt_id: str) -> int:
+    """Seed of one prompt's responses, below 2^63."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{prompt_id}".encode(), digest_size=8).digest()) >> 1
+
+
+def sampling_params(prompt: Prompt, sampling: Sampling, *, stop_ids: list[int], context: int) -> SamplingParams:
+    """What vLLM is asked for one prompt; the response of index i gets the seed of index 0 plus i."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(
+        n=sampling.group_size,
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        max_tokens=min(sampling.max_response_tokens, context - len(prompt.token_ids)),
+        stop_token_ids=stop_ids,
+        seed=request_seed(sampling.seed, prompt.id),
+        logprobs=0,
+        flat_logprobs=True,
+        detokenize=False,
+        output_kind=RequestOutputKind.FINAL_ONLY,
+    )
+
+
+def renew_tied_head(model: nn.Module) -> None:
+    """On a CPU, vLLM computes logits with a packed copy of the head, and a reload leaves the copy of a tied one."""
+    head = getattr(model, "lm_head", None)
+    if hasattr(head, "cpu_linear"):
+        head.quant_method.process_weights_after_loading(head)

@@ -1,0 +1,47 @@
+"""Weights on their way into an engine: nothing missing, nothing unknown, nothing of another shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from fipo.errors import RolloutError
+from fipo.rollout.engine import Weights
+
+Expected = Mapping[str, tuple[int, ...]]
+"""Shapes by name."""
+
+
+def shapes_of(module: nn.Module) -> Expected:
+    """What `module` expects; tied parameters once."""
+    return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
+
+
+def expected_of(model: str) -> Expected:
+    """What the model at `model` (a name of the hub or a folder) expects, from its configuration alone."""
+    with torch.device("meta"):
+        return shapes_of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model)))
+
+
+def checked(source: Weights, expected: Expected, version: int) -> Iterator[tuple[str, Tensor]]:
+    """The same weights, one after the other; when it ends well, all that is expected came.
+
+    Raises:
+        RolloutError: a parameter is unknown, has another shape, or did not come; the engine is then between two
+            versions and must not generate until whole weights were loaded.
+    """
+    missing = set(expected)
+    for name, tensor in source:
+        if name not in expected:
+            raise RolloutError(f"weights version {version}: the engine's model has no parameter {name}")
+        if tuple(tensor.shape) != expected[name]:
+            raise RolloutError(
+                f"weights version {version}: {name} must have shape {expected[name]}; got {tuple(tensor.shape)}"
+            )
+        missing.discard(name)
+        yield name, tensor
+    if missing:
+        raise RolloutError(f"weights version {version}: {len(missing)} parameter(s) missing, such as {min(missing)}")
