@@ -1,11 +1,11 @@
-"""`python -m pipelines`: run a pipeline on this machine, or compile it for a cluster."""
+"""`python -m pipelines`: run the pipeline on this machine, or compile, submit and schedule it for a cluster."""
 
 import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fipo.errors import FipoError
+from fipo.errors import ConfigError, FipoError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -31,19 +31,90 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    from pipelines.package import compile_pipeline
+    from pipelines.package import PIPELINES, compile_pipeline
 
-    compile_pipeline(options.output)
-    print(f"{options.output}: upload it to Kubeflow Pipelines, or `python -m pipelines submit`")
+    for name in PIPELINES:
+        print(compile_pipeline(name, options.output) if options.output else compile_pipeline(name))
+
+
+def _submit(options: argparse.Namespace) -> None:
+    from pipelines.remote import submit
+
+    submit(_endpoint(options), options.pipeline, _parameters(options), overrides=options.overrides)
+
+
+def _schedule(options: argparse.Namespace) -> None:
+    from pipelines.remote import schedule, unschedule
+
+    if options.off:
+        unschedule(_endpoint(options), options.name)
+        print(f"schedule {options.name}: off")
+        return
+    if not options.cron:
+        raise ConfigError("--cron: required, such as '0 0 3 * * *' (six fields, seconds first); or --off")
+    done = schedule(
+        _endpoint(options),
+        options.pipeline,
+        _parameters(options),
+        overrides=options.overrides,
+        name=options.name,
+        cron=options.cron,
+        max_concurrency=options.max_concurrency,
+        catch_up=options.catch_up,
+    )
+    print(f"schedule {options.name}: {done}")
+
+
+def _list(options: argparse.Namespace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from pipelines.remote import overview
+
+    schedules, runs = overview(_endpoint(options))
+    table = Table("schedule", "cron", "status", box=None)
+    for entry in schedules:
+        cron = entry.trigger.cron_schedule
+        table.add_row(entry.display_name, cron.cron if cron else "", entry.status.lower())
+    Console().print(table)
+    table = Table("run", "state", "created", "id", box=None)
+    for entry in runs:
+        table.add_row(
+            entry.display_name, (entry.state or "").lower(), f"{entry.created_at:%Y-%m-%d %H:%M}", entry.run_id
+        )
+    Console().print(table)
+
+
+def _reap(_: argparse.Namespace) -> None:
+    from fipo.launch.cluster import Cluster
+    from fipo.launch.reaper import reap
+
+    for name, reason in reap(Cluster()).items():
+        print(f"deleted TrainJob {name}: {reason}")
+
+
+def _endpoint(options: argparse.Namespace):
+    from pipelines.remote import Endpoint
+
+    return Endpoint(host=options.host, namespace=options.namespace, experiment=options.experiment)
+
+
+def _parameters(options: argparse.Namespace) -> dict[str, str]:
+    given = {"recipe": options.recipe} if options.recipe else {}
+    for text in options.parameters:
+        name, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--parameter {text!r}: expected name=value, such as nodes=2")
+        given[name] = value
+    return given
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser("run", help="run the training pipeline on this machine")
-    run.add_argument("--recipe", required=True, help="name of a shipped recipe, or a YAML file")
-    run.add_argument(
+    overrides = argparse.ArgumentParser(add_help=False)
+    overrides.add_argument(
         "--set",
         dest="overrides",
         action="append",
@@ -51,11 +122,46 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="replace a setting of the recipe",
     )
+    endpoint = argparse.ArgumentParser(add_help=False)
+    endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
+    endpoint.add_argument("--namespace", default="", help="profile, where Kubeflow has several users")
+    endpoint.add_argument("--experiment", default="fipo", help="Kubeflow's experiment (default: %(default)s)")
+    pipeline = argparse.ArgumentParser(add_help=False, parents=[overrides, endpoint])
+    pipeline.add_argument("--pipeline", default="fipo_training", help="default: %(default)s")
+    pipeline.add_argument("--recipe", default="", help="name of a shipped recipe (default: the pipeline's)")
+    pipeline.add_argument(
+        "--parameter",
+        dest="parameters",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="another parameter of the pipeline, such as gpus_per_node=8",
+    )
+
+    run = commands.add_parser("run", parents=[overrides], help="run the training pipeline on this machine")
+    run.add_argument("--recipe", required=True, help="name of a shipped recipe, or a YAML file")
     run.set_defaults(command=_run)
 
-    compile_ = commands.add_parser("compile", help="write the package that a cluster runs")
-    compile_.add_argument("--output", type=Path, default=Path("fipo-training.yaml"), help="default: %(default)s")
+    compile_ = commands.add_parser("compile", help="write the packages that a cluster runs")
+    compile_.add_argument("--output", type=Path, help="folder (default: pipelines/compiled)")
     compile_.set_defaults(command=_compile)
+
+    submit = commands.add_parser("submit", parents=[pipeline], help="start a run on a cluster")
+    submit.set_defaults(command=_submit)
+
+    schedule = commands.add_parser("schedule", parents=[pipeline], help="have a cluster run a pipeline by the clock")
+    schedule.add_argument("--name", required=True, help="one schedule of a name is active; a changed one replaces it")
+    schedule.add_argument("--cron", default="", help="six fields, seconds first: '0 0 3 * * *' is every night at three")
+    schedule.add_argument("--max-concurrency", type=int, default=1, help="runs at the same time (default: %(default)s)")
+    schedule.add_argument("--catch-up", action="store_true", help="make up for runs missed while the schedule was off")
+    schedule.add_argument("--off", action="store_true", help="stop the schedule")
+    schedule.set_defaults(command=_schedule)
+
+    list_ = commands.add_parser("list", parents=[endpoint], help="schedules and runs on a cluster")
+    list_.set_defaults(command=_list)
+
+    reap = commands.add_parser("reap", help="delete training jobs whose pipeline run has ended")
+    reap.set_defaults(command=_reap)
     return parser
 
 

@@ -153,7 +153,7 @@ def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
             time.sleep(POLL_SECONDS)
             continue
         if existing and not existing["metadata"].get("deletionTimestamp"):
-            if not _condition(existing, "Failed"):
+            if not condition(existing, "Failed"):
                 return _say(f"TrainJob {cluster.namespace}/{name} found again")
             _say(f"TrainJob {name} failed before; starting it anew")
             cluster.delete_job(name)
@@ -177,9 +177,9 @@ def _follow(cluster: Cluster, name: str) -> None:
             continue
         if job is None:
             raise LaunchError(f"TrainJob {cluster.namespace}/{name} was deleted by someone else")
-        if _condition(job, "Complete"):
+        if condition(job, "Complete"):
             return _say(f"TrainJob {name} complete")
-        if failed := _condition(job, "Failed"):
+        if failed := condition(job, "Failed"):
             raise LaunchError(_post_mortem(cluster, name, failed))
         if waiting != pending:
             pending = waiting
@@ -252,7 +252,8 @@ def _pods_of(name: str) -> str:
     return f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={CONTAINER}"
 
 
-def _condition(job: Manifest, kind: str) -> Manifest | None:
+def condition(job: Manifest, kind: str) -> Manifest | None:
+    """The condition of this type, when it holds: `Complete`, `Failed`, `Suspended`."""
     conditions = job.get("status", {}).get("conditions", [])
     return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == "True"), None)
 

@@ -9,16 +9,14 @@ from kfp.dsl import TaskConfigField as Field
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec, PlatformSpec
 
-from pipelines.package import compile_pipeline
+from pipelines.package import COMPILED, PIPELINES, compile_pipeline
 
 STEPS = ["prepare", "sft", "train", "evaluate", "gate", "register", "report"]
 
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory):
-    path = tmp_path_factory.mktemp("package") / "pipeline.yaml"
-    compile_pipeline(path)
-    return path
+    return compile_pipeline("fipo_training", tmp_path_factory.mktemp("package"))
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +38,15 @@ def body(spec):
 
 
 def test_compiling_again_gives_the_same_bytes(package, tmp_path):
-    again = tmp_path / "again.yaml"
-    command = [sys.executable, "-m", "pipelines", "compile", "--output", str(again)]
+    command = [sys.executable, "-m", "pipelines", "compile", "--output", str(tmp_path)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True)
-    assert again.read_bytes() == package.read_bytes()
+    assert (tmp_path / package.name).read_bytes() == package.read_bytes()
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_committed_packages_are_current(name, tmp_path):
+    written = (COMPILED / f"{name}.yaml").read_text()
+    assert written == compile_pipeline(name, tmp_path).read_text(), "run: python -m pipelines compile"
 
 
 def test_every_step_is_a_task_and_waits_for_what_it_reads(spec):
@@ -71,7 +74,7 @@ def test_finish_runs_whatever_happened(spec):
 
 
 def test_parameters_of_resources_reach_the_tasks(spec):
-    """Without `register_pipeline_channels` kfp leaves them out of the exit handler, and the run fails on the cluster."""
+    """Without `register_pipeline_channels` kfp leaves them out of the exit handler, and a cluster cannot run it."""
     handed_in = set(spec.components["comp-exit-handler-1"].input_definitions.parameters)
     for task in body(spec).values():
         for name, source in task.inputs.parameters.items():

@@ -1,0 +1,223 @@
+"""Submit and schedule the pipelines at a Kubeflow endpoint."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kfp
+import kfp_server_api
+import urllib3
+from kfp.client import ServiceAccountTokenVolumeCredentials
+
+from fipo.errors import ConfigError, FipoError
+from pipelines.cron import check_cron
+from pipelines.package import PIPELINES, compile_pipeline
+
+TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"
+"""Where Kubeflow projects the token of a pod that may call the pipelines API."""
+
+
+class KubeflowError(FipoError):
+    """Kubeflow Pipelines refused a request or cannot be reached."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where Kubeflow Pipelines is.
+
+    The token comes from the environment variable `KFP_TOKEN` or from the pod's projected token, never from an argument.
+    """
+
+    host: str = ""
+    """URL; empty is `KF_PIPELINES_ENDPOINT`, or the service in the own cluster."""
+    namespace: str = ""
+    """The profile, where Kubeflow has several users; empty where it has one."""
+    experiment: str = "fipo"
+    """Kubeflow's experiment, in which runs can be compared."""
+
+    def connect(self) -> kfp.Client:
+        """A client; nothing is asked yet."""
+        in_pod = ServiceAccountTokenVolumeCredentials(TOKEN_FILE) if Path(TOKEN_FILE).exists() else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # kfp says with each client which servers it does not support
+            return kfp.Client(
+                host=self.host or os.environ.get("KF_PIPELINES_ENDPOINT"),
+                namespace=self.namespace or "kubeflow",
+                existing_token=os.environ.get("KFP_TOKEN"),
+                credentials=in_pod,
+            )
+
+
+def submit(endpoint: Endpoint, pipeline: str, parameters: Mapping[str, str], *, overrides: list[str]) -> str:
+    """Start a run now; returns its id."""
+    arguments = _arguments(pipeline, parameters, overrides)
+    with _explained():
+        client = endpoint.connect()
+        pipeline_id, version_id = _upload(client, pipeline, endpoint.namespace)
+        run = client.run_pipeline(
+            _experiment(client, endpoint),
+            f"{pipeline} {arguments.get('run_name') or arguments.get('recipe', '')}".strip(),
+            params=arguments,
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+        )
+    return run.run_id
+
+
+def schedule(
+    endpoint: Endpoint,
+    pipeline: str,
+    parameters: Mapping[str, str],
+    *,
+    overrides: list[str],
+    name: str,
+    cron: str,
+    max_concurrency: int = 1,
+    catch_up: bool = False,
+) -> str:
+    """Have the pipeline run by the clock; returns what was done: `created`, `replaced` or `unchanged`.
+
+    Kubeflow cannot change a schedule. One of the same name that differs is stopped and stays listed, for its history.
+    """
+    wanted = {
+        "cron": check_cron(cron),
+        "no_catchup": not catch_up,
+        "max_concurrency": max_concurrency,
+        "parameters": _arguments(pipeline, parameters, overrides),
+    }
+    with _explained():
+        client = endpoint.connect()
+        pipeline_id, version_id = _upload(client, pipeline, endpoint.namespace)
+        wanted["version"] = version_id
+        experiment = _experiment(client, endpoint)
+        present = [
+            run for run in _schedules(client, experiment) if run.display_name == name and run.status == "ENABLED"
+        ]
+        if len(present) == 1 and _content(present[0]) == wanted:
+            return "unchanged"
+        client.create_recurring_run(
+            experiment,
+            name,
+            cron_expression=wanted["cron"],
+            no_catchup=wanted["no_catchup"],
+            max_concurrency=max_concurrency,
+            params=wanted["parameters"],
+            pipeline_id=pipeline_id,
+            version_id=version_id,
+        )
+        for run in present:
+            client.disable_recurring_run(run.recurring_run_id)
+    return "replaced" if present else "created"
+
+
+def unschedule(endpoint: Endpoint, name: str) -> None:
+    """Stop the schedule of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    with _explained():
+        client = endpoint.connect()
+        runs = _schedules(client, _experiment(client, endpoint))
+        active = [run for run in runs if run.display_name == name and run.status == "ENABLED"]
+        if not active:
+            names = ", ".join(sorted({run.display_name for run in runs if run.status == "ENABLED"})) or "none"
+            raise ConfigError(f"no schedule {name!r} in experiment {endpoint.experiment!r}; there are: {names}")
+        for run in active:
+            client.disable_recurring_run(run.recurring_run_id)
+
+
+def overview(endpoint: Endpoint) -> tuple[list[Any], list[Any]]:
+    """The schedules of the experiment, and its last runs, newest first."""
+    with _explained():
+        client = endpoint.connect()
+        experiment = _experiment(client, endpoint)
+        answer = client.list_runs(experiment_id=experiment, page_size=20, sort_by="created_at desc")
+        return _schedules(client, experiment), answer.runs or []
+
+
+def _arguments(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> dict[str, Any]:
+    """The pipeline's arguments; texts become what the parameter's type asks for."""
+    inputs = PIPELINES[pipeline].component_spec.inputs or {}
+    arguments: dict[str, Any] = {}
+    for name, text in parameters.items():
+        if name not in inputs:
+            raise ConfigError(f"{pipeline} has no parameter {name!r}; it has {', '.join(inputs)}")
+        try:
+            arguments[name] = text if inputs[name].type == "String" else json.loads(text)
+        except json.JSONDecodeError:
+            raise ConfigError(f"parameter {name}: expected {inputs[name].type} as JSON, got {text!r}") from None
+    return {**arguments, **({"overrides": overrides} if overrides else {})}
+
+
+def _upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:
+    """Ids of the pipeline and of the version with this content, uploaded where the server lacks them."""
+    with tempfile.TemporaryDirectory() as folder:
+        package = compile_pipeline(pipeline, Path(folder))
+        version = hashlib.sha256(package.read_bytes()).hexdigest()[:12]
+        display_name = PIPELINES[pipeline].name
+        pipeline_id = client.get_pipeline_id(display_name)
+        if pipeline_id is None:
+            uploaded = client.upload_pipeline(str(package), display_name, namespace=namespace or None)
+            pipeline_id = uploaded.pipeline_id
+        for known in _pages(client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline_id):
+            if known.display_name == version:
+                return pipeline_id, known.pipeline_version_id
+        uploaded = client.upload_pipeline_version(str(package), version, pipeline_id=pipeline_id)
+        return pipeline_id, uploaded.pipeline_version_id
+
+
+def _experiment(client: kfp.Client, endpoint: Endpoint) -> str:
+    return client.create_experiment(endpoint.experiment, namespace=endpoint.namespace or None).experiment_id
+
+
+def _schedules(client: kfp.Client, experiment: str) -> list[Any]:
+    return list(_pages(client.list_recurring_runs, "recurring_runs", experiment_id=experiment))
+
+
+def _content(run: Any) -> dict[str, Any]:
+    """What makes two schedules the same."""
+    return {
+        "cron": run.trigger.cron_schedule.cron if run.trigger.cron_schedule else None,
+        "no_catchup": bool(run.no_catchup),
+        "max_concurrency": int(run.max_concurrency),
+        "parameters": run.runtime_config.parameters or {},
+        "version": run.pipeline_version_reference.pipeline_version_id,
+    }
+
+
+def _pages(call: Callable[..., Any], items: str, **arguments: Any) -> Iterator[Any]:
+    token = ""
+    while True:
+        answer = call(page_token=token, page_size=100, **arguments)
+        yield from getattr(answer, items) or []
+        token = answer.next_page_token
+        if not token:
+            return
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except kfp_server_api.ApiException as error:
+        hint = "; set KFP_TOKEN to a token that may use the API" if error.status in (401, 403) else ""
+        raise KubeflowError(
+            f"Kubeflow Pipelines answered {error.status} {error.reason}: {_message(error)}{hint}"
+        ) from None
+    except (urllib3.exceptions.HTTPError, OSError) as error:  # kfp's own TimeoutError is an OSError
+        raise KubeflowError(f"Kubeflow Pipelines cannot be reached: {error}; see --host and KFP_TOKEN") from None
+
+
+def _message(error: kfp_server_api.ApiException) -> str:
+    try:
+        return json.loads(error.body)["message"]
+    except (TypeError, ValueError, KeyError):
+        return str(error.body or "").strip()

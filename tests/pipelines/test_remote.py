@@ -1,0 +1,122 @@
+import pytest
+
+from fipo.errors import ConfigError
+from pipelines.__main__ import main
+from pipelines.remote import Endpoint, KubeflowError, overview, schedule, submit
+
+NIGHTLY = "0 0 3 * * *"
+
+
+def test_submit_uploads_once_and_runs_that_version(kubeflow):
+    for recipe in ("demo", "paper-32b"):
+        submit(Endpoint(), "fipo_training", {"recipe": recipe, "nodes": "2"}, overrides=["train.steps=5"])
+    assert [pipeline["display_name"] for pipeline in kubeflow.pipelines] == ["fipo-training"]
+    assert len(kubeflow.uploads) == 2, "the pipeline, and its content as a version"
+    first, second = kubeflow.runs
+    assert first["runtime_config"]["parameters"] == {"recipe": "demo", "nodes": 2, "overrides": ["train.steps=5"]}
+    assert first["pipeline_version_reference"] == second["pipeline_version_reference"]
+    assert first["pipeline_version_reference"]["pipeline_version_id"] == kubeflow.versions[-1]["pipeline_version_id"]
+    assert len(kubeflow.experiments) == 1
+
+
+def test_parameters_are_checked_before_anything_is_sent(kubeflow):
+    with pytest.raises(ConfigError, match=r"no parameter 'gpu'.*gpus_per_node"):
+        submit(Endpoint(), "fipo_training", {"gpu": "8"}, overrides=[])
+    with pytest.raises(ConfigError, match="nodes: expected Integer"):
+        submit(Endpoint(), "fipo_training", {"nodes": "two"}, overrides=[])
+    assert not kubeflow.uploads
+
+
+def test_the_token_comes_from_the_environment(kubeflow, monkeypatch):
+    monkeypatch.setenv("KFP_TOKEN", "secret")
+    submit(Endpoint(), "fipo_training", {}, overrides=[])
+    assert kubeflow.tokens == {"Bearer secret"}
+
+
+def nightly(**changes):
+    arguments = {"overrides": [], "name": "nightly", "cron": NIGHTLY, **changes}
+    return schedule(Endpoint(), "fipo_training", {"run_name": "nightly-[[ScheduledTime]]"}, **arguments)
+
+
+def active(kubeflow):
+    return [run for run in kubeflow.recurring if run["status"] == "ENABLED"]
+
+
+def test_schedules_do_not_catch_up_or_overlap_by_default(kubeflow):
+    assert nightly() == "created"
+    (run,) = kubeflow.recurring
+    assert run["trigger"]["cron_schedule"]["cron"] == NIGHTLY
+    assert run["no_catchup"] is True
+    assert int(run["max_concurrency"]) == 1
+    assert run["runtime_config"]["parameters"] == {"run_name": "nightly-[[ScheduledTime]]"}
+    assert run["pipeline_version_reference"]["pipeline_version_id"]
+
+
+def test_the_same_schedule_again_changes_nothing(kubeflow):
+    assert [nightly(), nightly()] == ["created", "unchanged"]
+    assert len(kubeflow.recurring) == 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"cron": "0 0 4 * * *"}, {"overrides": ["train.steps=9"]}, {"max_concurrency": 2}, {"catch_up": True}]
+)
+def test_a_changed_schedule_replaces_its_predecessor(kubeflow, change):
+    nightly()
+    assert nightly(**change) == "replaced"
+    assert [run["status"] for run in kubeflow.recurring] == ["DISABLED", "ENABLED"]
+    assert nightly(**change) == "unchanged"
+
+
+def test_leftovers_of_an_interrupted_change_are_stopped(kubeflow):
+    for hour in range(4):
+        nightly(name=f"other-{hour}")
+    nightly()
+    kubeflow.recurring.append({**kubeflow.recurring[-1], "recurring_run_id": "twin"})
+    assert nightly() == "replaced"
+    assert len(active(kubeflow)) == 5, "four others, on several pages, and one of this name"
+
+
+def test_off_stops_it(kubeflow, capsys):
+    nightly()
+    assert main(["schedule", "--name", "nightly", "--off"]) == 0
+    assert not active(kubeflow)
+    assert main(["schedule", "--name", "nightly", "--off"]) == 2
+    assert "no schedule 'nightly'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("status", "hint"), [(401, "KFP_TOKEN"), (403, "KFP_TOKEN"), (500, "500")])
+def test_a_refusal_is_explained(kubeflow, status, hint):
+    kubeflow.faults = [status] * 10
+    with pytest.raises(KubeflowError, match=hint):
+        submit(Endpoint(), "fipo_training", {}, overrides=[])
+
+
+def test_an_endpoint_that_is_not_there_is_explained(kubeflow):
+    with pytest.raises(KubeflowError, match=r"cannot be reached.*--host"):
+        submit(Endpoint(host="http://127.0.0.1:9"), "fipo_training", {}, overrides=[])
+
+
+def test_commands(kubeflow, capsys):
+    common = ["--recipe", "demo", "--set", "train.steps=2", "--parameter", "gpus_per_node=8"]
+    assert main(["submit", *common]) == 0
+    assert main(["schedule", *common, "--name", "nightly", "--cron", NIGHTLY]) == 0
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    assert "schedule nightly: created" in printed
+    assert "nightly" in printed and "enabled" in printed and "fipo_training demo" in printed
+    assert kubeflow.runs[0]["runtime_config"] == kubeflow.recurring[0]["runtime_config"]
+    schedules, runs = overview(Endpoint())
+    assert (len(schedules), len(runs)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["schedule", "--name", "n"], "--cron: required"),
+        (["schedule", "--name", "n", "--cron", "0 3 * * *"], "expected 6 fields"),
+        (["submit", "--parameter", "nodes"], "expected name=value"),
+    ],
+)
+def test_mistakes_on_the_command_line(kubeflow, capsys, arguments, message):
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
