@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,8 @@ class Tracker:
         self._journal.append(identity.to_record())
         self._close_timeout_seconds = close_timeout_seconds
         load()  # here, not in a thread, where it would race with the step's own imports
+        # While the other threads work, a call of `log` waits for the interpreter this long, instead of 5 ms.
+        sys.setswitchinterval(0.0005)
         self._drain, self._system = Drain(self._journal), SystemMetrics(self._log_sample)
         self._drain.start()
         self._system.start()
@@ -152,6 +155,11 @@ class Tracker:
         run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
         return run.url if run else ""
 
+    @property
+    def drained(self) -> bool:
+        """Whether MLflow has everything that was logged so far."""
+        return self._journal.drained
+
     def close(self, status: str) -> bool:
         """End the run as FINISHED, FAILED or KILLED; whether all of it is in MLflow now."""
         self._system.stop()
@@ -161,14 +169,14 @@ class Tracker:
         finally:
             self._drain.finish(self._close_timeout_seconds)
             self._journal.close()
-        if not self._journal.drained:
+        if not self.drained:
             _log.warning(
                 "MLflow has only part of this run (%s). The rest waits in %s: run the step again, or call "
                 "fipo.tracking.replay on that file.",
                 self._drain.error,
                 self._journal.path,
             )
-        return self._journal.drained
+        return self.drained
 
     def __enter__(self) -> Self:
         self._handles_sigterm = (

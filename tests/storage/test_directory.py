@@ -21,16 +21,16 @@ def folder(tmp_path):
 
 
 class Recorder:
-    """A store that counts puts and may fail at one of them."""
+    """A store that counts puts and may fail at a key, or after so many puts."""
 
-    def __init__(self, store, fail_at=None):
-        self._store, self._fail_at, self.put_keys = store, fail_at, []
+    def __init__(self, store, fail_at=None, fail_after=None):
+        self._store, self._fail_at, self._fail_after, self.put_keys = store, fail_at, fail_after, []
 
     def __getattr__(self, name):
         return getattr(self._store, name)
 
     def put(self, key, data, progress=None):
-        if key == self._fail_at:
+        if key == self._fail_at or len(self.put_keys) == self._fail_after:
             raise StorageError("killed")
         self.put_keys.append(key)
         self._store.put(key, data, progress)
@@ -78,20 +78,30 @@ def test_uploading_again_sends_nothing_and_a_new_version_only_what_differs(store
     assert download_directory(store, "m", tmp_path / "copy") == manifest
 
 
+def test_an_interrupted_change_leaves_no_folder_and_forgets_nothing(store, folder):
+    upload_directory(store, folder, "m")
+    (folder / "a.json").write_bytes(b"[]")
+    (folder / "sub" / "c").unlink()
+    with pytest.raises(StorageError, match="killed"):
+        upload_directory(Recorder(store, fail_at="m/a.json"), folder, "m")
+    with pytest.raises(ObjectNotFound):
+        read_manifest(store, "m")
+    second = Recorder(store)
+    upload_directory(second, folder, "m")
+    assert "m/b.bin" not in second.put_keys
+    assert sorted(info.key for info in store.list()) == ["m/MANIFEST.json", "m/a.json", "m/b.bin"]
+
+
 def test_going_back_after_an_interrupted_change_sends_the_old_file_again(store, folder):
     manifest = upload_directory(store, folder, "m")
     (folder / "a.json").write_bytes(b"[]")
+    interrupted = Recorder(store, fail_after=2)
     with pytest.raises(StorageError, match="killed"):
-        upload_directory(Recorder(store, fail_at="m/sub/c.new"), _with(folder, "sub/c.new"), "m")
+        upload_directory(interrupted, folder, "m")
+    assert interrupted.put_keys == ["m/MANIFEST.partial.json", "m/a.json"]  # sent, and not yet noted
     (folder / "a.json").write_bytes(b"{}")
-    (folder / "sub/c.new").unlink()
     assert upload_directory(store, folder, "m") == manifest
     assert store.get("m/a.json") == b"{}"
-
-
-def _with(folder, name):
-    (folder / name).write_bytes(b"new")
-    return folder
 
 
 def test_a_download_keeps_what_is_right_and_mends_the_rest(store, folder, tmp_path):

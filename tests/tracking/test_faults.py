@@ -37,7 +37,7 @@ def story(request, proxy, tmp_path):
                 self.step += 1
 
         def drained(self):
-            return self.tracker._journal.drained
+            return self.tracker.drained
 
         def outage(self, mode):
             """Log while the server fails in this way, until the drain has met it twice."""

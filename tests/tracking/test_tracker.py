@@ -212,3 +212,13 @@ def test_kfps_run_of_the_pipeline_is_the_parent(run, tracking_uri, monkeypatch):
     with run.open(parent=ours) as tracker:
         assert tracker.parent_run_id == pipeline
     assert run.read().data.tags["mlflow.parentRunId"] == pipeline
+
+
+def test_of_two_runs_with_one_key_the_first_counts(run, tracking_uri):
+    """A request that timed out here and succeeded there can leave a second run."""
+    client = connect(tracking_uri)
+    experiment = client.create_experiment(run.experiment)
+    first, _ = [client.create_run(experiment, start, {"fipo.run_key": "key"}).info.run_id for start in (1000, 2000)]
+    with run.open() as tracker:
+        assert tracker.run_id == first
+    assert run.read().info.run_id == first
