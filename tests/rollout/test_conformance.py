@@ -15,9 +15,9 @@ from fipo.errors import RolloutError
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.transformers import TransformersEngine
 
-VOCABULARY, CONTEXT, STOP, PAD = 64, 256, 1, 0
-LONG = 80
-"""Prompt tokens: more than two of vLLM's cache blocks of 32 positions."""
+VOCABULARY, CONTEXT, STOP, PAD = 64, 384, 1, 0
+LONG = 280
+"""Prompt tokens: more than two of vLLM's cache blocks, of 128 positions on a CPU."""
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
 KINDS = ["vllm-colocated"] if HAS_VLLM else ["transformers"]
