@@ -1,7 +1,8 @@
 """MLflow's model registry: versions by content, with provenance; `candidate` is the newest, `champion` the best.
 
 A version points at the weights where they are in the object store; nothing is copied. What MLflow needs to load them
-(`MLmodel`, the tokenizer under `components/`) and the model card are written beside them, outside the manifest.
+(`MLmodel`, the tokenizer under `components/`) and the model card are written beside them, outside the manifest. Only a
+tracking server over a local folder gets a copy: servers refuse to point at folders, which may be another machine's.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 import yaml
 
@@ -20,10 +22,11 @@ from fipo.storage import DirectoryManifest, ObjectStore, open_store, read_manife
 from fipo.tracking.client import connect
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
-_SHA256, _PREVIOUS, _METRIC = "sha256", "previous_champion", "metric."
+_SHA256, _URI, _PREVIOUS, _METRIC = "sha256", "uri", "previous_champion", "metric."
 _TOKENIZER_FILES = (
     "tokenizer",
     "special_tokens_map",
@@ -76,7 +79,12 @@ def register(
         raise RegistryError(
             f"register {model_uri}: expected the model {sha256}, found {manifest.sha256}; upload it again"
         )
-    tags = {**provenance, _SHA256: sha256, **{_METRIC + key: repr(value) for key, value in metrics.items()}}
+    tags = {
+        **provenance,
+        _SHA256: sha256,
+        _URI: model_uri,
+        **{_METRIC + key: repr(value) for key, value in metrics.items()},
+    }
     client = connect(tracking_uri)
     with _errors(f"register {name} from {model_uri}"):
         _add_flavour(store, manifest, run_id)
@@ -84,7 +92,7 @@ def register(
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         known = client.search_model_versions(f"name = '{name}' and tags.{_SHA256} = '{sha256}'")
-        version = known[0] if known else client.create_model_version(name, model_uri, run_id or None, tags)
+        version = known[0] if known else _create(client, tracking_uri, name, model_uri, run_id, tags)
         for key, value in tags.items() if known else ():
             client.set_model_version_tag(name, version.version, key, value)
         client.set_registered_model_alias(name, CANDIDATE, version.version)
@@ -155,6 +163,20 @@ def model_card(
     )
 
 
+def _create(
+    client: MlflowClient, tracking_uri: str, name: str, model_uri: str, run_id: str, tags: Mapping[str, str]
+) -> ModelVersion:
+    """A new version, of the weights in place or, where the server would refuse that, of a copy among its artifacts."""
+    if not (tracking_uri.startswith("http") and model_uri.startswith("file:")):
+        return client.create_model_version(name, model_uri, run_id or None, dict(tags))
+    experiment_id = client.get_run(run_id).info.experiment_id if run_id else "0"
+    model = client.create_logged_model(experiment_id, name, run_id or None)
+    client.log_model_artifacts(model.model_id, unquote(urlsplit(model_uri).path))
+    client.finalize_logged_model(model.model_id, "READY")
+    source = f"models:/{model.model_id}"
+    return client.create_model_version(name, source, run_id or None, dict(tags), model_id=model.model_id)
+
+
 def _add_flavour(store: ObjectStore, manifest: DirectoryManifest, run_id: str) -> None:
     """Write what `mlflow.transformers.load_model` reads."""
     try:
@@ -191,11 +213,11 @@ def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
         found: ModelVersion = connect(tracking_uri).get_model_version(name, version)
     tags = found.tags
     metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}
-    own = {_SHA256, _PREVIOUS}
+    own = {_SHA256, _URI, _PREVIOUS}
     return RegisteredModel(
         name=name,
         version=str(found.version),
-        uri=found.source,
+        uri=tags.get(_URI, found.source),
         sha256=tags.get(_SHA256, ""),
         aliases=tuple(found.aliases),
         metrics=metrics,
