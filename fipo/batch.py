@@ -95,5 +95,12 @@ class TrainingBatch:
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on `device`."""
-        moved = {name: getattr(self, name) for name in self.__slots__}
-        return TrainingBatch(**{name: None if value is None else value.to(device) for name, value in moved.items()})
+        old_log_probs = None if self.old_log_probs is None else self.old_log_probs.to(device)
+        return TrainingBatch(
+            input_ids=self.input_ids.to(device),
+            attention_mask=self.attention_mask.to(device),
+            response_mask=self.response_mask.to(device),
+            advantages=self.advantages.to(device),
+            rollout_log_probs=self.rollout_log_probs.to(device),
+            old_log_probs=old_log_probs,
+        )

@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import fipo
-from fipo.config import Config, load_config, recipe_names
+from fipo.config import Config, describe_settings, load_config, recipe_names
 from fipo.errors import ConfigError, FipoError
 
 STEP_HELP = {
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("fipo: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(75)
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run_step(options: argparse.Namespace) -> None:
@@ -49,16 +52,26 @@ def _report(options: argparse.Namespace) -> None:
     if not settings.is_file():
         raise ConfigError(f"run {options.run!r}: no {settings}; name a run whose folder is in {settings.parent.parent}")
     config = load_config(settings)
-    from fipo.report.run import print_summary
+    from fipo.report.run import print_summary, write_figure
     from fipo.steps import run_step
     from fipo.workspace import Workspace
 
     run_step("report", config)
-    print_summary(Workspace(config, "report"))
+    workspace = Workspace(config, "report")
+    if options.figure:
+        write_figure(workspace, options.figure)
+        print(f"figure   {options.figure}")
+    else:
+        print_summary(workspace)
 
 
 def _config_command(options: argparse.Namespace) -> None:
     print(_config(options).to_yaml(), end="")
+
+
+def _settings(options: argparse.Namespace) -> None:
+    for name, default, description in describe_settings():
+        print(f"{name} = {default}\n    {description}")
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -100,10 +113,14 @@ def _parser() -> argparse.ArgumentParser:
 
     report = commands.add_parser("report", help="write a run's report and print its summary")
     report.add_argument("run", help="name of the run")
+    report.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the result as one picture instead")
     report.set_defaults(command=_report)
 
     config = commands.add_parser("config", parents=[recipe], help="print every setting, resolved and checked")
     config.set_defaults(command=_config_command)
+
+    settings = commands.add_parser("settings", help="explain every setting, with its default")
+    settings.set_defaults(command=_settings)
 
     recipes = commands.add_parser("recipes", help="list the shipped recipes")
     recipes.set_defaults(command=_recipes)

@@ -141,12 +141,19 @@ class Architecture(Section):
     vocabulary: tuple[str, ...] = Field(min_length=2)
     """The words of the tokenizer, separated by blanks in the text."""
     hidden_size: int = Field(128, ge=8)
+    """Width of the residual stream."""
     intermediate_size: int = Field(512, ge=8)
+    """Width of the feed-forward layers."""
     layers: int = Field(2, ge=1)
+    """Transformer layers."""
     attention_heads: int = Field(4, ge=1)
+    """Query heads of a layer; they share `hidden_size`."""
     key_value_heads: int = Field(4, ge=1)
+    """Key/value heads of a layer; fewer than query heads is grouped-query attention."""
     max_position_embeddings: int = Field(256, ge=8)
+    """Longest sequence, prompt and response."""
     tie_word_embeddings: bool = True
+    """Use the input embeddings as the LM head."""
 
     @model_validator(mode="after")
     def _heads(self) -> Self:
@@ -186,9 +193,11 @@ class Optimizer(Section):
     """AdamW (betas 0.9, 0.999), constant learning rate after a linear warm-up."""
 
     learning_rate: float = Field(1e-6, gt=0.0)
+    """Constant after the warm-up."""
     warmup_steps: int = Field(10, ge=0)
     """Optimizer steps until the full learning rate."""
     weight_decay: float = Field(0.1, ge=0.0)
+    """AdamW's decoupled decay."""
     grad_clip: float = Field(1.0, gt=0.0)
     """Largest gradient norm."""
     max_tokens_per_micro_batch: int = Field(32768, ge=1)
@@ -203,7 +212,9 @@ class Sft(Optimizer):
     """Supervised warm-up on `data.sft`; `steps: 0` starts RL from the model as it is."""
 
     steps: int = Field(0, ge=0)
+    """Optimizer steps."""
     learning_rate: float = Field(1e-5, gt=0.0)
+    """Constant after the warm-up."""
     batch_size: int = Field(64, ge=1)
     """Demonstrations in one optimizer step, over all ranks."""
     evaluate_every: int = Field(100, ge=1)
@@ -277,8 +288,11 @@ class RolloutSettings(Section):
     group_size: int = Field(16, ge=2)
     """Responses to one prompt."""
     max_response_tokens: int = Field(20480, ge=1)
+    """Generation stops here, in training and evaluation."""
     temperature: float = Field(1.0, gt=0.0)
+    """Logits are divided by it, in sampling and in the trained policy alike."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Sample from the most probable tokens that make up this share."""
     max_batch_tokens: int = Field(65536, ge=1)
     """Key/value cache positions in use at once, prompt and response; lower it when memory runs out."""
 
@@ -302,7 +316,9 @@ class Evaluation(Section):
     samples: int = Field(32, ge=1)
     """Responses to each problem: the k of avg@k, cons@k and pass@k."""
     temperature: float = Field(1.0, ge=0.0)
+    """0 takes the most probable token."""
     top_p: float = Field(0.7, gt=0.0, le=1.0)
+    """Sample from the most probable tokens that make up this share."""
 
 
 class Gate(Section):
@@ -311,6 +327,7 @@ class Gate(Section):
     benchmark: str = ""
     """Name of a benchmark in `data.benchmarks`; empty is the first."""
     metric: Literal["avg_at_k", "cons_at_k", "pass_at_k"] = "avg_at_k"
+    """Score that decides."""
     minimum: Probability = 0.0
     """Least value of the metric."""
 
@@ -327,7 +344,8 @@ class Distributed(Section):
 
     processes: int = Field(0, ge=0)
     """Processes on this machine, one a GPU; 0 is all GPUs, or the cores of a machine without, at most four."""
-    zero_stage: Literal[0, 1, 2, 3] = 1
+    zero_stage: Literal[1, 2, 3] = 1
+    """What ZeRO shards over the ranks: optimizer (1), gradients too (2), weights too (3)."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on GPU, fp32 on CPU."""
     timeout_seconds: float = Field(1800.0, gt=0.0)
@@ -458,6 +476,11 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(_explain(error, recipe)) from None
 
 
+def describe_settings() -> Iterator[tuple[str, str, str]]:
+    """(name, default, help) of every setting, in the order of the tree."""
+    yield from _describe(Config, "")
+
+
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
     root = Path(str(files("fipo") / "recipes"))
@@ -521,3 +544,13 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _describe(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+    for name, field in section.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Section):
+            yield from _describe(kind, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else json.dumps(field.get_default(), default=str)
+            yield f"{prefix}{name}", default, " ".join((field.description or "").split())

@@ -22,7 +22,8 @@ LAYERS = [
 """From top to bottom; a module imports its own room and what stands below."""
 
 ALLOWED_SIDEWAYS = {
-    # The distributed engine's forward pass is the algorithm's log-probs; a run's report is read from its workspace.
+    # Evaluation drives an engine; a run's report shows evaluations and is read from its workspace.
+    ("fipo.evaluation", "fipo.rollout"),
     ("fipo.report", "fipo.evaluation"),
     ("fipo.report", "fipo.workspace"),
     ("fipo.config", "fipo.errors"),

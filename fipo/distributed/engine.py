@@ -17,9 +17,10 @@ from fipo.distributed.bootstrap import World, import_deepspeed, set_group_timeou
 class TokenLogProbs(nn.Module):
     """A language model whose output is the log-prob of each token of interest, without logits of the others."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: PreTrainedModel, temperature: float) -> None:
         super().__init__()
         self.model = model
+        self.temperature = temperature
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probs and entropies of the tokens where `mask` is True, 0 elsewhere.
@@ -35,7 +36,10 @@ class TokenLogProbs(nn.Module):
         hidden = self.model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         predicted = mask[:, 1:]
         log_probs, entropy = linear_log_probs(
-            hidden[:, :-1][predicted], self.model.lm_head.weight, input_ids[:, 1:][predicted]
+            hidden[:, :-1][predicted],
+            self.model.lm_head.weight,
+            input_ids[:, 1:][predicted],
+            temperature=self.temperature,
         )
         zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
@@ -47,7 +51,15 @@ class TrainingEngine:
     A loss given to `backward` is this rank's part of the global loss: parts add up over micro-batches and ranks.
     """
 
-    def __init__(self, model: PreTrainedModel, optimizer: Optimizer, distributed: Distributed, world: World) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        optimizer: Optimizer,
+        distributed: Distributed,
+        world: World,
+        *,
+        temperature: float = 1.0,
+    ) -> None:
         deepspeed = import_deepspeed()
         self.world = world
         self.model = model
@@ -55,7 +67,7 @@ class TrainingEngine:
         self.dtype = _dtype(distributed, world)
         self.steps_done = 0
         self._settings = optimizer
-        module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype))
+        module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
         # Not from the configuration: DeepSpeed's own AdamW compiles kernels at start.
         adamw = torch.optim.AdamW(
             module.parameters(), lr=optimizer.learning_rate, betas=(0.9, 0.999), weight_decay=optimizer.weight_decay

@@ -80,6 +80,16 @@ def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:
     }
 
 
+def write_figure(workspace: Workspace, path: Path) -> None:
+    """Draw accuracy and response length over the RL steps as one wide PNG."""
+    from fipo.report.style import to_png
+    from fipo.report.training_figures import hero
+
+    data = gather(workspace)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(to_png(hero(data.benchmarks[0], data.history)))
+
+
 def copy_to_run_directory(workspace: Workspace) -> None:
     """Put the published report where people look for it: `<run.directory>/<run>/report.html` and `summary.json`."""
     result = workspace.result()

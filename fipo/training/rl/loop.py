@@ -32,7 +32,9 @@ def train(job: Job) -> None:
     tokenizer = load_tokenizer(start)
     prompts = _prompts(dataset / "train.parquet", tokenizer, config)
     validation = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
-    engine = TrainingEngine(load_model(start), settings, config.distributed, world)
+    engine = TrainingEngine(
+        load_model(start), settings, config.distributed, world, temperature=config.rollout.temperature
+    )
     updater = Updater(engine, config, tokenizer)
     rollout = TransformersEngine(
         # ZeRO-3 leaves each rank a part of the trained model: generate with a whole copy.

@@ -156,7 +156,7 @@ class Updater:
         ids = batch.input_ids[row]
         return {
             "prompt": self.tokenizer.decode(ids[batch.attention_mask[row] & ~mask[0]]),
-            "tokens": self.tokenizer.convert_ids_to_tokens(ids[mask[0]].tolist()),
+            "tokens": [self.tokenizer.decode([token]) for token in ids[mask[0]].tolist()],
             "influence_weights": weights[mask].tolist(),
             "future_kl": movement[mask].tolist(),
             "log_ratio": log_ratio[mask].tolist(),

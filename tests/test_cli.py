@@ -1,0 +1,87 @@
+"""The command line: bad input ends with one clear message and the right exit code, and nothing is written."""
+
+import pytest
+
+from fipo.cli import main
+
+STEPS = ["prepare", "sft", "train", "evaluate", "gate", "register"]
+
+
+def refused(capsys, *arguments):
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    return ended.value.code, printed.err
+
+
+@pytest.mark.parametrize("step", [*STEPS, "config", "ui"])
+def test_an_unknown_recipe_is_refused(step, capsys):
+    code, message = refused(capsys, step, "--recipe", "nonesuch")
+    assert code == 2
+    assert "nonesuch" in message
+    assert "demo" in message
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_impossible_setting_is_refused_before_anything_is_written(step, capsys, tmp_path):
+    code, message = refused(
+        capsys, step, "--recipe", "demo", "--set", f"run.directory={tmp_path}", "--set", "rollout.group_size=1"
+    )
+    assert code == 2
+    assert "rollout.group_size" in message
+    assert "2" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("step", "needs"), [("sft", "prepare"), ("train", "prepare"), ("evaluate", "prepare"),
+                                             ("gate", "evaluate"), ("register", "prepare")])  # fmt: skip
+def test_a_step_without_its_inputs_names_what_to_run_first(step, needs, capsys, tmp_path):
+    code, message = refused(capsys, step, "--recipe", "demo", "--set", f"run.directory={tmp_path}")
+    assert code == 2
+    assert f"fipo {needs}" in message
+
+
+def test_a_missing_data_set_is_named(capsys, tmp_path):
+    code, message = refused(
+        capsys, "prepare", "--recipe", "demo", "--set", f"run.directory={tmp_path}", "--set",
+        "data.train=[{uri: /nowhere/problems.jsonl}]",
+    )  # fmt: skip
+    assert code == 1
+    assert "/nowhere/problems.jsonl" in message
+
+
+def test_a_store_that_is_none_is_refused(capsys, tmp_path):
+    code, message = refused(
+        capsys, "prepare", "--recipe", "demo", "--set", f"run.directory={tmp_path}", "--set", "storage.uri=ftp://host/x"
+    )
+    assert code == 1
+    assert "ftp://host/x" in message
+    assert "s3://" in message
+
+
+def test_a_report_of_no_run_is_refused(capsys):
+    code, message = refused(capsys, "report", "nonesuch")
+    assert code == 2
+    assert "nonesuch" in message
+
+
+def test_config_prints_what_can_be_read_back(capsys, tmp_path):
+    main(["config", "--recipe", "demo", "--set", "run.seed=7"])
+    written = tmp_path / "recipe.yaml"
+    written.write_text(capsys.readouterr().out)
+    main(["config", "--recipe", str(written)])
+    assert "seed: 7" in capsys.readouterr().out
+
+
+def test_recipes_lists_the_papers(capsys):
+    main(["recipes"])
+    assert {"demo", "paper-7b", "paper-32b", "baselines/dapo-32b"} <= set(capsys.readouterr().out.split())
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(command in printed for command in [*STEPS, "report", "ui", "recipes", "config"])

@@ -1,0 +1,50 @@
+"""A tiny run whose first steps are done once for all tests of this folder."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fipo.config import load_config
+from fipo.workspace import StepResult
+
+RECIPE = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
+
+
+class TinyRun:
+    """The command line on the tiny recipe, in a folder of its own."""
+
+    def __init__(self, folder, *settings):
+        self.folder = folder
+        self.settings = [f"run.directory={folder}", *settings]
+        self.config = load_config(RECIPE, self.settings)
+
+    def command(self, step, *arguments):
+        sets = [part for setting in self.settings for part in ("--set", setting)]
+        return [sys.executable, "-m", "fipo.cli", step, "--recipe", str(RECIPE), *sets, *arguments]
+
+    def start(self, step, *arguments):
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+        return subprocess.Popen(
+            self.command(step, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+
+    def __call__(self, step, *arguments):
+        """Run a step to its end: (exit code, what it printed)."""
+        done = self.start(step, *arguments)
+        output, _ = done.communicate(timeout=300)
+        return done.returncode, output
+
+    def result(self, step):
+        return StepResult.from_json((self.folder / "objects" / "tiny" / step / "result.json").read_bytes())
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory):
+    run = TinyRun(tmp_path_factory.mktemp("tiny"), "train.steps=4", "distributed.processes=2")
+    for step in ("prepare", "sft"):
+        code, output = run(step)
+        assert code == 0, output
+    return run

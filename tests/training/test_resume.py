@@ -1,0 +1,73 @@
+"""Training that is killed or stopped continues to the same weights, bit for bit."""
+
+import signal
+from collections import Counter
+
+import psutil
+import pytest
+
+from fipo.tracking import read_journal
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny_run):
+    code, output = tiny_run("train")
+    assert code == 0, output
+    return tiny_run.result("train").outputs["model"].sha256
+
+
+def until(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(f"{text!r} was never printed")
+
+
+def workers(process):
+    """The training processes below the command: not torchrun, not the verifier's."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [
+        child
+        for child in children
+        if "fipo.training.rl" in child.cmdline() and "torch.distributed.run" not in child.cmdline()
+    ]
+
+
+@pytest.mark.slow
+def test_kill_9_in_the_middle_then_the_same_command(tiny_run, undisturbed):
+    killed = tiny_run.start("train", "--fresh")
+    until(killed, "[train] step 2/4")
+    workers(killed)[0].kill()
+    output, _ = killed.communicate(timeout=120)
+    assert killed.returncode == 1
+    assert "fipo.training.rl failed" in output
+
+    code, output = tiny_run("train")
+    assert code == 0, output
+    assert "from step 0" not in output
+    assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
+    [journal] = (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
+    logged = Counter(step for step, metrics in read_journal(journal) if "rollout/accuracy" in metrics)
+    assert logged == {1: 1, 2: 1, 3: 1, 4: 1}
+
+
+@pytest.mark.slow
+def test_ctrl_c_saves_and_the_same_command_continues(tiny_run, undisturbed):
+    stopped = tiny_run.start("train", "--fresh")
+    until(stopped, "[train] step 1/4")
+    stopped.send_signal(signal.SIGINT)
+    output, _ = stopped.communicate(timeout=120)
+    assert stopped.returncode == 75, output
+    assert "run the same command again to continue" in output
+
+    code, output = tiny_run("train")
+    assert code == 0, output
+    assert "from step 0" not in output
+    assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
+
+
+@pytest.mark.slow
+def test_a_finished_step_is_reused(tiny_run, undisturbed):
+    code, output = tiny_run("train")
+    assert code == 0
+    assert "reused" in output
