@@ -14,6 +14,7 @@ from fipo.tracking.journal import Journal, Record
 _IDLE_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 10.0
+_PATIENCE_SECONDS = 10.0
 _VALUES_PER_REQUEST = 1000  # MLflow's limit
 _REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
 
@@ -63,10 +64,10 @@ class Drain(threading.Thread):
         self._abandon.set()
         self._wake.set()
 
-    def run_of(self, key: str, timeout_seconds: float) -> MlflowRun | None:
-        """The run in MLflow, as soon as it has been reached."""
-        deadline = time.monotonic() + timeout_seconds
-        while key not in self.runs and self.is_alive() and time.monotonic() < deadline:
+    def run_of(self, key: str) -> MlflowRun | None:
+        """The run in MLflow as soon as it has been reached; None if attempts fail for ten seconds."""
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        while key not in self.runs and self.is_alive() and not (self.error and time.monotonic() > deadline):
             time.sleep(0.05)
         return self.runs.get(key)
 

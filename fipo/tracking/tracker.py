@@ -25,8 +25,6 @@ from fipo.tracking.system import SystemMetrics
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_PATIENCE_SECONDS = 10.0
-
 _log = logging.getLogger(__name__)
 
 
@@ -139,20 +137,20 @@ class Tracker:
 
     @property
     def run_id(self) -> str:
-        """Id in MLflow; empty if MLflow cannot be reached within ten seconds."""
-        run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
+        """Id in MLflow; empty if MLflow cannot be reached."""
+        run = self._drain.run_of(self._key)
         return run.id if run else ""
 
     @property
     def parent_run_id(self) -> str:
-        """Id of the pipeline's run; empty without one, or if MLflow cannot be reached within ten seconds."""
-        run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
+        """Id of the pipeline's run; empty without one, or if MLflow cannot be reached."""
+        run = self._drain.run_of(self._key)
         return run.parent_id if run else ""
 
     @property
     def url(self) -> str:
-        """Page of the run; empty for a database, or if MLflow cannot be reached within ten seconds."""
-        run = self._drain.run_of(self._key, _PATIENCE_SECONDS)
+        """Page of the run; empty for a database, or if MLflow cannot be reached."""
+        run = self._drain.run_of(self._key)
         return run.url if run else ""
 
     @property

@@ -94,9 +94,12 @@ def test_an_outage_to_the_end_is_told_and_made_good_by_replay(story, proxy, serv
     assert abs(run.info.end_time / 1000 - ended) < 3, "the end is when the step ended, not when it was told"
 
 
-def test_restarting_the_step_sends_what_the_last_attempt_could_not(story, proxy, server):
+def test_restarting_the_step_sends_what_the_last_attempt_could_not(story, proxy, server, monkeypatch):
+    monkeypatch.setattr("fipo.tracking.drain._PATIENCE_SECONDS", 0.1)
+    proxy.mode = "refuse"
     story.open(close_timeout_seconds=0.1)
     story.outage("refuse")
+    assert (story.tracker.run_id, story.tracker.url) == ("", "")
     story.tracker.close("KILLED")
     proxy.mode = "pass"
     with story.open():
