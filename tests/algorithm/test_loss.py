@@ -336,6 +336,13 @@ def test_degenerate_inputs_are_finite(loss: Any) -> None:
             assert all(value.isfinite() for value in output.metrics.values())
 
 
+def test_a_model_that_broke_is_not_hidden() -> None:
+    log_probs, old, advantages, mask = (x.detach() for x in random_case(0))
+    log_probs[0, 10] = math.nan
+    assert mask[0, 10]
+    assert fipo_loss(log_probs, old, advantages, mask).loss.isnan()
+
+
 def test_bfloat16_log_probs_are_computed_in_float32() -> None:
     log_probs, old, advantages, mask = (x.detach() for x in random_case(3))
     rounded = log_probs.bfloat16(), old.bfloat16(), advantages.bfloat16()
