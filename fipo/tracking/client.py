@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import fipo
 from fipo.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -173,7 +176,7 @@ def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str) 
             for duplicate in runs[1:]:
                 client.delete_run(duplicate.info.run_id)
             return experiment_id, runs[0].info.run_id
-        tags = {RUN_KEY: identity.key, "mlflow.user": os.environ.get("USER", ""), "mlflow.source.name": "fipo"}
+        tags = {RUN_KEY: identity.key, "mlflow.user": os.environ.get("USER", ""), **_code_version()}
         if parent_id:
             tags[PARENT] = parent_id
         client.create_run(experiment_id, int(time.time() * 1000), tags, identity.name)
@@ -197,6 +200,14 @@ def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise
     raise TrackingError(f"MLflow experiment {identity.experiment!r} exists and cannot be found")
+
+
+def _code_version() -> dict[str, str]:
+    """The package's version and, in a checkout, its commit, where MLflow's UI shows them."""
+    command = ["git", "-C", str(Path(fipo.__file__).parent), "rev-parse", "HEAD"]
+    git = subprocess.run(command, capture_output=True, text=True, check=False) if shutil.which("git") else None
+    commit = {"mlflow.source.git.commit": git.stdout.strip()} if git and git.returncode == 0 else {}
+    return {"mlflow.source.name": "fipo", "mlflow.source.type": "JOB", "fipo.version": fipo.__version__, **commit}
 
 
 def _pipeline_run(client: MlflowClient, identity: RunIdentity) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import fipo
 from fipo.errors import Interrupted, TrackingError
 from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay
 from fipo.tracking.client import connect
@@ -65,6 +66,7 @@ def test_everything_logged_is_in_mlflow_at_the_end(run, tmp_path):
         "train.learning_rate": "1e-06", "sizes": "[1, 2]", "name": "x", "none": "null",
     }  # fmt: skip
     assert found.data.tags["code"] == "abc"
+    assert found.data.tags["fipo.version"] == fipo.__version__
     assert found.data.metrics["system/system_memory_usage_percentage"] > 0
     assert (run.artifacts() / "report/report.html").read_text() == "<p>"
     table = json.loads((run.artifacts() / "tables/samples.json").read_text())
