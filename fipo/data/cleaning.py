@@ -43,9 +43,9 @@ class Origin:
     tally: Tally
     template: Template
 
-    def words(self, prompt: str, response: str = "") -> list[str]:
+    def words(self, problem: Problem) -> list[str]:
         """What is compared to find near duplicates: the problem without its template, and its demonstration."""
-        return self.template.strip(split_words(prompt)) + split_words(response)
+        return self.template.strip(split_words(problem.prompt)) + split_words(problem.response)
 
 
 class Cleaner:

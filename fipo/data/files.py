@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
+from array import array
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fipo.data.schema import SCHEMA, Problem, from_table, to_table
+from fipo.data.schema import COLUMNS, SCHEMA, Problem, to_table
 
 Item = TypeVar("Item")
 
@@ -63,24 +64,27 @@ class ProblemWriter:
 
 
 class Staged:
-    """Problems on disk in the order in which they came, read one by one or at random without filling the memory."""
+    """Problems on disk in the order in which they came, read in turn or at random; memory holds 8 bytes of each."""
 
     def __init__(self, path: Path, problems: Iterable[Problem]) -> None:
-        self._path = path
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
-            for batch in batched(problems, ROW_GROUP):
-                writer.write_table(to_table(batch))
-        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        self._offsets = array("Q")
+        with path.open("wb") as file:
+            for problem in problems:
+                self._offsets.append(file.tell())
+                file.write(json.dumps([getattr(problem, name) for name in COLUMNS]).encode() + b"\n")
+        self._file = path.open("rb")
 
     def __len__(self) -> int:
-        return int(self._table.num_rows)
+        return len(self._offsets)
+
+    def __getitem__(self, index: int) -> Problem:
+        self._file.seek(self._offsets[index])
+        return Problem(*json.loads(self._file.readline()))
 
     def __iter__(self) -> Iterator[Problem]:
-        with pa.OSFile(str(self._path)) as file:
-            reader = pa.ipc.open_file(file)
-            for index in range(reader.num_record_batches):
-                yield from from_table(reader.get_batch(index))
+        self._file.seek(0)
+        yield from (Problem(*json.loads(line)) for line in self._file)
 
-    def text(self, column: str, index: int) -> str:
-        """One value of one problem."""
-        return str(self._table.column(column)[index].as_py())
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

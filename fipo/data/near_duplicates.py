@@ -7,6 +7,7 @@ for again to verify it, so a problem is removed only if a kept one truly overlap
 
 from __future__ import annotations
 
+import hashlib
 from array import array
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -60,37 +61,37 @@ class NearDuplicates:
         self._factors = factors * np.uint64(2) + np.uint64(1)
         self._pending: list[list[str]] = []
         self._bands: list[NDArray[np.uint64]] = []
-        self._keys = array("q")
+        self._keys, self._answers = array("Q"), array("Q")
 
-    def add(self, key: int, words: Sequence[str]) -> None:
+    def add(self, key: int, words: Sequence[str], answer: str) -> None:
         """Add one problem, given as words; `key` names it, keys ascend."""
         self._keys.append(key)
+        self._answers.append(int.from_bytes(hashlib.sha256(answer.encode()).digest()[:8]))
         self._pending.append([" ".join(shingle) for shingle in shingles(words)])
         if len(self._pending) == BATCH:
             self._flush()
 
-    def find(self, words: Callable[[int], Sequence[str]], answer: Callable[[int], str]) -> set[int]:
+    def find(self, words_of: Callable[[int], Sequence[str]]) -> set[int]:
         """Keys of the problems that overlap a kept earlier one by the threshold and have the same answer.
 
         Nearly the same words with another answer is another problem: one number differs.
 
         Args:
-            words: the words of the problem with this key, as they were added.
-            answer: its answer.
+            words_of: gives the words of the problem with a key again, as they were added.
         """
         self._flush()
-        shingles_of = lru_cache(maxsize=50_000)(lambda key: shingles(words(key)))
-        answer_of = lru_cache(maxsize=200_000)(answer)
+        shingles_of = lru_cache(maxsize=1000)(lambda index: shingles(words_of(self._keys[index])))
         kept: defaultdict[int, list[int]] = defaultdict(list)
         repeats: set[int] = set()
-        for key, buckets in self._shared_buckets():
-            others = {other for bucket in buckets for other in kept[bucket] if answer_of(other) == answer_of(key)}
-            if any(jaccard(shingles_of(key), shingles_of(other)) >= self.threshold for other in others):
-                repeats.add(key)
+        for index, buckets in self._shared_buckets():
+            answer = self._answers[index]
+            others = {other for bucket in buckets for other in kept[bucket] if self._answers[other] == answer}
+            if any(jaccard(shingles_of(index), shingles_of(other)) >= self.threshold for other in others):
+                repeats.add(self._keys[index])
                 continue
             for bucket in buckets:
                 if len(kept[bucket]) < MAX_COMPARISONS:
-                    kept[bucket].append(key)
+                    kept[bucket].append(index)
         return repeats
 
     def _flush(self) -> None:
@@ -103,14 +104,16 @@ class NearDuplicates:
     def _shared_buckets(self) -> Iterator[tuple[int, list[int]]]:
         """Each problem that agrees with another in some band, in order, with the numbers of its shared buckets."""
         if self._bands:
-            buckets = _buckets(np.concatenate(self._bands))
+            bands = np.concatenate(self._bands)
+            self._bands.clear()
+            buckets = _buckets(bands)
             for index in np.flatnonzero((buckets >= 0).any(axis=1)).tolist():
-                yield self._keys[index], [bucket for bucket in buckets[index].tolist() if bucket >= 0]
+                yield index, [bucket for bucket in buckets[index].tolist() if bucket >= 0]
 
 
-def _buckets(bands: NDArray[np.uint64]) -> NDArray[np.int64]:
+def _buckets(bands: NDArray[np.uint64]) -> NDArray[np.int32]:
     """[problems, bands]: the same number for equal hashes of one band, -1 where no other problem has the same."""
-    buckets = np.full(bands.shape, -1, dtype=np.int64)
+    buckets = np.full(bands.shape, -1, dtype=np.int32)
     used = 0
     for band, hashes in enumerate(bands.T):
         order = np.argsort(hashes, kind="stable")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from functools import lru_cache
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def _learning_set(
         ProblemWriter(output / held_out) as validation,
     ):
         distinct = _without_near_duplicates(
-            (pair for source in sources for pair in cleaner.clean(source)), Path(folder) / "problems.arrow", rules
+            (pair for source in sources for pair in cleaner.clean(source)), Path(folder) / "problems.jsonl", rules
         )
         for origin, problem in distinct:
             origin.tally.kept += 1
@@ -120,21 +121,18 @@ def _without_near_duplicates(
     def problems() -> Iterator[Problem]:
         for origin, problem in found:
             if not origin.source.generator:
-                near.add(len(origins), origin.words(problem.prompt, problem.response))
+                near.add(len(origins), origin.words(problem), problem.answer)
             origins.append(origin)
             yield problem
 
-    staged = Staged(staging, problems())
-    rules.progress("comparing near duplicates", len(staged))
-    repeats = near.find(
-        words=lambda key: origins[key].words(staged.text("prompt", key), staged.text("response", key)),
-        answer=lambda key: staged.text("answer", key),
-    )
-    for key, problem in enumerate(staged):
-        if key in repeats:
-            origins[key].tally.remove(Reason.NEAR_DUPLICATE)
-        else:
-            yield origins[key], problem
+    with closing(Staged(staging, problems())) as staged:
+        rules.progress("comparing near duplicates", len(staged))
+        repeats = near.find(lambda key: origins[key].words(staged[key]))
+        for origin, (key, problem) in zip(origins, enumerate(staged), strict=True):
+            if key in repeats:
+                origin.tally.remove(Reason.NEAR_DUPLICATE)
+            else:
+                yield origin, problem
 
 
 def _is_held_out(problem: Problem, fraction: float) -> bool:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -78,16 +78,10 @@ def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, data: Data) -
     )
 
 
-def to_table(problems: Iterable[Problem]) -> pa.Table:
+def to_table(problems: Sequence[Problem]) -> pa.Table:
     """The problems in `SCHEMA`."""
-    rows = [astuple(problem) for problem in problems]
-    columns = zip(*rows, strict=True) if rows else ([] for _ in COLUMNS)
+    columns = [[getattr(problem, name) for problem in problems] for name in COLUMNS]
     return pa.table([pa.array(column, pa.string()) for column in columns], schema=SCHEMA)
-
-
-def from_table(table: pa.Table | pa.RecordBatch) -> list[Problem]:
-    """The problems of a table in `SCHEMA`."""
-    return [Problem(*row) for row in zip(*(table.column(name).to_pylist() for name in COLUMNS), strict=True)]
 
 
 def read_problems(path: Path) -> list[Problem]:
@@ -105,4 +99,4 @@ def read_problems(path: Path) -> list[Problem]:
             f"{path}: expected the columns {', '.join(COLUMNS)}; found {', '.join(table.schema.names)}. "
             "Is this a raw data set? Name it in the recipe's data section and run `fipo prepare`"
         )
-    return from_table(table)
+    return [Problem(*row) for row in zip(*(column.to_pylist() for column in table.columns), strict=True)]

@@ -9,8 +9,8 @@ from fipo.data.overlap import split_words
 def find(problems, threshold=0.9, answers=None):
     near = NearDuplicates(threshold)
     for key, words in enumerate(problems):
-        near.add(key, words)
-    return near.find(problems.__getitem__, lambda key: answers[key] if answers else "")
+        near.add(key, words, answers[key] if answers else "")
+    return near.find(problems.__getitem__)
 
 
 def random_words(seed, count=60):
