@@ -16,7 +16,7 @@ _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 10.0
 _PATIENCE_SECONDS = 10.0
 _VALUES_PER_REQUEST = 1000  # MLflow's limit
-_REFUSED = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST"}
+_REFUSED = "INVALID_PARAMETER_VALUE"  # a broken database connection may answer BAD_REQUEST: that is tried again
 
 _log = logging.getLogger(__name__)
 
@@ -28,8 +28,6 @@ class Drain(threading.Thread):
         super().__init__(name="mlflow-drain", daemon=True)
         self.error: Exception | None = None
         """What the last attempt failed with; None after a success."""
-        self.refused = 0
-        """Records that MLflow will never take."""
         self.runs: dict[str, MlflowRun] = {}
         """Runs that were found or made in MLflow, by key."""
         self._journal = journal
@@ -106,9 +104,8 @@ class Drain(threading.Thread):
         try:
             send(self._current)
         except MlflowException as error:
-            if error.error_code not in _REFUSED:
+            if error.error_code != _REFUSED:
                 raise
-            self.refused += 1
             _log.warning("MLflow refuses a record of %s: %s", self._journal.path, error)
 
     def _apply(self, run: MlflowRun, record: Record) -> None:

@@ -139,6 +139,14 @@ def test_the_status_tells_how_the_step_ended(run, error, status):
     assert run.read().info.status == status
 
 
+def test_what_mlflow_refuses_for_good_holds_nothing_up(run, caplog):
+    with run.open() as tracker:
+        tracker.tags({"k" * 300: "longer than MLflow allows"})
+        tracker.log({"train/loss": 0.5}, 0)
+    assert run.points("train/loss") == [(0, 0.5)]
+    assert "MLflow refuses a record" in caplog.text
+
+
 def test_undefined_metrics_are_refused(run):
     with run.open() as tracker, pytest.raises(ValueError, match=r"'train/lost' is not defined.*metric_names\.py"):
         tracker.log({"train/lost": 1.0}, 0)
