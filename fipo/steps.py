@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -41,8 +40,8 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     settings = write_config(config)
     workspace = Workspace(config, step)
     if fresh:
-        shutil.rmtree(workspace.directory, ignore_errors=True)
-    done = None if fresh else workspace.finished()
+        workspace.discard()
+    done = workspace.finished()
     if done:
         print(f"[{step}] finished before with the same settings and inputs: reused", flush=True)
     result = done or _run(workspace, settings, task or {})

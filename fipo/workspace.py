@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -131,6 +132,11 @@ class Workspace:
             return StepResult.from_json(self.store.get(self._result_key(step)), reused=True)
         except ObjectNotFound:
             return None
+
+    def discard(self) -> None:
+        """Forget the step's result and its work in progress, so that it begins anew."""
+        self.store.delete(self._result_key(self.step))
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def input(self, step: str, name: str) -> Path:
         """A verified local copy of an upstream output."""

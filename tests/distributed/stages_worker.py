@@ -1,4 +1,4 @@
-"""Run under torchrun by test_engine.py: every ZeRO stage against plain AdamW, and checkpoints across stages and ranks."""
+"""Run by test_engine.py under torchrun: ZeRO stages against plain AdamW, checkpoints across stages and ranks."""
 
 import copy
 import sys

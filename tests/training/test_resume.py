@@ -1,5 +1,6 @@
 """Training that is killed or stopped continues to the same weights, bit for bit."""
 
+import re
 import signal
 from collections import Counter
 
@@ -44,7 +45,7 @@ def test_kill_9_in_the_middle_then_the_same_command(tiny_run, undisturbed):
 
     code, output = tiny_run("train")
     assert code == 0, output
-    assert "from step 0" not in output
+    assert re.search("from step [123]", output), output
     assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
     [journal] = (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
     logged = Counter(step for step, metrics in read_journal(journal) if "rollout/accuracy" in metrics)
@@ -62,7 +63,7 @@ def test_ctrl_c_saves_and_the_same_command_continues(tiny_run, undisturbed):
 
     code, output = tiny_run("train")
     assert code == 0, output
-    assert "from step 0" not in output
+    assert re.search("from step [123]", output), output
     assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
 
 
