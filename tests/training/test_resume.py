@@ -72,3 +72,24 @@ def test_a_finished_step_is_reused(tiny_run, undisturbed):
     code, output = tiny_run("train")
     assert code == 0
     assert "reused" in output
+
+
+@pytest.mark.slow
+def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
+    """The same responses, whichever rank samples them, and the same loss, however the rows are split."""
+    [journal] = (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
+    two = dict(losses(journal))
+    code, output = tiny_run("train", "--fresh", "--set", "distributed.processes=1")
+    assert code == 0, output
+    assert "1 process(es)" in output
+    one = dict(losses(journal))
+    assert one.keys() == two.keys()
+    for step, metrics in one.items():
+        assert metrics == pytest.approx(two[step], rel=1e-4, abs=1e-6), step
+
+
+def losses(journal):
+    names = ("train/loss", "train/grad_norm", "train/entropy", "rollout/reward_mean", "rollout/response_tokens_mean")
+    for step, metrics in read_journal(journal):
+        if "train/loss" in metrics:
+            yield step, {name: metrics[name] for name in names}

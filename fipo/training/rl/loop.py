@@ -60,6 +60,8 @@ def train(job: Job) -> None:
             metrics = rollout_metrics(batch)
             if batch.groups:
                 metrics |= updater.update(batch.groups, timer)
+                for warning in updater.warnings:
+                    job.say(f"warning: {warning}")
                 with timer("sync"):
                     rollout.load_weights(engine.weights(), version=engine.steps_done)
             elif not any(score.accuracy for group in batch.sampled for score in group.scores):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fipo.algorithm.future_kl import future_kl, influence_weights
+from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
 from fipo.algorithm.loss import LossOptions, policy_loss
 from fipo.batch import Outcome, RolloutGroup, TrainingBatch
 from fipo.config import Config
@@ -37,6 +39,8 @@ class Updater:
     def __init__(self, engine: TrainingEngine, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         self.engine, self.config, self.tokenizer = engine, config, tokenizer
         self.options = LossOptions(**config.algorithm.model_dump())
+        self.warnings: list[str] = []
+        """What the guards say of the newest rollout batch."""
         self._sample: dict[str, object] = {}
 
     def update(self, groups: Sequence[RolloutGroup], timer: Timer) -> dict[str, float]:
@@ -125,13 +129,19 @@ class Updater:
                 values[f"train/{name}"] = lows[:, index].min().item()
             else:
                 values[f"train/{name}"] = sums[:, index].mean().item()
-        deviation = sums[:, names.index("influence_weight_square_deviation")]
-        mean = sums[:, names.index("influence_weight_mean")]
-        std = (deviation - (mean - 1).square()).clamp(min=0).sqrt()
-        values["train/influence_weight_std"] = std.mean().item()
-        values |= {f"train/influence_weight_std_update_{index}": value.item() for index, value in enumerate(std)}
+        means, deviations = (
+            sums[:, names.index(name)].tolist()
+            for name in ("influence_weight_mean", "influence_weight_square_deviation")
+        )
+        spreads = list(map(influence_std, means, deviations))
+        values["train/influence_weight_std"] = sum(spreads) / len(spreads)
+        values |= {f"train/influence_weight_std_update_{index}": spread for index, spread in enumerate(spreads)}
         # Before the first update the policy is the old policy: what Future-KL spreads there is noise.
-        values["train/future_kl_noise"] = sums[0, names.index("future_kl_square_mean")].sqrt().item()
+        noise = sums[0, names.index("future_kl_square_mean")].item()
+        values["train/future_kl_noise"] = math.sqrt(noise)
+        if self.options.loss == "fipo":
+            found = no_op_warning(deviations), noise_warning(noise, self.options.half_life)
+            self.warnings = [warning for warning in found if warning]
         values["train/updates"] = float(len(measured))
         values["train/loss_tokens"] = float(sum(mini_batch.num_loss_tokens for mini_batch in mini_batches))
         return values
