@@ -217,7 +217,7 @@ def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
     return RegisteredModel(
         name=name,
         version=str(found.version),
-        uri=tags.get(_URI, found.source),
+        uri=tags.get(_URI, str(found.source)),
         sha256=tags.get(_SHA256, ""),
         aliases=tuple(found.aliases),
         metrics=metrics,

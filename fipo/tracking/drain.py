@@ -82,7 +82,8 @@ class Drain(threading.Thread):
         self._journal.sent(offset)
 
     def _next_metrics(self) -> tuple[list[tuple[int, int, dict[str, float]]], int]:
-        points, values, end = [], 0, 0
+        points: list[tuple[int, int, dict[str, float]]] = []
+        values, end = 0, 0
         for record, offset in islice(self._journal.unsent(), _VALUES_PER_REQUEST):
             values += len(record.get("values", ()))
             if record["kind"] != "metrics" or (points and values > _VALUES_PER_REQUEST):

@@ -61,10 +61,9 @@ class Journal:
         """The records after `offset`, each with the offset behind it."""
         yield from _records(self.path, self.offset, self._end)
 
-    def run_record(self) -> Record | None:
+    def run_record(self) -> Record:
         """The newest `run` record before `offset`: the next record belongs to its run."""
-        runs = [record for record, _ in _records(self.path, 0, self.offset) if record["kind"] == "run"]
-        return runs[-1] if runs else None
+        return [record for record, _ in _records(self.path, 0, self.offset) if record["kind"] == "run"][-1]
 
     def sent(self, offset: int) -> None:
         """Remember that everything before `offset` is in MLflow; a kill here means a harmless second sending."""
