@@ -31,6 +31,8 @@ _END_OF_ANSWER = re.compile(r"\**\.(?:\s|$)|[*,;.\s]*$")
 _NUMBER_AND_WORDS = re.compile(r"(-?[\d,]*\.?\d+(?:/\d+)?)\s+(?!(?:and|or|pi|sqrt)\b)[A-Za-z][A-Za-z ]+")
 _RATIONAL = re.compile(r"-?\d{1,40}(?:\.\d{1,40}|/\d{1,40})?")
 _LATEX_RATIONAL = re.compile(r"(-?)\\frac\{(\d+)\}\{(\d+)\}")
+_NUMBERS_IN_A_ROW = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:\s+[-+]?\d+(?:[.,]\d+)*)+")
+_SPACED_THOUSANDS = re.compile(r"[-+]?\d{1,3}(?:\s\d{3})+(?:\.\d+)?")
 _THOUSANDS = re.compile(r"-?\d{1,3}(?:,\d{3})+(?:\.\d+)?")
 
 
@@ -91,7 +93,11 @@ def _final_answer(response: str) -> str | None:
     """The text of the last boxed or announced answer."""
     tail = response[-TAIL_CHARACTERS:]
     boxed, announced = _last_boxed(tail), _last_announced(tail)
-    return max(boxed, announced)[1]
+    answer = max(boxed, announced)[1]
+    if answer is None or not _NUMBERS_IN_A_ROW.fullmatch(answer):
+        return answer
+    # Only `10 000` is one number; math-verify would multiply `2 2`, which a policy soon learns to exploit.
+    return "".join(answer.split()) if _SPACED_THOUSANDS.fullmatch(answer) else None
 
 
 def _last_boxed(text: str) -> tuple[int, str | None]:

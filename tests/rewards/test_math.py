@@ -64,3 +64,17 @@ def test_a_reference_answer_of_nothing_is_refused():
 )
 def test_votes_do_not_depend_on_spelling(spellings, vote):
     assert [extract_answer(spelling) for spelling in spellings] == [vote] * len(spellings)
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "outcome"),
+    [
+        (r"\boxed{ 2 2 }", "4", Outcome.UNPARSED),  # not the product
+        (r"\boxed{ 1 0 }", "0", Outcome.UNPARSED),
+        (r"\boxed{ 2 -2 }", "-4", Outcome.UNPARSED),
+        (r"\boxed{ 10 000 }", "10000", Outcome.CORRECT),
+        (r"\boxed{1 234 567.5}", "1234567.5", Outcome.CORRECT),
+    ],
+)
+def test_numbers_in_a_row_are_not_multiplied(response, answer, outcome):
+    assert verify(response, answer) is outcome
