@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kfp import dsl
 
@@ -75,8 +76,12 @@ def finish(recipe: str, overrides: list[str], parameters: Parameters, status: st
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
     """Point `artifact` at what the step left in the object store: URI and SHA-256 of each output."""
     outputs = {name: asdict(output) for name, output in result.outputs.items()}
-    artifact.metadata.update(outputs, fingerprint=result.fingerprint, mlflow_run_id=result.mlflow_run_id)
-    Path(artifact.path).write_text(json.dumps(artifact.metadata, indent=2), encoding="utf-8")
+    _point(artifact, {**outputs, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id})
+
+
+def write_registered(artifact: dsl.Model, result: StepResult) -> None:
+    """Point `artifact` at the registered version: its name and number, the URI and SHA-256 of its weights."""
+    _point(artifact, result.details["model"])
 
 
 def write_metrics(artifact: dsl.Metrics, result: StepResult) -> None:
@@ -88,8 +93,9 @@ def write_metrics(artifact: dsl.Metrics, result: StepResult) -> None:
 
 def write_summary(artifact: dsl.Markdown, result: StepResult) -> None:
     """Write the page that the UI shows for a task: its MLflow run, its numbers, and where its outputs are."""
-    reused = ", reused" if result.reused else ""
-    lines = [f"# {result.step}", "", f"{result.seconds:.1f} s{reused} · [MLflow run]({result.mlflow_url})", ""]
+    facts = [f"{result.seconds:.1f} s", *(["reused"] if result.reused else [])]
+    facts += [f"[MLflow run]({result.mlflow_url})" if result.mlflow_url else f"MLflow run {result.mlflow_run_id}"]
+    lines = [f"# {result.step}", "", " · ".join(facts), ""]
     lines += _table("metric", "value", [(name, f"{value:.6g}") for name, value in sorted(result.metrics.items())])
     lines += _table("output", "where", [(name, f"`{output.uri}`") for name, output in result.outputs.items()])
     Path(artifact.path).write_text("\n".join(lines), encoding="utf-8")
@@ -98,6 +104,11 @@ def write_summary(artifact: dsl.Markdown, result: StepResult) -> None:
 def write_report(artifact: dsl.HTML, recipe: str, overrides: list[str]) -> None:
     """Show the run's report in the UI."""
     shutil.copyfile(load_config(recipe, overrides).run_directory / "report.html", artifact.path)
+
+
+def _point(artifact: dsl.Artifact, where: dict[str, Any]) -> None:
+    artifact.metadata.update(where)
+    Path(artifact.path).write_text(json.dumps(where, indent=2), encoding="utf-8")
 
 
 def _resolve(overrides: list[str], parameters: Parameters) -> list[str]:

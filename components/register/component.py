@@ -12,7 +12,6 @@ def register(
     model: dsl.Input[dsl.Model],
     decision: str,
     registered: dsl.Output[dsl.Model],
-    metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
 ):
     """Register the trained model with its provenance.
@@ -25,12 +24,10 @@ def register(
         model: The trained model.
         decision: The gate's: `promote` or `keep`.
         registered: The registered version and where its weights are.
-        metrics: The version's number.
-        summary: The same as a page, with links.
+        summary: A page with links.
     """
     from components import door
 
     result = door.run("register", recipe, overrides)
-    door.write_outputs(registered, result)
-    door.write_metrics(metrics, result)
+    door.write_registered(registered, result)
     door.write_summary(summary, result)

@@ -12,7 +12,6 @@ def report(
     results: dsl.Input[dsl.Dataset],
     registered: dsl.Input[dsl.Model],
     page: dsl.Output[dsl.HTML],
-    metrics: dsl.Output[dsl.Metrics],
     summary: dsl.Output[dsl.Markdown],
 ):
     """Write the report of the run.
@@ -26,12 +25,10 @@ def report(
         results: The evaluation's results.
         registered: The registered version.
         page: The report.
-        metrics: Seconds of each step.
-        summary: The same as a page, with links.
+        summary: A page with links.
     """
     from components import door
 
     result = door.run("report", recipe, overrides)
     door.write_report(page, recipe, overrides)
-    door.write_metrics(metrics, result)
     door.write_summary(summary, result)

@@ -1,0 +1,53 @@
+"""The pipeline on the smallest recipe, run once for all tests that look at what it leaves."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from fipo.config import Config, load_config
+
+TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
+
+
+@dataclass(frozen=True)
+class PipelineRun:
+    """A finished `python -m pipelines run`."""
+
+    recipe: str
+    overrides: list[str]
+    output: str
+
+    @property
+    def config(self) -> Config:
+        """Its settings."""
+        return load_config(self.recipe, self.overrides)
+
+    @property
+    def tasks(self) -> set[str]:
+        """Tasks that Kubeflow ran to their end, in any attempt."""
+        return {path.parent.name for path in self.config.run_directory.glob("kfp/*/*/executor_output.json")}
+
+
+def run_pipeline(*overrides: str, code: int = 0) -> PipelineRun:
+    """Run the tiny pipeline with kfp.local, as a user does, and check the exit code."""
+    command = [sys.executable, "-m", "pipelines", "run", "--recipe", str(TINY)]
+    for override in overrides:
+        command += ["--set", override]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    assert done.returncode == code, done.stdout
+    return PipelineRun(str(TINY), list(overrides), done.stdout)
+
+
+@pytest.fixture(scope="session")
+def tiny_pipeline(tmp_path_factory) -> PipelineRun:
+    """A run through every step, to be read and not changed."""
+    return run_pipeline(f"run.directory={tmp_path_factory.mktemp('pipeline')}")
+
+
+@pytest.fixture
+def start_pipeline():
+    """`run_pipeline`."""
+    return run_pipeline

@@ -1,0 +1,63 @@
+import json
+import signal
+import subprocess
+import sys
+
+import psutil
+
+from fipo.config import load_config
+
+STEPS = {"prepare", "sft", "train", "evaluate", "gate", "register", "report"}
+
+
+def test_the_pipeline_runs_every_step_and_leaves_a_summary(tiny_pipeline):
+    assert tiny_pipeline.tasks == STEPS | {"configure", "finish"}
+    summary = json.loads((tiny_pipeline.config.run_directory / "summary.json").read_text())
+    assert summary["model"]["name"] == "fipo-tiny"
+    assert set(summary["seconds"]) == STEPS - {"report"} | {"total"}
+
+
+def test_the_output_is_the_steps_own(tiny_pipeline):
+    lines = tiny_pipeline.output.splitlines()
+    assert any(line.startswith("[train] step 1/1") for line in lines)
+    for noise in ("KFP Executor", "Executing task", "Warning", "executor_input", "----"):
+        assert noise not in tiny_pipeline.output
+    assert "report   " in tiny_pipeline.output and "fipo ui" in tiny_pipeline.output
+
+
+def test_again_reuses_what_is_there(tiny_pipeline, start_pipeline):
+    again = start_pipeline(*tiny_pipeline.overrides)
+    assert again.output.count("reused") == len(STEPS)
+
+
+def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path):
+    failed = start_pipeline(f"run.directory={tmp_path}", "data.train=[{uri: /nowhere/problems.jsonl}]", code=1)
+    assert "/nowhere/problems.jsonl" in failed.output
+    assert "step 'prepare' failed" in failed.output.splitlines()[-1]
+    assert "Traceback" not in failed.output
+    assert failed.tasks == {"configure", "finish"}
+
+
+def test_wrong_settings_start_nothing(start_pipeline, tmp_path):
+    refused = start_pipeline(f"run.directory={tmp_path}", "train.stepz=1", code=2)
+    assert "train.stepz: no such setting" in refused.output
+    assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_ends_every_process(tiny_pipeline, tmp_path):
+    settings = [f"run.directory={tmp_path}", "sft.steps=1000000"]
+    command = [sys.executable, "-m", "pipelines", "run", "--recipe", tiny_pipeline.recipe]
+    command += [part for setting in settings for part in ("--set", setting)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("[sft] step"):
+            break
+    started = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    lines += process.stdout
+    assert process.wait() == 75, "".join(lines)
+    assert "the same command continues" in lines[-1]
+    assert not psutil.wait_procs(started, timeout=5)[1]
+    assert not list(load_config(tiny_pipeline.recipe, settings).run_directory.glob("kfp/*/train"))
