@@ -218,14 +218,13 @@ def test_gspo_by_hand() -> None:
 
 
 def test_cispo_by_hand() -> None:
-    # Ratios 2 and 1/2 are clipped at 1.28 and 0.8; unlike PPO's clip, both tokens keep their gradient.
-    log_probs = torch.tensor([[-0.1, -0.2]], requires_grad=True)
-    old = log_probs.detach() - torch.tensor([[2.0, 0.5]]).log()
-    output = policy_loss(
-        LossOptions(loss="cispo"), log_probs, old, torch.tensor([[1.0, -1.0]]), torch.ones(1, 2, dtype=torch.bool)
-    )
-    assert output.loss.item() == pytest.approx((1.28 * 0.1 - 0.8 * 0.2) / 2, rel=1e-6)
-    torch.testing.assert_close(gradient(output, log_probs), torch.tensor([[-1.28 / 2, 0.8 / 2]]))
+    # Ratios 2 and 1/2 are clipped at 1.28 and 0.8, 1.1 is not; unlike PPO's clip, all keep their gradient, -A w.
+    log_probs = torch.tensor([[-0.1, -0.2, -0.5]], requires_grad=True)
+    old = log_probs.detach() - torch.tensor([[2.0, 0.5, 1.1]]).log()
+    advantages, mask = torch.tensor([[1.0, -1.0, 1.0]]), torch.ones(1, 3, dtype=torch.bool)
+    output = policy_loss(LossOptions(loss="cispo"), log_probs, old, advantages, mask)
+    assert output.loss.item() == pytest.approx((1.28 * 0.1 - 0.8 * 0.2 + 1.1 * 0.5) / 3, rel=1e-6)
+    torch.testing.assert_close(gradient(output, log_probs), torch.tensor([[-1.28, 0.8, -1.1]]) / 3)
 
 
 def test_the_dual_clip_bounds_the_loss_of_negative_advantages() -> None:
