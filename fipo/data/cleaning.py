@@ -48,6 +48,16 @@ class Origin:
         return self.template.strip(split_words(problem.prompt)) + split_words(problem.response)
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A sound problem."""
+
+    origin: Origin
+    problem: Problem
+    prompt_tokens: int
+    """Length of the prompt as the model sees it."""
+
+
 class Cleaner:
     """Cleans the sources of one set; what one source has had, another may not repeat."""
 
@@ -58,7 +68,7 @@ class Cleaner:
         self._answers: dict[bytes, bytes] = {}
         self._demonstrated: set[bytes] = set()
 
-    def clean(self, source: Source) -> Iterator[tuple[Origin, Problem]]:
+    def clean(self, source: Source) -> Iterator[Candidate]:
         """The problems of one source that pass; what happened to the others is in `tallies` and the quarantine."""
         tally = Tally(self.name, source.uri or "running-sums")
         self.tallies.append(tally)
@@ -66,8 +76,7 @@ class Cleaner:
         head = list(islice(found, BATCH))
         template = Template.common([split_words(problem.prompt) for _, problem in head])
         found = self._uncontaminated(chain(head, found), template, tally)
-        origin = Origin(source, tally, template)
-        yield from ((origin, problem) for problem in self._short_enough(found, tally))
+        yield from self._short_enough(found, Origin(source, tally, template))
 
     def _valid(self, source: Source, tally: Tally) -> Found:
         name = self.name if self.benchmarks is None else tally.source.rpartition("/")[2]
@@ -111,8 +120,8 @@ class Cleaner:
             else:
                 yield row, problem
 
-    def _short_enough(self, found: Found, tally: Tally) -> Iterator[Problem]:
-        limit = self.rules.data.max_prompt_tokens
+    def _short_enough(self, found: Found, origin: Origin) -> Iterator[Candidate]:
+        limit, tally = self.rules.data.max_prompt_tokens, origin.tally
         for batch in batched(found, BATCH):
             for (row, problem), tokens in zip(batch, self._prompt_tokens([p for _, p in batch]), strict=True):
                 if tokens is None:
@@ -121,7 +130,7 @@ class Cleaner:
                 elif tokens > limit:
                     tally.remove(Reason.TOO_MANY_TOKENS)
                 else:
-                    yield problem
+                    yield Candidate(origin, problem, tokens)
 
     def _prompt_tokens(self, problems: list[Problem]) -> list[int | None]:
         """Length of each prompt; None where prompt or demonstration cannot be encoded."""

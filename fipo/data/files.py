@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeVar
@@ -40,13 +41,15 @@ class ProblemWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self.rows = 0
+        self.prompt_tokens: Counter[int] = Counter()
         self._pending: list[Problem] = []
         self._writer = pq.ParquetWriter(path, SCHEMA, compression="zstd")
 
-    def write(self, problem: Problem) -> None:
-        """Append one problem."""
+    def write(self, problem: Problem, prompt_tokens: int) -> None:
+        """Append one problem and count the length of its prompt."""
         self._pending.append(problem)
         self.rows += 1
+        self.prompt_tokens[prompt_tokens] += 1
         if len(self._pending) == ROW_GROUP:
             self._flush()
 

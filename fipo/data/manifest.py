@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-import pyarrow.parquet as pq
-
 from fipo.data.files import sha256_of
 from fipo.data.sources import Reason, Row, RowError
 from fipo.errors import DataError
@@ -46,11 +44,6 @@ class PreparedFile:
 
     rows: int
     sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> PreparedFile:
-        """The entry of a parquet file."""
-        return cls(pq.read_metadata(path).num_rows, sha256_of(path))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ Everything streams: memory holds digests and band hashes of the problems, their 
 from __future__ import annotations
 
 import tempfile
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import lru_cache
@@ -18,8 +19,9 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Config, Source
-from fipo.data.cleaning import Cleaner, Origin, Rules
-from fipo.data.files import ProblemWriter, Staged
+from fipo.data.card import write_card
+from fipo.data.cleaning import Candidate, Cleaner, Origin, Rules
+from fipo.data.files import ProblemWriter, Staged, sha256_of
 from fipo.data.manifest import Manifest, PreparedFile, Quarantine, Tally, explain
 from fipo.data.near_duplicates import NearDuplicates
 from fipo.data.overlap import BenchmarkIndex, split_words
@@ -53,86 +55,107 @@ def prepare(
         DataError: a data set is missing, or nothing is left of one that is needed.
         StorageError: the object store refused.
     """
-    data, progress = config.data, progress or report_lines()
     _clear(output)
     with Quarantine(output / "quarantine.jsonl") as quarantine:
         # Answers repeat: DAPO-Math-17k has a few thousand different ones.
-        rules = Rules(data, tokenizer, lru_cache(maxsize=100_000)(accepts_answer), quarantine, progress)
-        index = BenchmarkIndex(data.decontamination_ngram)
-        tallies = [_benchmark(name, source, rules, index, output) for name, source in data.benchmarks.items()]
-        tallies += _learning_set("train", data.train, rules, index, output, required=True)
-        if data.sft:
-            tallies += _learning_set("sft", data.sft, rules, index, output, required=config.sft.steps > 0)
-    manifest = Manifest(
-        config=data.model_dump(mode="json"),
-        config_digest=config.digest("data", "model"),
-        sources=tuple(tallies),
-        files={path.relative_to(output).as_posix(): PreparedFile.of(path) for path in _files(output)},
-    )
-    manifest.write(output)
-    return manifest
+        accepts = lru_cache(maxsize=100_000)(accepts_answer)
+        rules = Rules(config.data, tokenizer, accepts, quarantine, progress or report_lines())
+        preparation = _Preparation(rules, output)
+        for name, source in config.data.benchmarks.items():
+            preparation.benchmark(name, source)
+        preparation.learning_set("train", config.data.train, required=True)
+        if config.data.sft:
+            preparation.learning_set("sft", config.data.sft, required=config.sft.steps > 0)
+    return preparation.finish(config)
 
 
-def _benchmark(name: str, source: Source, rules: Rules, index: BenchmarkIndex, output: Path) -> Tally:
-    """Write one benchmark and enter its problems in the index."""
-    cleaner = Cleaner(name, rules, demonstrations=False, benchmarks=None)
-    with ProblemWriter(output / "benchmarks" / f"{name}.parquet") as writer:
-        for origin, problem in cleaner.clean(source):
-            writer.write(problem)
-            index.add(split_words(problem.prompt), origin.template)
-            origin.tally.kept += 1
-    _require(writer.rows, f"data.benchmarks.{name}", cleaner.tallies, rules.quarantine)
-    return cleaner.tallies[0]
+class _Preparation:
+    """One preparation in progress: the sets one after the other, benchmarks first."""
 
+    def __init__(self, rules: Rules, output: Path) -> None:
+        self.rules, self.output = rules, output
+        self.index = BenchmarkIndex(rules.data.decontamination_ngram)
+        self.tallies: list[Tally] = []
+        self.written: dict[str, ProblemWriter] = {}
 
-def _learning_set(
-    name: str, sources: Iterable[Source], rules: Rules, index: BenchmarkIndex, output: Path, *, required: bool
-) -> list[Tally]:
-    """Write one set without what overlaps the benchmarks or repeats itself, a share of it held out."""
-    cleaner = Cleaner(name, rules, demonstrations=name == "sft", benchmarks=index)
-    learned, held_out = SETS[name]
-    with (
-        tempfile.TemporaryDirectory(dir=output, prefix=".staging-") as folder,
-        ProblemWriter(output / learned) as learn,
-        ProblemWriter(output / held_out) as validation,
-    ):
-        distinct = _without_near_duplicates(
-            (pair for source in sources for pair in cleaner.clean(source)), Path(folder) / "problems.jsonl", rules
+    def benchmark(self, name: str, source: Source) -> None:
+        """Write one benchmark and enter its problems in the index."""
+        cleaner = Cleaner(name, self.rules, demonstrations=False, benchmarks=None)
+        with self._writer(f"benchmarks/{name}.parquet") as writer:
+            for found in cleaner.clean(source):
+                writer.write(found.problem, found.prompt_tokens)
+                self.index.add(split_words(found.problem.prompt), found.origin.template)
+                found.origin.tally.kept += 1
+        self._count(f"data.benchmarks.{name}", cleaner.tallies, rows=writer.rows)
+
+    def learning_set(self, name: str, sources: Iterable[Source], *, required: bool) -> None:
+        """Write one set without what overlaps the benchmarks or repeats itself, a share of it held out."""
+        cleaner = Cleaner(name, self.rules, demonstrations=name == "sft", benchmarks=self.index)
+        fraction, (learned, held_out) = self.rules.data.validation_fraction, SETS[name]
+        with (
+            tempfile.TemporaryDirectory(dir=self.output, prefix=".staging-") as folder,
+            self._writer(learned) as learn,
+            self._writer(held_out) as validation,
+        ):
+            candidates = (found for source in sources for found in cleaner.clean(source))
+            for found in _without_near_duplicates(candidates, Path(folder) / "problems.jsonl", self.rules):
+                found.origin.tally.kept += 1
+                writer = validation if _is_held_out(found.problem, fraction) else learn
+                writer.write(found.problem, found.prompt_tokens)
+        self._count(f"data.{name}", cleaner.tallies, rows=learn.rows if required else None)
+
+    def finish(self, config: Config) -> Manifest:
+        """Write the data card and, last of all, the manifest."""
+        manifest = Manifest(
+            config=config.data.model_dump(mode="json"),
+            config_digest=config.digest("data", "model"),
+            sources=tuple(self.tallies),
+            files={name: PreparedFile(w.rows, sha256_of(w.path)) for name, w in self.written.items()},
         )
-        for origin, problem in distinct:
-            origin.tally.kept += 1
-            (validation if _is_held_out(problem, rules.data.validation_fraction) else learn).write(problem)
-    if required:
-        _require(learn.rows, f"data.{name}", cleaner.tallies, rules.quarantine)
-    return cleaner.tallies
+        lengths = {name: writer.prompt_tokens for name, writer in self.written.items()}
+        write_card(self.output, config.data, manifest, lengths)
+        manifest.write(self.output)
+        return manifest
+
+    def _writer(self, name: str) -> ProblemWriter:
+        self.written[name] = ProblemWriter(self.output / name)
+        return self.written[name]
+
+    def _count(self, field: str, tallies: list[Tally], *, rows: int | None) -> None:
+        if rows == 0:
+            raise DataError(
+                f"{field}: no problem is left. {explain(tallies)}. The rows set aside are in "
+                f"{self.rules.quarantine.path}, each with its reason"
+            )
+        self.tallies += tallies
 
 
-def _without_near_duplicates(
-    found: Iterable[tuple[Origin, Problem]], staging: Path, rules: Rules
-) -> Iterator[tuple[Origin, Problem]]:
+def _without_near_duplicates(candidates: Iterator[Candidate], staging: Path, rules: Rules) -> Iterator[Candidate]:
     """The first of each family of near duplicates; a generator's problems differ on purpose and are all kept."""
     threshold = rules.data.near_duplicate_jaccard
     if threshold is None:
-        yield from found
+        yield from candidates
         return
     near = NearDuplicates(threshold)
     origins: list[Origin] = []
+    lengths = array("L")
 
     def problems() -> Iterator[Problem]:
-        for origin, problem in found:
-            if not origin.source.generator:
-                near.add(len(origins), origin.words(problem), problem.answer)
-            origins.append(origin)
-            yield problem
+        for found in candidates:
+            if not found.origin.source.generator:
+                near.add(len(origins), found.origin.words(found.problem), found.problem.answer)
+            origins.append(found.origin)
+            lengths.append(found.prompt_tokens)
+            yield found.problem
 
     with closing(Staged(staging, problems())) as staged:
         rules.progress("comparing near duplicates", len(staged))
         repeats = near.find(lambda key: origins[key].words(staged[key]))
-        for origin, (key, problem) in zip(origins, enumerate(staged), strict=True):
+        for key, problem in enumerate(staged):
             if key in repeats:
-                origin.tally.remove(Reason.NEAR_DUPLICATE)
+                origins[key].tally.remove(Reason.NEAR_DUPLICATE)
             else:
-                yield origin, problem
+                yield Candidate(origins[key], problem, lengths[key])
 
 
 def _is_held_out(problem: Problem, fraction: float) -> bool:
@@ -140,21 +163,9 @@ def _is_held_out(problem: Problem, fraction: float) -> bool:
     return int(problem.id[:16], 16) < fraction * 2**64
 
 
-def _require(rows: int, field: str, tallies: list[Tally], quarantine: Quarantine) -> None:
-    if not rows:
-        raise DataError(
-            f"{field}: no problem is left. {explain(tallies)}. The rows set aside are in {quarantine.path}, each with "
-            "its reason"
-        )
-
-
-def _files(output: Path) -> list[Path]:
-    known = [output / name for names in SETS.values() for name in names]
-    return [*sorted((output / "benchmarks").glob("*.parquet")), *(path for path in known if path.exists())]
-
-
 def _clear(output: Path) -> None:
     """Remove what an earlier preparation wrote, its manifest first: without one the folder counts as unfinished."""
     output.mkdir(parents=True, exist_ok=True)
-    for path in (output / "manifest.json", *_files(output)):
+    (output / "manifest.json").unlink(missing_ok=True)
+    for path in (*(output / name for names in SETS.values() for name in names), *output.glob("benchmarks/*.parquet")):
         path.unlink(missing_ok=True)

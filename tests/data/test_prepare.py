@@ -130,21 +130,22 @@ def test_split_depends_on_nothing_but_the_content(configure, run):
     assert set(half.prompts("validation")) == held_out & set(prompts[::2])
 
 
-def test_same_input_same_bytes_whatever_the_hash_seed(configure, run, tmp_path):
+def test_same_input_same_bytes_whatever_the_hash_seed(configure, run, tmp_path, tokenizer):
     train = rows(*(f"{LONG} {n % 40} {n}" for n in range(200)))
     config = configure([*train, b"broken\n"], validation_fraction=0.3)
     (tmp_path / "config.yaml").write_text(config.to_yaml())
     script = (
         "import sys; from pathlib import Path; from transformers import PreTrainedTokenizerFast\n"
-        "from tokenizers import Tokenizer; from tokenizers.models import WordLevel\n"
         "from fipo.config import load_config; from fipo.data.prepare import prepare\n"
-        "tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({'?': 0}, unk_token='?')))\n"
+        "tokenizer = PreTrainedTokenizerFast(tokenizer_file=sys.argv[3])\n"
         "prepare(load_config(sys.argv[1]), tokenizer, Path(sys.argv[2]), accepts_answer=bool)"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "config.yaml"), str(tmp_path / "other")]
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    arguments = [tmp_path / "config.yaml", tmp_path / "other", tmp_path / "tokenizer.json"]
+    command = [sys.executable, "-c", script, *map(str, arguments)]
     subprocess.run(command, check=True, env={**os.environ, "PYTHONHASHSEED": "12345"})
     here, other = digests(run(config).folder), digests(tmp_path / "other")
-    assert len(here) == 5
+    assert len(here) == 7
     assert here == other
 
 

@@ -52,7 +52,7 @@ def test_problems_survive_the_file(tmp_path):
     problems = [Problem(content_id(str(n)), f"{n} ∑ \u2028", "1", "r", "s") for n in range(10_000)]
     with ProblemWriter(tmp_path / "p.parquet") as writer:
         for problem in problems:
-            writer.write(problem)
+            writer.write(problem, 1)
     assert read_problems(tmp_path / "p.parquet") == problems
 
 

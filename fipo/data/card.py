@@ -1,0 +1,193 @@
+"""The data card: what is in the prepared sets and how they came about, for people, in Markdown with one figure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow.parquet as pq
+
+from fipo.config import Data
+from fipo.data.manifest import Manifest, Tally
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+NAME, FIGURE = "data-card.md", "data-card.png"
+EXAMPLE_CHARACTERS = 600
+
+INK, MUTED = "#0f172a", "#64748b"
+FATES = {"kept": "#4f46e5", "removed": "#d97706", "set aside": "#db2777"}
+SETS = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#7c3aed", "#94a3b8")
+
+_STYLE: Any = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#cbd5e1",
+    "axes.titlesize": 10,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.titlecolor": INK,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    # Names of data sets are data: a dollar sign in one is no formula.
+    "text.parse_math": False,
+    "figure.constrained_layout.use": True,
+}
+
+
+def write_card(folder: Path, data: Data, manifest: Manifest, lengths: Mapping[str, Counter[int]]) -> None:
+    """Write `data-card.md` and its figure into a prepared folder.
+
+    Args:
+        folder: holds the prepared files.
+        data: the settings.
+        manifest: of the same preparation.
+        lengths: for each file of the manifest, how many prompts have how many tokens.
+    """
+    text = "\n".join(
+        [
+            "# Data card",
+            "",
+            f"{sum(tally.read for tally in manifest.sources):,} rows were read; the settings have the digest "
+            f"`{manifest.config_digest[:12]}`. Numbers to compute with are in `manifest.json`, faulty rows in "
+            "`quarantine.jsonl`.",
+            "",
+            f"![What became of the rows, and how long the prompts are]({FIGURE})",
+            "",
+            "## Files",
+            "",
+            "| file | problems | prompt tokens: median | 95 % | longest | SHA-256 |",
+            "|---|--:|--:|--:|--:|---|",
+            *(_file_row(name, manifest, lengths[name]) for name in manifest.files),
+            "",
+            "## Sources",
+            "",
+            "| set | source | read | kept | removed | set aside as faulty |",
+            "|---|---|--:|--:|---|---|",
+            *(_source_row(tally) for tally in manifest.sources),
+            "",
+            "## Rules",
+            "",
+            *(f"- {rule}" for rule in _rules(data)),
+            "",
+            "## Examples",
+            "",
+            *(line for name in manifest.files for line in _example(folder, name)),
+        ]
+    )
+    (folder / NAME).write_text(text, encoding="utf-8")
+    _draw(folder / FIGURE, manifest, lengths, data.max_prompt_tokens)
+
+
+def quantile(counts: Counter[int], share: float) -> int:
+    """The smallest value that at least `share` of all are not above; 0 of none."""
+    rest = share * counts.total()
+    for value in sorted(counts):
+        rest -= counts[value]
+        if rest <= 0:
+            return value
+    return 0
+
+
+def _file_row(name: str, manifest: Manifest, lengths: Counter[int]) -> str:
+    file = manifest.files[name]
+    tokens = " | ".join(f"{quantile(lengths, share):,}" for share in (0.5, 0.95, 1.0))
+    return f"| {name} | {file.rows:,} | {tokens} | `{file.sha256[:12]}` |"
+
+
+def _source_row(tally: Tally) -> str:
+    source = tally.source.replace("|", r"\|")
+    return (
+        f"| {tally.set} | {source} | {tally.read:,} | {tally.kept:,} | {_counts(tally.removed)} | "
+        f"{_counts(tally.quarantined)} |"
+    )
+
+
+def _counts(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in sorted(reasons.items())) or "none"
+
+
+def _rules(data: Data) -> list[str]:
+    near = data.near_duplicate_jaccard
+    return [
+        "Of equal prompts the first row is kept; the same prompt with another answer is set aside.",
+        "Near duplicates were kept."
+        if near is None
+        else f"Of prompts with equal answers whose word 5-grams overlap by {near:.0%} or more the first is kept.",
+        f"What shares {data.decontamination_ngram} consecutive words with a benchmark is in no set to learn from.",
+        f"Prompts of over {data.max_prompt_tokens:,} tokens, template included, are left out.",
+        f"{data.validation_fraction:.1%} of each set to learn from are held out, chosen by the hash of the prompt.",
+    ]
+
+
+def _example(folder: Path, name: str) -> list[str]:
+    """The first problem of a file."""
+    table = next(pq.ParquetFile(folder / name).iter_batches(batch_size=1), None)
+    if table is None:
+        return []
+    (row,) = table.to_pylist()
+    shown = {key: row[key] for key in ("prompt", "response", "answer") if row[key]}
+    lines = [f"{key}: {value[:EXAMPLE_CHARACTERS]}" for key, value in shown.items()]
+    # Indented text is shown as it is, whatever it holds.
+    return [f"`{name}` begins with", "", *("    " + line for text in lines for line in text.splitlines()), ""]
+
+
+def _draw(path: Path, manifest: Manifest, lengths: Mapping[str, Counter[int]], limit: int) -> None:
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=(11.0, 1.9 + 0.3 * max(4, len(manifest.sources))), dpi=150)
+        left, right = figure.subplots(1, 2)
+        _draw_fates(left, manifest)
+        _draw_lengths(right, lengths, limit)
+        # No date and no version: the same data give the same bytes.
+        figure.savefig(path, metadata={"Software": None})
+
+
+def _draw_fates(axes: Axes, manifest: Manifest) -> None:
+    names = [f"{tally.set}: {tally.source.rpartition('/')[2]}" for tally in manifest.sources]
+    left = [0.0] * len(names)
+    for fate, colour in FATES.items():
+        shares = [_fate(tally, fate) / max(1, tally.read) for tally in manifest.sources]
+        axes.barh(range(len(names)), shares, left=left, color=colour, height=0.62, label=fate)
+        left = [start + share for start, share in zip(left, shares, strict=True)]
+    for row, tally in enumerate(manifest.sources):
+        axes.text(1.01, row, f"{tally.kept:,} of {tally.read:,}", va="center", fontsize=8.5, color=MUTED)
+    axes.set_yticks(range(len(names)), [name if len(name) <= 32 else f"{name[:31]}…" for name in names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set_title("What became of the rows", pad=22)
+    axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handlelength=0.9)
+
+
+def _fate(tally: Tally, fate: str) -> int:
+    counts = {"kept": tally.kept, "removed": tally.removed, "set aside": tally.quarantined}[fate]
+    return counts if isinstance(counts, int) else sum(counts.values())
+
+
+def _draw_lengths(axes: Axes, lengths: Mapping[str, Counter[int]], limit: int) -> None:
+    shown = {name: counts for name, counts in lengths.items() if counts and "validation" not in name}
+    low = min(min(counts) for counts in shown.values())
+    high = max(max(counts) for counts in shown.values())
+    width = max(1, -(-(high - low + 1) // 40))
+    edges = list(range(low, high + width + 1, width))
+    for (name, counts), colour in zip(shown.items(), SETS * len(shown), strict=False):
+        shares = [count / counts.total() for count in counts.values()]
+        label = name.removesuffix(".parquet").removeprefix("benchmarks/")
+        axes.hist(list(counts), edges, weights=shares, histtype="step", linewidth=1.6, color=colour, label=label)
+    axes.set_xlim(edges[0] - width, edges[-1] + width)
+    axes.set_xlabel(f"tokens, template included (at most {limit:,})")
+    axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+    axes.set_title("Length of the prompts", pad=22)
+    axes.legend()
