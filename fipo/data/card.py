@@ -42,6 +42,7 @@ _STYLE: Any = {
     "text.parse_math": False,
     "figure.constrained_layout.use": True,
 }
+_ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "handlelength": 0.9}
 
 
 def write_card(folder: Path, data: Data, manifest: Manifest, lengths: Mapping[str, Counter[int]]) -> None:
@@ -168,7 +169,7 @@ def _draw_fates(axes: Axes, manifest: Manifest) -> None:
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_title("What became of the rows", pad=22)
-    axes.legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2, handlelength=0.9)
+    axes.legend(**_ABOVE, ncols=3)
 
 
 def _fate(tally: Tally, fate: str) -> int:
@@ -180,14 +181,15 @@ def _draw_lengths(axes: Axes, lengths: Mapping[str, Counter[int]], limit: int) -
     shown = {name: counts for name, counts in lengths.items() if counts and "validation" not in name}
     low = min(min(counts) for counts in shown.values())
     high = max(max(counts) for counts in shown.values())
-    width = max(1, -(-(high - low + 1) // 40))
-    edges = list(range(low, high + width + 1, width))
+    width = 1 + (high - low) // 40
+    edges = [low - 0.5 + step * width for step in range((high - low) // width + 2)]
     for (name, counts), colour in zip(shown.items(), SETS * len(shown), strict=False):
         shares = [count / counts.total() for count in counts.values()]
         label = name.removesuffix(".parquet").removeprefix("benchmarks/")
         axes.hist(list(counts), edges, weights=shares, histtype="step", linewidth=1.6, color=colour, label=label)
-    axes.set_xlim(edges[0] - width, edges[-1] + width)
+    axes.set_xlim(edges[0] - 4 * width, edges[-1] + 4 * width)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel(f"tokens, template included (at most {limit:,})")
     axes.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
     axes.set_title("Length of the prompts", pad=22)
-    axes.legend()
+    axes.legend(**_ABOVE, ncols=min(4, len(shown)))
