@@ -14,6 +14,7 @@ import pytest
 import yaml
 from celpy.adapter import json_to_cel
 
+RENDERED = Path(__file__).parents[2] / "k8s" / "rendered"
 SCHEMAS = {path.stem: json.loads(path.read_text())["schema"] for path in Path(__file__).parent.glob("schemas/*.json")}
 
 
@@ -71,8 +72,9 @@ class ApiServer:
         self.logs: dict[str, list[str]] = {}
         self.script: list[Callable[[dict[str, Any]], None]] = []
         self.faults: list[int] = []
-        self.seen: set[tuple[str, str]] = set()
-        """(verb, resource) as RBAC would name them."""
+        self.granted: set[tuple[str, str]] = set()
+        """(verb, resource) that the service account may use; see `act_as`."""
+        self.used: set[tuple[str, str]] = set()
         self.created = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -81,6 +83,12 @@ class ApiServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+    def act_as(self, role: str) -> None:
+        """Grant what the role in the manifests grants, and refuse the rest."""
+        manifests = yaml.safe_load_all((RENDERED / "prod.yaml").read_text())
+        (rules,) = [item["rules"] for item in manifests if item["kind"] == "Role" and item["metadata"]["name"] == role]
+        self.granted = {(verb, name) for rule in rules for verb in rule["verbs"] for name in rule["resources"]}
 
     def add_pod(self, job: str, index: int = 0, *, attempt: int = 0, **status: Any) -> str:
         name = f"{job}-node-0-{index}-{attempt}"
@@ -108,7 +116,10 @@ class ApiServer:
         resource, *name = parts[parts.index("namespaces") + 2 :]
         table = {"trainjobs": self.jobs, "pods": self.pods, "workflows": self.workflows}[resource]
         verb = {"POST": "create", "DELETE": "delete", "GET": "get" if name else "list"}[method]
-        self.seen.add((verb, "/".join([resource, *name[1:]])))
+        permission = (verb, "/".join([resource, *name[1:]]))
+        self.used.add(permission)
+        if permission not in self.granted:
+            return 403, {"message": f"cannot {' '.join(permission)}"}
         if method == "POST":
             return self._create(body or {})
         if verb == "list":

@@ -5,6 +5,11 @@ from fipo.launch.reaper import reap
 from fipo.launch.trainjob import TrainJob
 
 
+@pytest.fixture(autouse=True)
+def role(api):
+    api.act_as("fipo-reaper")
+
+
 @pytest.fixture
 def start(api):
     """Put a running job of an owner into the cluster."""
@@ -35,6 +40,7 @@ def test_only_jobs_that_nobody_waits_for_are_deleted(api, start):
         again: "Workflow again is gone",
     }
     assert api.jobs.keys() == kept
+    assert api.used == api.granted, "the role grants no more than is used"
 
 
 def test_a_pod_that_ended_no_longer_waits(api, start):

@@ -13,7 +13,8 @@ from fipo.launch.trainjob import TrainJob, run_train_job
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def quick(monkeypatch, api):
+    api.act_as("fipo-launcher")
     monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
 
@@ -219,3 +220,11 @@ def test_eviction_of_the_task_leaves_the_job_running(job, api, task_pod):
     task_pod["status"]["conditions"] = [{"type": "DisruptionTarget", "status": "True"}]
     assert "goes on" in interrupted(job, api)
     assert list(api.jobs) == [job.name]
+
+
+def test_the_role_grants_no_more_than_is_used(job, api, task_pod):
+    api.jobs[job.name] = job.manifest()
+    api.finish(job.name, "Failed")
+    api.script = [lambda _: None, lambda _: api.add_pod(job.name), lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert api.used == api.granted

@@ -1,0 +1,164 @@
+"""Every overlay, as kustomize builds it, against the published schemas, Pod Security and what the code calls."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import kubernetes_validate
+import pytest
+import yaml
+
+K8S = Path(__file__).parents[2] / "k8s"
+OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+CUSTOM = {"TrainingRuntime", "ExternalSecret"}
+KUBERNETES = "1.34"
+CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+
+
+def load(overlay):
+    return list(yaml.safe_load_all((K8S / "rendered" / f"{overlay}.yaml").read_text()))
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request):
+    return load(request.param)
+
+
+def pod_specs(manifests):
+    """Every pod template: where, its labels, its spec."""
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        match manifest["kind"]:
+            case "Deployment" | "StatefulSet":
+                templates = [spec["template"]]
+            case "CronJob":
+                templates = [spec["jobTemplate"]["spec"]["template"]]
+            case "TrainingRuntime":
+                jobs = spec["template"]["spec"]["replicatedJobs"]
+                templates = [job["template"]["spec"]["template"] for job in jobs]
+            case _:
+                templates = []
+        for template in templates:
+            yield f"{manifest['kind']} {manifest['metadata']['name']}", template["metadata"]["labels"], template["spec"]
+
+
+def containers(manifests):
+    for where, _, spec in pod_specs(manifests):
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            yield f"{where}: {container['name']}", container
+
+
+@pytest.mark.skipif(not (shutil.which("kubectl") or shutil.which("kustomize")), reason="neither kubectl nor kustomize")
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_rendered_manifests_are_current(overlay):
+    command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+    built = subprocess.run([*command, str(K8S / "overlays" / overlay)], check=True, capture_output=True, text=True)
+    assert list(yaml.safe_load_all(built.stdout)) == load(overlay), "run: make -C k8s"
+
+
+def test_every_manifest_obeys_its_schema(manifests, check):
+    for manifest in manifests:
+        if manifest["kind"] in CUSTOM:
+            check(manifest)
+        else:
+            kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+
+
+def test_everything_is_in_one_namespace(manifests):
+    (namespace,) = {item["metadata"]["namespace"] for item in manifests if item["kind"] not in CLUSTER_WIDE}
+    for manifest in manifests:
+        for subject in manifest.get("subjects", []):
+            assert subject["namespace"] == namespace, manifest["metadata"]["name"]
+
+
+def test_pods_obey_the_restricted_standard(manifests):
+    """https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted, field by field."""
+    allowed_volumes = {
+        "configMap",
+        "csi",
+        "downwardAPI",
+        "emptyDir",
+        "ephemeral",
+        "persistentVolumeClaim",
+        "projected",
+        "secret",
+    }
+    for where, _, spec in pod_specs(manifests):
+        for field in ("hostNetwork", "hostPID", "hostIPC", "hostUsers"):
+            assert not spec.get(field), f"{where}: {field}"
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"] is True, where
+        assert context["runAsUser"] > 0, where
+        assert context["seccompProfile"]["type"] == "RuntimeDefault", where
+        assert not context.get("sysctls"), where
+        for volume in spec.get("volumes", []):
+            assert set(volume) - {"name"} <= allowed_volumes, f"{where}: {volume['name']}"
+    for where, container in containers(manifests):
+        context = container["securityContext"]
+        assert context["allowPrivilegeEscalation"] is False, where
+        assert context["capabilities"] == {"drop": ["ALL"]}, where
+        assert not context.get("privileged"), where
+        assert context.get("runAsNonRoot", True) and context.get("runAsUser", 1) > 0, where
+        assert all("hostPort" not in port for port in container.get("ports", [])), where
+
+
+def test_containers_have_a_read_only_root_and_a_place_to_write(manifests):
+    for where, container in containers(manifests):
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True, where
+        assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, where
+
+
+def test_requests_and_limits_everywhere(manifests):
+    for where, container in containers(manifests):
+        for kind in ("requests", "limits"):
+            assert {"cpu", "memory"} <= container["resources"][kind].keys(), f"{where}: {kind}"
+    for where, _, spec in pod_specs(manifests):
+        for volume in spec.get("volumes", []):
+            if "emptyDir" in volume:
+                assert volume["emptyDir"].get("sizeLimit"), f"{where}: {volume['name']}"
+
+
+def test_images_are_pinned(manifests):
+    for where, container in containers(manifests):
+        registry, _, rest = container["image"].partition("/")
+        assert "." in registry, f"{where}: {container['image']} names no registry"
+        assert ":" in rest and not rest.endswith(":latest"), f"{where}: {container['image']}"
+
+
+def test_only_those_who_ask_the_api_get_a_token(manifests):
+    asking = {where for where, _, spec in pod_specs(manifests) if spec["automountServiceAccountToken"]}
+    assert asking == {"CronJob fipo-reaper"}
+
+
+def test_no_secrets_in_the_tree(manifests):
+    assert not [item for item in manifests if item["kind"] == "Secret"]
+    for where, container in containers(manifests):
+        for variable in container.get("env", []):
+            secret = any(
+                word in variable["name"] for word in ("SECRET", "PASSWORD", "TOKEN", "STORE_URI", "ACCESS_KEY")
+            )
+            assert not (secret and "value" in variable), f"{where}: {variable['name']}"
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "prod"])
+def test_the_namespace_is_closed(overlay):
+    manifests = load(overlay)
+    (namespace,) = [item for item in manifests if item["kind"] == "Namespace"]
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+    policies = {item["metadata"]["name"]: item["spec"] for item in manifests if item["kind"] == "NetworkPolicy"}
+    assert policies["fipo-default-deny"] == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+
+
+def test_locally_the_network_of_kubeflows_pods_is_left_alone():
+    for item in load("local"):
+        assert item["kind"] not in {"Namespace", "ResourceQuota", "LimitRange"}
+        if item["kind"] == "NetworkPolicy":
+            assert item["spec"]["podSelector"], item["metadata"]["name"]
+
+
+def test_every_pod_has_the_network_it_needs(manifests):
+    """Each pod is selected by a policy of its own besides the one for everybody."""
+    policies = [item["spec"]["podSelector"].get("matchLabels") for item in manifests if item["kind"] == "NetworkPolicy"]
+    own = [labels for labels in policies if labels and labels != {"app.kubernetes.io/part-of": "fipo"}]
+    for where, labels, _ in pod_specs(manifests):
+        assert any(selector.items() <= labels.items() for selector in own), where
