@@ -11,6 +11,7 @@ Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpo
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import shutil
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fipo.config import Config
-from fipo.errors import ConfigError, ObjectNotFound, StorageError
+from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
 from fipo.storage import download_directory, open_store, upload_directory
 from fipo.tracking import Tracker, parent_run
 
@@ -162,10 +163,14 @@ class Workspace:
 
     @contextmanager
     def attempt(self) -> Iterator[Attempt]:
-        """Run the step: an MLflow run is open inside, and on normal exit the result is committed."""
+        """Run the step: an MLflow run is open inside, and on normal exit the result is committed.
+
+        Raises:
+            LaunchError: another process is running this step of this run.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        with self._tracker() as tracker:
+        with _locked(self.directory / "lock"), self._tracker() as tracker:
             tracker.params(self.config.flat())
             attempt = Attempt(self, tracker)
             yield attempt
@@ -201,6 +206,18 @@ class Workspace:
                 f"in {self.store.uri}: run `fipo {step}` with the same recipe and settings first"
             )
         return result
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise LaunchError(
+                f"another process is running this step ({path} is locked): wait for it, or stop it first"
+            ) from None
+        yield
 
 
 def run_key(config: Config) -> str:

@@ -25,6 +25,7 @@ ALLOWED_SIDEWAYS = {
     # Evaluation drives an engine; a run's report shows evaluations and is read from its workspace.
     ("fipo.evaluation", "fipo.rollout"),
     ("fipo.report", "fipo.evaluation"),
+    ("fipo.report", "fipo.gate"),
     ("fipo.report", "fipo.workspace"),
     ("fipo.config", "fipo.errors"),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import random
 import signal
@@ -18,6 +19,8 @@ import torch
 import torch.distributed as dist
 
 from fipo.config import Distributed
+
+_PR_SET_PDEATHSIG = 1
 
 
 @dataclass
@@ -73,6 +76,7 @@ def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
 
     SIGTERM and SIGINT no longer end the process: they make `World.stop_requested` true.
     """
+    die_with_parent()
     environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
     for name, value in environment.items():
         os.environ.setdefault(name, value)
@@ -95,6 +99,11 @@ def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
         for number, handler in previous.items():
             signal.signal(number, handler)
         dist.destroy_process_group()
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when torchrun dies, even by kill -9; an orphan would train on beside the next."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def import_deepspeed() -> Any:

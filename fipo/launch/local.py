@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -10,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fipo.errors import Interrupted, LaunchError
+
+_PR_SET_PDEATHSIG = 1
 
 GRACE_SECONDS = 60.0
 """How long workers may take to save after they were asked to stop."""
@@ -32,7 +35,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
     # The workers share the cores out themselves; without the variable torchrun warns.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # A session of its own: Ctrl-C reaches it through us, once, and not each worker directly as well.
-    job = subprocess.Popen(command, env=environment, start_new_session=True)
+    job = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_us)
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         code = job.wait()
@@ -57,6 +60,11 @@ def _stop(job: subprocess.Popen[bytes]) -> int:
 def _devices() -> str:
     """All GPUs; on a machine without, its cores, at most four: more ranks than that wait for each other."""
     return "auto" if Path("/dev/nvidia0").exists() else str(min(4, len(os.sched_getaffinity(0))))
+
+
+def _end_with_us() -> None:
+    """Have Linux stop torchrun, and so the workers, when this process is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _raise_interrupt(*_: object) -> None:

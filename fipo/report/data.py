@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fipo.errors import DataError
 from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
+from fipo.gate import Decision
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 """(RL step, metrics by name), as they were logged: a step may come in parts, and again after a resume."""
@@ -73,19 +74,6 @@ class TokenInfluence:
 
 
 @dataclass(frozen=True, slots=True)
-class GateDecision:
-    """Whether the model may become champion."""
-
-    passed: bool
-    metric: str
-    value: float
-    champion: float | None
-    """The metric of the champion that it was compared with; None if there was none."""
-    reason: str
-    """One sentence."""
-
-
-@dataclass(frozen=True, slots=True)
 class ModelInfo:
     """The registered model."""
 
@@ -109,7 +97,7 @@ class ReportData:
     """Metrics of the RL steps, by the names of `fipo.tracking.metric_names`."""
     tokens: TokenInfluence | None = None
     """None for a loss without influence weights."""
-    gate: GateDecision | None = None
+    gate: Decision | None = None
     model: ModelInfo | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each step of the pipeline, in its order."""

@@ -10,8 +10,11 @@ import numpy as np
 
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
-from fipo.report.data import Comparison, GateDecision, ModelInfo, ReportData, TokenInfluence
+from fipo.gate import Decision
+from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
 from fipo.report.html import build_report
+from fipo.report.style import to_png
+from fipo.report.training_figures import hero
 from fipo.tracking import read_journal
 from fipo.workspace import Attempt, Workspace
 
@@ -23,12 +26,14 @@ def write_report(attempt: Attempt) -> None:
     """Publish the output `report`: report.html and summary.json."""
     workspace, folder = attempt.workspace, attempt.workspace.directory / "report"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.html").write_text(build_report(gather(workspace)), encoding="utf-8")
+    data = gather(workspace)
+    (folder / "report.html").write_text(build_report(data), encoding="utf-8")
     summary = summarise(workspace, mlflow_run_id=attempt.tracker.parent_run_id)
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     attempt.publish("report", folder)
     for name in FILES:
         attempt.tracker.artifact(folder / name)
+    attempt.tracker.figure(hero(data.benchmarks[0], data.history), "figures/result.png")
 
 
 def gather(workspace: Workspace) -> ReportData:
@@ -47,7 +52,7 @@ def gather(workspace: Workspace) -> ReportData:
         ),
         history=read_journal(records / "journal.jsonl"),
         tokens=_most_telling(records / "influence.jsonl") if config.algorithm.loss == "fipo" else None,
-        gate=GateDecision(**{key: decision[key] for key in GateDecision.__dataclass_fields__}),
+        gate=Decision(**decision),
         model=ModelInfo(**upstream["register"].details["model"]),
         seconds={name: result.seconds for name, result in upstream.items()},
         links={f"MLflow: {name}": result.mlflow_url for name, result in upstream.items() if result.mlflow_url},
@@ -82,9 +87,6 @@ def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:
 
 def write_figure(workspace: Workspace, path: Path) -> None:
     """Draw accuracy and response length over the RL steps as one wide PNG."""
-    from fipo.report.style import to_png
-    from fipo.report.training_figures import hero
-
     data = gather(workspace)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(to_png(hero(data.benchmarks[0], data.history)))

@@ -26,9 +26,12 @@ class Job:
     """On rank 0: where metrics and results go."""
 
     def input(self, step: str, name: str) -> Path:
-        """A local copy of an upstream output; one rank of each machine fetches it."""
+        """A local copy of an upstream output; one rank of each machine fetches it, and the run records it."""
         if self.world.local_rank == 0:
             self.workspace.input(step, name)
+        if self.attempt:
+            output = self.workspace.upstream[step].outputs[name]
+            self.attempt.tracker.dataset(f"{step}/{name}", output.sha256, output.uri, context=self.workspace.step)
         self.world.barrier()
         return self.workspace.input(step, name)
 

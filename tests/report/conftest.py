@@ -5,7 +5,8 @@ import pytest
 
 from fipo.batch import Outcome
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
-from fipo.report.data import Comparison, GateDecision, ModelInfo, ReportData, TokenInfluence
+from fipo.gate import Decision
+from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
 
 STEPS = 16
 MINI_BATCHES = 8
@@ -91,8 +92,14 @@ def data() -> ReportData:
         benchmarks=(Comparison(warmup, trained),),
         history=_history(),
         tokens=_tokens(),
-        gate=GateDecision(
-            True, "avg_at_k", 0.98, None, "avg@8 on running-sums is at least 90%, and there is no champion yet."
+        gate=Decision(
+            passed=True,
+            metric="avg_at_k",
+            benchmark="running-sums",
+            value=0.98,
+            minimum=0.9,
+            champion=None,
+            reason="avg@8 on running-sums is at least 90%, and there is no champion yet.",
         ),
         model=ModelInfo("fipo-demo", "1", "file:///runs/objects/demo/model", "9f2b" * 16),
         seconds={"prepare": 3.1, "sft": 62.5, "train": 71.0, "evaluate": 19.8, "register": 2.2, "report": 4.0},

@@ -9,7 +9,7 @@ from fipo.data.schema import read_problems, tokenize
 from fipo.evaluation.benchmark import evaluate
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
-from fipo.evaluation.tables import write_result
+from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_model, load_tokenizer
 from fipo.rewards.math import extract_answer
 from fipo.rewards.pool import VerifierPool
@@ -54,6 +54,8 @@ def evaluate_models(job: Job) -> None:
                 )
                 if job.attempt:
                     write_result(result, folder / label)
+                    rows = problems_table(result.problems).to_pylist()
+                    job.attempt.tracker.table(rows, f"problems/{benchmark}-{label}.json")
     if job.attempt:
         job.attempt.details |= summaries
         job.attempt.publish("results", folder)
