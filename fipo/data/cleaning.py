@@ -14,7 +14,7 @@ from fipo.data.files import batched
 from fipo.data.manifest import Quarantine, Tally
 from fipo.data.overlap import BenchmarkIndex, Template, split_words
 from fipo.data.progress import Progress
-from fipo.data.schema import Problem, encode
+from fipo.data.schema import Problem, encode, render
 from fipo.data.sources import Reason, Row, RowError, read_rows
 from fipo.data.validation import to_problem
 
@@ -133,12 +133,12 @@ class Cleaner:
                     yield Candidate(origin, problem, tokens)
 
     def _prompt_tokens(self, problems: list[Problem]) -> list[int | None]:
-        """Length of each prompt; None where prompt or demonstration cannot be encoded."""
+        """Length of each prompt as the model sees it; None where prompt or demonstration cannot be encoded."""
         tokenizer, data = self.rules.tokenizer, self.rules.data
+        texts = [render(problem.prompt, tokenizer, data) for problem in problems]
         try:
-            if self.demonstrations:
-                tokenizer([problem.response for problem in problems])
-            return [len(ids) for ids in encode([problem.prompt for problem in problems], tokenizer, data)]
+            tokenizer([problem.response for problem in problems])
+            return [len(ids) for ids in encode(texts, tokenizer, data)]
         except Exception:  # The tokenizers library raises nothing narrower, for the whole batch at once.
             if len(problems) == 1:
                 return [None]

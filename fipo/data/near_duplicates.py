@@ -59,15 +59,15 @@ class NearDuplicates:
         # Odd factors: bands that differ in one value have different hashes.
         factors = np.random.default_rng(0).integers(0, 2**63, self._rows, dtype=np.uint64)
         self._factors = factors * np.uint64(2) + np.uint64(1)
-        self._pending: list[list[str]] = []
+        self._pending: list[tuple[list[str], int]] = []
         self._bands: list[NDArray[np.uint64]] = []
-        self._keys, self._answers = array("Q"), array("Q")
+        self._keys = array("Q")
 
     def add(self, key: int, words: Sequence[str], answer: str) -> None:
         """Add one problem, given as words; `key` names it, keys ascend."""
         self._keys.append(key)
-        self._answers.append(int.from_bytes(hashlib.sha256(answer.encode()).digest()[:8]))
-        self._pending.append([" ".join(shingle) for shingle in shingles(words)])
+        tokens = [" ".join(shingle) for shingle in shingles(words)]
+        self._pending.append((tokens, int.from_bytes(hashlib.sha256(answer.encode()).digest()[:8])))
         if len(self._pending) == BATCH:
             self._flush()
 
@@ -84,8 +84,7 @@ class NearDuplicates:
         kept: defaultdict[int, list[int]] = defaultdict(list)
         repeats: set[int] = set()
         for index, buckets in self._shared_buckets():
-            answer = self._answers[index]
-            others = {other for bucket in buckets for other in kept[bucket] if self._answers[other] == answer}
+            others = {other for bucket in buckets for other in kept[bucket]}
             if any(jaccard(shingles_of(index), shingles_of(other)) >= self.threshold for other in others):
                 repeats.add(self._keys[index])
                 continue
@@ -96,9 +95,12 @@ class NearDuplicates:
 
     def _flush(self) -> None:
         if self._pending:
-            matrix = RMinHash.digest_matrix_from_token_sets(self._pending, PERMUTATIONS, 0)
-            values = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(self._pending), -1, self._rows)
-            self._bands.append((values * self._factors).sum(axis=2, dtype=np.uint64))
+            tokens, answers = zip(*self._pending, strict=True)
+            matrix = RMinHash.digest_matrix_from_token_sets(tokens, PERMUTATIONS, 0)
+            values = np.array(matrix.to_rows(), dtype=np.uint64).reshape(len(tokens), -1, self._rows)
+            # With the answer in its hash a band agrees only with bands of the same answer.
+            bands = (values * self._factors).sum(axis=2, dtype=np.uint64) + np.array(answers, dtype=np.uint64)[:, None]
+            self._bands.append(bands)
             self._pending.clear()
 
     def _shared_buckets(self) -> Iterator[tuple[int, list[int]]]:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 
 # Han and kana are written without blanks: each character counts as a word. Operators tell 3 + 4 from 3 - 4.
 _WORD = re.compile(r"[぀-ヿ㐀-鿿]|[^\W぀-ヿ㐀-鿿]+|[-+*/^=<>]")
 
 MIN_FOR_TEMPLATE = 10
 """Fewer problems may begin alike by chance."""
+TEMPLATE_SHARE = 0.9
+"""A few odd rows do not hide a template."""
 
 
 def split_words(text: str) -> list[str]:
@@ -27,7 +29,7 @@ def ngrams(words: Sequence[str], n: int) -> Iterator[tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words that all problems of one source begin and end with.
+    """The words that the problems of one source begin and end with.
 
     Many data sets repeat an instruction in each prompt (DAPO-Math-17k: 40 words). Taken for part of the problem, it
     makes any two of them overlap.
@@ -38,12 +40,13 @@ class Template:
 
     @classmethod
     def common(cls, problems: Sequence[list[str]]) -> Template:
-        """The template of these problems, given as words; empty when there are too few to tell."""
+        """What nearly all of these problems share, given as words; empty when there are too few to tell."""
         if len(problems) < MIN_FOR_TEMPLATE:
             return cls([], [])
-        prefix = _common_prefix(problems)
-        rests = [words[len(prefix) :][::-1] for words in problems]
-        return cls(prefix, _common_prefix(rests)[::-1])
+        least = TEMPLATE_SHARE * len(problems)
+        prefix = _shared_start(problems, least)
+        rests = [words[len(prefix) :][::-1] for words in problems if words[: len(prefix)] == prefix]
+        return cls(prefix, _shared_start(rests, least)[::-1])
 
     def core(self, words: list[str]) -> slice:
         """Where the problem itself stands; all of it where it does not follow the template or consists of it."""
@@ -85,7 +88,13 @@ class BenchmarkIndex:
         )
 
 
-def _common_prefix(lists: Sequence[list[str]]) -> list[str]:
-    """What the first and the last in alphabetical order begin with, all between them begin with too."""
-    pairs = zip(min(lists), max(lists))
-    return [left for left, _ in takewhile(lambda pair: pair[0] == pair[1], pairs)]
+def _shared_start(lists: Sequence[list[str]], least: float) -> list[str]:
+    """The words that at least so many lists begin with."""
+    start: list[str] = []
+    while True:
+        following = Counter(words[len(start)] for words in lists if len(words) > len(start))
+        word, count = max(following.items(), key=lambda item: item[1], default=("", 0))
+        if count < least:
+            return start
+        start.append(word)
+        lists = [words for words in lists if words[: len(start)] == start]

@@ -9,6 +9,7 @@ Everything streams: memory holds digests and band hashes of the problems, their 
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
@@ -167,5 +168,7 @@ def _clear(output: Path) -> None:
     """Remove what an earlier preparation wrote, its manifest first: without one the folder counts as unfinished."""
     output.mkdir(parents=True, exist_ok=True)
     (output / "manifest.json").unlink(missing_ok=True)
+    for staging in output.glob(".staging-*"):
+        shutil.rmtree(staging)
     for path in (*(output / name for names in SETS.values() for name in names), *output.glob("benchmarks/*.parquet")):
         path.unlink(missing_ok=True)

@@ -60,15 +60,14 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def encode(prompts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:
-    """Token ids of each prompt as the model sees it; a chat template brings its own special tokens."""
-    texts = [render(prompt, tokenizer, data) for prompt in prompts]
-    return list(tokenizer(texts, add_special_tokens=not data.chat)["input_ids"]) if texts else []
+def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:
+    """Token ids of rendered prompts; a chat template has put its own special tokens in the text."""
+    return list(tokenizer(texts, add_special_tokens=not data.chat)["input_ids"])
 
 
 def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, data: Data) -> Prompt:
     """The problem as a rollout engine takes it."""
-    (token_ids,) = encode([problem.prompt], tokenizer, data)
+    (token_ids,) = encode([render(problem.prompt, tokenizer, data)], tokenizer, data)
     return Prompt(
         id=problem.id,
         text=problem.prompt,

@@ -51,6 +51,14 @@ def test_another_answer_is_another_problem():
     assert find([original, changed], answers=["7", "8"]) == set()
 
 
+def test_variants_with_other_answers_do_not_crowd_out_a_repeat():
+    """A hundred variants of one wording, all candidates of each other, and a copy of the last."""
+    words = random_words(0, 200)
+    variants = [[*words[:100], f"number{n}", *words[101:]] for n in range(100)]
+    answers = [str(n) for n in range(100)]
+    assert find([*variants, [*variants[99], "more"]], answers=[*answers, "99"]) == {100}
+
+
 def test_every_removed_problem_truly_overlaps_one_that_is_kept():
     """A chain in which each resembles its neighbour: transitive closure would keep one only."""
     words = random_words(0, 400)

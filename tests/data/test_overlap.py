@@ -48,6 +48,12 @@ def test_template_is_what_all_problems_share():
     assert template.strip(["another", "problem"]) == ["another", "problem"]
 
 
+def test_odd_rows_do_not_hide_the_template():
+    problems = [["what", "is", str(n), "please"] for n in range(95)] + [["is", "it", str(n)] for n in range(5)]
+    assert Template.common(problems) == Template(["what", "is"], ["please"])
+    assert Template.common([["what", "is", str(n)] if n % 4 else ["is", "it", str(n)] for n in range(100)]) == NONE
+
+
 def test_few_problems_may_be_alike_by_chance():
     problems = [["what", "is", str(n)] for n in range(9)]
     assert Template.common(problems) == NONE

@@ -176,8 +176,15 @@ def test_manifest_accounts_for_every_row_and_file(configure, run):
         manifest.verify(prepared.folder)
 
 
+def test_chat_without_a_template_is_no_fault_of_the_rows(configure, run):
+    with pytest.raises(DataError, match=r"data\.chat: the tokenizer .* has no chat template"):
+        run(configure(rows("A?"), chat=True))
+
+
 def test_preparing_again_replaces_what_was_there(configure, run):
-    run(configure(rows("A?"), sft=[{"prompt": "C?", "answer": 1, "response": "r"}]))
+    killed = run(configure(rows("A?"), sft=[{"prompt": "C?", "answer": 1, "response": "r"}]))
+    (killed.folder / ".staging-abc").mkdir()
+    (killed.folder / ".staging-abc" / "problems.jsonl").touch()
     prepared = run(configure(rows("B?")))
     assert prepared.prompts() == ["B?"]
     assert not (prepared.folder / "sft.parquet").exists()
