@@ -79,11 +79,14 @@ def _recipes(options: argparse.Namespace) -> None:
 
 
 def _ui(options: argparse.Namespace) -> None:
-    uri = _config(options).tracking_uri
+    config = _config(options)
+    uri = config.tracking_uri
+    config.run.directory.mkdir(parents=True, exist_ok=True)
     print(f"MLflow on {uri}: http://127.0.0.1:{options.port}  (Ctrl-C ends it)", flush=True)
     # Without the job runner MLflow starts in a third of the time; nothing here uses it.
     os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--default-artifact-root", f"{config.storage_uri}/mlflow"]
     os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
 
 

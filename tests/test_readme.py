@@ -2,14 +2,14 @@
 
 import re
 import shlex
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
-
-from fipo.cli import _parser as fipo_parser
-from pipelines.__main__ import _parser as pipelines_parser
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -20,20 +20,55 @@ def blocks(language):
 
 
 COMMANDS = [line.split("#")[0].strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+TINY = ROOT / "tests" / "pipelines" / "tiny.yaml"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_commands_exist_with_these_options(command):
-    """The commands themselves run in the tests of the steps and of the pipeline, on a smaller recipe."""
-    program, *arguments = shlex.split(command)
-    if program == "make":
-        listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert all(f"make {target}" in listed for target in arguments)
-    elif arguments[:2] == ["-m", "pipelines"]:
-        pipelines_parser().parse_args(arguments[2:])
-    else:
-        assert program == ".venv/bin/fipo"
-        fipo_parser().parse_args(arguments)
+def test_make_targets_exist():
+    listed = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    targets = [command.removeprefix("make ") for command in COMMANDS if command.startswith("make ")]
+    assert targets == ["demo", "test"]
+    assert all(f"make {target}" in listed for target in targets)
+    planned = subprocess.run(["make", "-n", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "-m pipelines run --recipe demo" in planned
+
+
+@pytest.mark.slow
+def test_every_other_command_runs(tmp_path):
+    """One after another in an empty folder, with the tiny recipe in the demo's place."""
+    for command in COMMANDS:
+        if command.startswith("make ") or command.endswith("fipo ui"):
+            continue
+        small = command.replace("--recipe demo", f"--recipe {TINY}").replace("report demo", "report tiny")
+        program = [sys.executable] if "bin/python" in small else [sys.executable, "-m", "fipo.cli"]
+        done = subprocess.run(
+            [*program, *shlex.split(small)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    assert {"report.html", "summary.json", "config.yaml"} <= {path.name for path in (tmp_path / "runs/tiny").iterdir()}
+    assert list((tmp_path / "compiled").glob("*.yaml"))
+
+
+def test_the_ui_answers(tmp_path):
+    assert ".venv/bin/fipo ui" in COMMANDS
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    ui = subprocess.Popen(
+        [sys.executable, "-m", "fipo.cli", "ui", "--port", str(port)], cwd=tmp_path, stdout=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                assert ui.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.5)
+    finally:
+        ui.terminate()
+        ui.wait(30)
 
 
 @pytest.mark.parametrize("code", blocks("python"))

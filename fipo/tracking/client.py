@@ -75,7 +75,10 @@ def connect(tracking_uri: str) -> MlflowClient:
     from mlflow import MlflowClient
 
     if tracking_uri.startswith("sqlite:////"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tracking_uri.removeprefix("sqlite:///")).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        # Where MLflow's own experiment "Default" points; else it makes a folder `mlruns` wherever we stand.
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())
     return MlflowClient(tracking_uri, tracking_uri)
 
 
