@@ -291,9 +291,11 @@ def test_dropping_dual_clipped_responses() -> None:
 
 
 def test_metrics_by_hand() -> None:
-    ratio = torch.tensor([[0.5, 1.0, 2.0, 20.0, 0.5, 20.0]])
-    advantages = torch.tensor([[-1.0, -1.0, -1.0, -1.0, 1.0, 1.0]])
-    output = fipo_loss(ratio.log(), torch.zeros(1, 6), advantages, torch.ones(1, 6, dtype=torch.bool), half_life=0.01)
+    # The last token is not of the response.
+    ratio = torch.tensor([[0.5, 1.0, 2.0, 20.0, 0.5, 20.0, 1e6]])
+    advantages = torch.tensor([[-1.0, -1.0, -1.0, -1.0, 1.0, 1.0, -9.0]])
+    mask = torch.arange(7)[None] < 6
+    output = fipo_loss(ratio.log(), torch.zeros(1, 7), advantages, mask, half_life=0.01)
     metrics = {name: value.item() for name, value in output.metrics.items()}
     # A half-life of 0.01 tokens: future_kl is the token's own log_ratio; 0 where the ratio is above dual_clip.
     expected = {
