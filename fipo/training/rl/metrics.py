@@ -1,12 +1,17 @@
-"""What a step reports: of the rollouts, of the validation problems, and in one line for the terminal."""
+"""What a step reports: of the rollouts, the updates, the validation problems, and in one line for the terminal."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
 from fipo.batch import FinishReason, Outcome, RolloutGroup
+from fipo.distributed.bootstrap import World
 from fipo.training.rl.sampling import RolloutBatch, has_signal
 
 
@@ -42,6 +47,42 @@ def length_metrics(prefix: str, groups: Sequence[RolloutGroup]) -> dict[str, flo
     low, q25, median, q75, high = np.quantile(lengths, [0.0, 0.25, 0.5, 0.75, 1.0])
     quantiles = {"min": low, "q25": q25, "mean": np.mean(lengths), "median": median, "q75": q75, "max": high}
     return {f"{prefix}/response_tokens_{name}": float(value) for name, value in quantiles.items()}
+
+
+def combine(name: str, one: Tensor, other: Tensor) -> Tensor:
+    """A metric of two parts of an optimizer step (`LossOutput`): minimum, maximum, or sum of shares of a mean."""
+    if name.endswith("_max"):
+        return torch.maximum(one, other)
+    return torch.minimum(one, other) if name.endswith("_min") else one + other
+
+
+def reduce_updates(measured: Sequence[Mapping[str, Tensor]], world: World) -> dict[str, list[float]]:
+    """Each metric of each update, combined over the ranks; collective."""
+    names = sorted(measured[0])
+    local = torch.stack([torch.stack([update[name].float().cpu() for name in names]) for update in measured])
+    sums, highs, lows = world.sum(local), world.max(local), -world.max(-local)
+    kinds = {"_max": highs, "_min": lows}
+    return {name: kinds.get(name[-4:], sums)[:, index].tolist() for index, name in enumerate(names)}
+
+
+def update_metrics(reduced: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Over the updates of a step: minimum, maximum or mean, and the spread of the influence weights in each update."""
+    over = {"_max": max, "_min": min}
+    spreads = list(map(influence_std, reduced["influence_weight_mean"], reduced["influence_weight_square_deviation"]))
+    return {
+        **{f"train/{name}": over.get(name[-4:], _mean)(values) for name, values in reduced.items()},
+        "train/influence_weight_std": _mean(spreads),
+        **{f"train/influence_weight_std_update_{index}": spread for index, spread in enumerate(spreads)},
+        # Before the first update the policy is the old policy: what Future-KL spreads there is noise.
+        "train/future_kl_noise": math.sqrt(reduced["future_kl_square_mean"][0]),
+    }
+
+
+def guard_warnings(reduced: Mapping[str, Sequence[float]], half_life: float) -> list[str]:
+    """What the guards say of the updates of a step."""
+    no_op = no_op_warning(reduced["influence_weight_square_deviation"])
+    noise = noise_warning(reduced["future_kl_square_mean"][0], half_life)
+    return [warning for warning in (no_op, noise) if warning]
 
 
 def progress_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,15 +10,16 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from fipo.algorithm.future_kl import future_kl, influence_weights
-from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
-from fipo.algorithm.loss import LossOptions, policy_loss
+from fipo.algorithm.loss import policy_loss
+from fipo.algorithm.options import LossOptions
 from fipo.batch import Outcome, RolloutGroup, TrainingBatch
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
 from fipo.training.job import Job
 from fipo.training.rl.experience import Experience, experiences_of
+from fipo.training.rl.metrics import combine, guard_warnings, reduce_updates, update_metrics
+from fipo.training.rl.records import influence_record
 from fipo.training.rl.timing import Timer
 from fipo.training.rows import pad_rows, spread
 
@@ -41,7 +41,7 @@ class Updater:
         self.options = LossOptions(**config.algorithm.model_dump())
         self.warnings: list[str] = []
         """What the guards say of the newest rollout batch."""
-        self._sample: dict[str, object] = {}
+        self._last: tuple[TrainingBatch, Tensor] | None = None
 
     def update(self, groups: Sequence[RolloutGroup], timer: Timer) -> dict[str, float]:
         """Train on the groups, `train.mini_batch_prompts` at a time; metrics are exact over ranks and micro-batches."""
@@ -54,15 +54,22 @@ class Updater:
             ]
         with timer("update"):
             measured = [self._step(mini_batch) for mini_batch in mini_batches]
-            return self._metrics(measured, mini_batches)
+            reduced = reduce_updates(measured, self.engine.world)
+        if self.options.loss == "fipo":
+            self.warnings = guard_warnings(reduced, self.options.half_life)
+        return update_metrics(reduced) | {
+            "train/updates": float(len(mini_batches)),
+            "train/loss_tokens": float(sum(mini_batch.num_loss_tokens for mini_batch in mini_batches)),
+        }
 
     def write_sample(self, job: Job, step: int) -> None:
         """Append one response of the last mini-batch, with what each token weighed, to the records of the run."""
-        if job.attempt and self._sample:
+        if job.attempt and self._last:
             folder = job.workspace.directory / "records"
             folder.mkdir(exist_ok=True)
+            record = {"step": step, **influence_record(self.options, *self._last, self.tokenizer)}
             with (folder / "influence.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"step": step, **self._sample}) + "\n")
+                file.write(json.dumps(record) + "\n")
 
     def _mini_batch(self, experiences: list[Experience]) -> MiniBatch:
         """Pack this rank's share and compute its `old_log_probs`, by the trainer and in the update's own packing."""
@@ -110,71 +117,7 @@ class Updater:
             self.engine.backward(output.loss)
             entropy_mean = entropy.detach().sum() / mini_batch.num_loss_tokens
             for name, value in {**output.metrics, "loss": output.loss.detach(), "entropy": entropy_mean}.items():
-                totals[name] = _combine(name, totals[name], value) if name in totals else value
-        self._sample = self._influence(batch, log_probs.detach())
+                totals[name] = combine(name, totals[name], value) if name in totals else value
+        self._last = batch, log_probs.detach()
         totals["grad_norm"] = torch.tensor(self.engine.step() / self.engine.world.size)
         return totals
-
-    def _metrics(self, measured: list[dict[str, Tensor]], mini_batches: list[MiniBatch]) -> dict[str, float]:
-        """Reduce over ranks, then over the mini-batches of the step."""
-        names = sorted(measured[0])
-        world = self.engine.world
-        local = torch.stack([torch.stack([step[name].float().cpu() for name in names]) for step in measured])
-        sums, highs, lows = world.sum(local), world.max(local), -world.max(-local)
-        values: dict[str, float] = {}
-        for index, name in enumerate(names):
-            if name.endswith("_max"):
-                values[f"train/{name}"] = highs[:, index].max().item()
-            elif name.endswith("_min"):
-                values[f"train/{name}"] = lows[:, index].min().item()
-            else:
-                values[f"train/{name}"] = sums[:, index].mean().item()
-        means, deviations = (
-            sums[:, names.index(name)].tolist()
-            for name in ("influence_weight_mean", "influence_weight_square_deviation")
-        )
-        spreads = list(map(influence_std, means, deviations))
-        values["train/influence_weight_std"] = sum(spreads) / len(spreads)
-        values |= {f"train/influence_weight_std_update_{index}": spread for index, spread in enumerate(spreads)}
-        # Before the first update the policy is the old policy: what Future-KL spreads there is noise.
-        noise = sums[0, names.index("future_kl_square_mean")].item()
-        values["train/future_kl_noise"] = math.sqrt(noise)
-        if self.options.loss == "fipo":
-            found = no_op_warning(deviations), noise_warning(noise, self.options.half_life)
-            self.warnings = [warning for warning in found if warning]
-        values["train/updates"] = float(len(measured))
-        values["train/loss_tokens"] = float(sum(mini_batch.num_loss_tokens for mini_batch in mini_batches))
-        return values
-
-    def _influence(self, batch: TrainingBatch, log_probs: Tensor) -> dict[str, object]:
-        """The longest learned response of a micro-batch, token by token: what FIPO makes of the policy's movement."""
-        row = int((batch.response_mask & (batch.advantages != 0)).sum(-1).argmax())
-        mask = batch.response_mask[row : row + 1]
-        log_ratio = torch.where(mask, log_probs[row : row + 1] - batch.old_log_probs[row : row + 1], 0.0)
-        ratio, advantages = log_ratio.exp(), batch.advantages[row : row + 1]
-        options = self.options
-        movement = future_kl(log_ratio, mask & (ratio <= options.dual_clip), half_life=options.half_life)
-        weights = influence_weights(
-            movement,
-            advantages,
-            ratio,
-            clip_low=options.influence_clip_low,
-            clip_high=options.influence_clip_high,
-            safety_ratio=options.safety_ratio,
-            safety=options.safety,
-        )
-        ids = batch.input_ids[row]
-        return {
-            "prompt": self.tokenizer.decode(ids[batch.attention_mask[row] & ~mask[0]]),
-            "tokens": [self.tokenizer.decode([token]) for token in ids[mask[0]].tolist()],
-            "influence_weights": weights[mask].tolist(),
-            "future_kl": movement[mask].tolist(),
-            "log_ratio": log_ratio[mask].tolist(),
-            "advantage": advantages[mask].mean().item() if mask.any() else 0.0,
-        }
-
-
-def _combine(name: str, one: Tensor, other: Tensor) -> Tensor:
-    if name.endswith("_max"):
-        return torch.maximum(one, other)
-    return torch.minimum(one, other) if name.endswith("_min") else one + other

@@ -1,0 +1,37 @@
+"""What a run keeps of single responses, for people to look at."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from fipo.algorithm.influence import influence, masked_log_ratio
+from fipo.algorithm.options import LossOptions
+from fipo.algorithm.responses import Responses
+from fipo.batch import TrainingBatch
+
+
+def influence_record(
+    options: LossOptions, batch: TrainingBatch, log_probs: Tensor, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, object]:
+    """The longest learned response of a micro-batch, token by token: what FIPO makes of the policy's movement.
+
+    Args:
+        options: of the loss.
+        batch: with `old_log_probs`.
+        log_probs: [batch, time] before the optimizer step.
+        tokenizer: turns single tokens into text.
+    """
+    row = int((batch.response_mask & (batch.advantages != 0)).sum(-1).argmax())
+    only = slice(row, row + 1)
+    mask, advantages, ids = batch.response_mask[only], batch.advantages[only], batch.input_ids[row]
+    log_ratio = masked_log_ratio(log_probs[only], batch.old_log_probs[only], mask)
+    seen = influence(options, log_ratio, advantages, mask, Responses())
+    return {
+        "prompt": tokenizer.decode(ids[batch.attention_mask[row] & ~mask[0]]),
+        "tokens": [tokenizer.decode([token]) for token in ids[mask[0]].tolist()],
+        "influence_weights": seen.weights[mask].tolist(),
+        "future_kl": seen.future_kl[mask].tolist(),
+        "log_ratio": log_ratio[mask].tolist(),
+        "advantage": advantages[mask].mean().item() if mask.any() else 0.0,
+    }
