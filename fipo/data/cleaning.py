@@ -137,7 +137,8 @@ class Cleaner:
         tokenizer, data = self.rules.tokenizer, self.rules.data
         texts = [render(problem.prompt, tokenizer, data) for problem in problems]
         try:
-            tokenizer([problem.response for problem in problems])
+            if self.demonstrations:
+                tokenizer([problem.response for problem in problems])
             return [len(ids) for ids in encode(texts, tokenizer, data)]
         except Exception:  # The tokenizers library raises nothing narrower, for the whole batch at once.
             if len(problems) == 1:
