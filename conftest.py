@@ -1,7 +1,9 @@
 """The pipeline on the smallest recipe, run once for all tests that look at what it leaves."""
 
+import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,10 +32,15 @@ class PipelineRun:
         """Tasks that Kubeflow ran to their end, in any attempt."""
         return {path.parent.name for path in self.config.run_directory.glob("kfp/*/*/executor_output.json")}
 
+    def outputs(self, step: str) -> dict[str, dict[str, str]]:
+        """URI and SHA-256 of what a step left in the object store, by name."""
+        result = self.config.run.directory / "objects" / self.config.run.name / step / "result.json"
+        return json.loads(result.read_text())["outputs"]
 
-def run_pipeline(*overrides: str, code: int = 0) -> PipelineRun:
-    """Run the tiny pipeline with kfp.local, as a user does, and check the exit code."""
-    command = [sys.executable, "-m", "pipelines", "run", "--recipe", str(TINY)]
+
+def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) -> PipelineRun:
+    """Run a pipeline on the tiny recipe with kfp.local, as a user does, and check the exit code."""
+    command = [sys.executable, "-m", "pipelines", "run", "--recipe", str(TINY), *options]
     for override in overrides:
         command += ["--set", override]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)

@@ -7,12 +7,14 @@ cluster never copies them and the UI shows what a task read and made.
 import json
 import math
 import os
+import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kfp import dsl
@@ -52,10 +54,10 @@ class Parameters:
         return [f"{key}={value}" for key, value in settings.items() if value != ""]
 
 
-def configure(recipe: str, overrides: list[str], parameters: Parameters, page: dsl.Markdown) -> list[str]:
+def configure(recipe: str, overrides: list[str], parameters: Parameters, page: dsl.Markdown, arm: str) -> list[str]:
     """The overrides of the whole run, checked; `page` shows the settings that they make."""
     with _explained("configure"):
-        resolved = _resolve(overrides, parameters)
+        resolved = _resolve(overrides, parameters, arm)
         config = load_config(recipe, resolved)
     Path(page.path).write_text(f"# {config.run.name}\n\n```yaml\n{config.to_yaml()}```\n", encoding="utf-8")
     return resolved
@@ -67,10 +69,30 @@ def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | Non
         return run_step(step, load_config(recipe, overrides), task=asdict(task) if task else None)
 
 
-def finish(recipe: str, overrides: list[str], parameters: Parameters, status: str) -> None:
+def finish(recipe: str, overrides: list[str], parameters: Parameters, status: str, arm: str) -> None:
     """Close the run; `status` is the pipeline's final state (`SUCCEEDED`, `FAILED`, `CANCELLED`)."""
     with _explained("finish"):
-        finish_run(load_config(recipe, _resolve(overrides, parameters)), status=status)
+        finish_run(load_config(recipe, _resolve(overrides, parameters, arm)), status=status)
+
+
+def compare(
+    recipe: str, overrides: list[str], results: list[dsl.Dataset], page: dsl.HTML, metrics: dsl.Metrics
+) -> None:
+    """Show the runs of an experiment side by side, in the order of their results."""
+    import rich  # what draws takes seconds to import, and the other tasks do without
+
+    from fipo.report.experiment import experiment_page, load_runs
+    from fipo.report.terminal import comparison_table
+
+    with _explained("compare"), tempfile.TemporaryDirectory() as folder:
+        config = load_config(recipe, _resolve(overrides, Parameters(), arm=""))
+        uris = [artifact.metadata["results"]["uri"] for artifact in results]
+        # <store>/<run>/evaluate/<fingerprint>/results, see fipo.workspace
+        runs = load_runs({PurePosixPath(uri).parts[-4]: uri for uri in uris}, config.gate_benchmark, Path(folder))
+        rich.print(comparison_table(runs))
+        Path(page.path).write_text(experiment_page(runs), encoding="utf-8")
+    for run, result in runs.items():
+        metrics.log_metric(f"{run}/{config.gate.metric}", float(result.scores(config.gate.metric).mean()))
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
@@ -111,10 +133,12 @@ def _point(artifact: dsl.Artifact, where: dict[str, Any]) -> None:
     Path(artifact.path).write_text(json.dumps(where, indent=2), encoding="utf-8")
 
 
-def _resolve(overrides: list[str], parameters: Parameters) -> list[str]:
-    """What the cluster sets for all runs (its config map `fipo`), the pipeline's parameters, its overrides."""
+def _resolve(overrides: list[str], parameters: Parameters, arm: str) -> list[str]:
+    """What the cluster sets for all runs (its config map `fipo`), the pipeline's parameters, the overrides, the arm."""
     cluster = [line for line in os.environ.get("FIPO_SETTINGS", "").splitlines() if line.strip()]
-    return [*cluster, *parameters.overrides(), *overrides]
+    name, *settings = shlex.split(arm) or [""]
+    own = [f"run.name={json.dumps(name)}", *settings] if name else []
+    return [*cluster, *parameters.overrides(), *overrides, *own]
 
 
 def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m pipelines`: run the pipeline on this machine, or compile, submit and schedule it for a cluster."""
+"""`python -m pipelines`: run a pipeline on this machine, or compile, submit and schedule it for a cluster."""
 
 import argparse
 import sys
@@ -22,12 +22,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from pipelines.local import run
 
-    config = run(options.recipe, options.overrides)
+    config = run(options.pipeline, _parameters(options), options.overrides)
+    if options.pipeline == "fipo_training":
+        from fipo.report.run import print_summary
+        from fipo.workspace import Workspace
 
-    from fipo.report.run import print_summary
-    from fipo.workspace import Workspace
-
-    print_summary(Workspace(config, "report"))
+        print_summary(Workspace(config, "report"))
 
 
 def _compile(options: argparse.Namespace) -> None:
@@ -100,7 +100,7 @@ def _endpoint(options: argparse.Namespace):
 
 
 def _parameters(options: argparse.Namespace) -> dict[str, str]:
-    given = {"recipe": options.recipe} if options.recipe else {}
+    given = {"recipe": options.recipe}
     for text in options.parameters:
         name, separator, value = text.partition("=")
         if not separator:
@@ -113,8 +113,10 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    overrides = argparse.ArgumentParser(add_help=False)
-    overrides.add_argument(
+    pipeline = argparse.ArgumentParser(add_help=False)
+    pipeline.add_argument("--pipeline", default="fipo_training", help="default: %(default)s")
+    pipeline.add_argument("--recipe", default="demo", help="name of a shipped recipe, or a file (default: %(default)s)")
+    pipeline.add_argument(
         "--set",
         dest="overrides",
         action="append",
@@ -122,13 +124,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="replace a setting of the recipe",
     )
-    endpoint = argparse.ArgumentParser(add_help=False)
-    endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
-    endpoint.add_argument("--namespace", default="", help="profile, where Kubeflow has several users")
-    endpoint.add_argument("--experiment", default="fipo", help="Kubeflow's experiment (default: %(default)s)")
-    pipeline = argparse.ArgumentParser(add_help=False, parents=[overrides, endpoint])
-    pipeline.add_argument("--pipeline", default="fipo_training", help="default: %(default)s")
-    pipeline.add_argument("--recipe", default="", help="name of a shipped recipe (default: the pipeline's)")
     pipeline.add_argument(
         "--parameter",
         dest="parameters",
@@ -137,19 +132,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="another parameter of the pipeline, such as gpus_per_node=8",
     )
+    endpoint = argparse.ArgumentParser(add_help=False)
+    endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
+    endpoint.add_argument("--namespace", default="", help="profile, where Kubeflow has several users")
+    endpoint.add_argument("--experiment", default="fipo", help="Kubeflow's experiment (default: %(default)s)")
 
-    run = commands.add_parser("run", parents=[overrides], help="run the training pipeline on this machine")
-    run.add_argument("--recipe", required=True, help="name of a shipped recipe, or a YAML file")
+    run = commands.add_parser("run", parents=[pipeline], help="run a pipeline on this machine")
     run.set_defaults(command=_run)
 
     compile_ = commands.add_parser("compile", help="write the packages that a cluster runs")
     compile_.add_argument("--output", type=Path, help="folder (default: pipelines/compiled)")
     compile_.set_defaults(command=_compile)
 
-    submit = commands.add_parser("submit", parents=[pipeline], help="start a run on a cluster")
+    submit = commands.add_parser("submit", parents=[pipeline, endpoint], help="start a run on a cluster")
     submit.set_defaults(command=_submit)
 
-    schedule = commands.add_parser("schedule", parents=[pipeline], help="have a cluster run a pipeline by the clock")
+    schedule = commands.add_parser(
+        "schedule", parents=[pipeline, endpoint], help="have a cluster run a pipeline by the clock"
+    )
     schedule.add_argument("--name", required=True, help="one schedule of a name is active; a changed one replaces it")
     schedule.add_argument("--cron", default="", help="six fields, seconds first: '0 0 3 * * *' is every night at three")
     schedule.add_argument("--max-concurrency", type=int, default=1, help="runs at the same time (default: %(default)s)")

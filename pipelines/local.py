@@ -1,45 +1,52 @@
-"""Run the training pipeline on this machine: every task a subprocess, the definition that a cluster runs."""
+"""Run a pipeline on this machine: every task a subprocess, the definition that a cluster runs."""
 
 import os
 import re
 import signal
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 from kfp import local
+from kfp.dsl.graph_component import GraphComponent
 
 from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
 from pipelines.console import quiet_kubeflow
-from pipelines.fipo_training.pipeline import fipo_training
+from pipelines.package import PIPELINES, arguments
 
 
 class StepFailed(FipoError):
     """A task of the pipeline ended with an error, which it has printed."""
 
 
-def run(recipe: str, overrides: Sequence[str]) -> Config:
+def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> Config:
     """Run the pipeline to its end; finished steps are reused, and an interrupted one continues.
 
+    Args:
+        pipeline: name in `PIPELINES`.
+        parameters: its parameters as texts, `recipe` among them.
+        overrides: settings that replace the recipe's.
+
     Raises:
-        ConfigError: the recipe or an override is refused.
+        ConfigError: the recipe, a parameter or an override is refused.
         StepFailed: a task failed; the message names it.
         Interrupted: asked to stop, and every task has stopped.
     """
-    config = load_config(recipe, overrides)
+    config = load_config(parameters["recipe"], overrides)
+    given = arguments(pipeline, parameters, overrides)
     folder = (config.run_directory / "kfp").absolute()
     with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
+        _adapt(PIPELINES[pipeline])
         # kfp deletes the workspace after each run: it must be a folder of its own.
         runner = local.SubprocessRunner(use_venv=False)
-        _fail_at_once()
         local.init(runner, pipeline_root=str(folder), workspace_root=str(Path(scratch, "workspace")))
         try:
             with quiet_kubeflow():
-                fipo_training(recipe=recipe, overrides=list(overrides))
+                PIPELINES[pipeline](**given)
         except RuntimeError as error:
             if stop.requested:
                 raise Interrupted("stopped; the same command continues where it was") from None
@@ -47,11 +54,13 @@ def run(recipe: str, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _fail_at_once() -> None:
-    """kfp.local would wait and try again after a mistake that is ours to mend."""
-    for component in fipo_training.pipeline_spec.components.values():
+def _adapt(pipeline: GraphComponent) -> None:
+    """Take out what suits a cluster alone: the wait before a task is tried again, and loop bodies side by side."""
+    for component in pipeline.pipeline_spec.components.values():
         for task in component.dag.tasks.values():
             task.ClearField("retry_policy")
+            if task.WhichOneof("iterator"):
+                task.iterator_policy.parallelism_limit = 1
 
 
 def _failed_step(error: RuntimeError) -> str:

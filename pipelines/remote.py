@@ -18,7 +18,7 @@ from kfp.client import ServiceAccountTokenVolumeCredentials
 
 from fipo.errors import ConfigError, FipoError
 from pipelines.cron import check_cron
-from pipelines.package import PIPELINES, compile_pipeline
+from pipelines.package import PIPELINES, arguments, compile_pipeline
 
 TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"
 """Where Kubeflow projects the token of a pod that may call the pipelines API."""
@@ -57,14 +57,14 @@ class Endpoint:
 
 def submit(endpoint: Endpoint, pipeline: str, parameters: Mapping[str, str], *, overrides: list[str]) -> str:
     """Start a run now; returns its id."""
-    arguments = _arguments(pipeline, parameters, overrides)
+    given = arguments(pipeline, parameters, overrides)
     with _explained():
         client = endpoint.connect()
         pipeline_id, version_id = _upload(client, pipeline, endpoint.namespace)
         run = client.run_pipeline(
             _experiment(client, endpoint),
-            f"{pipeline} {arguments.get('run_name') or arguments.get('recipe', '')}".strip(),
-            params=arguments,
+            f"{pipeline} {given.get('run_name') or given.get('recipe', '')}".strip(),
+            params=given,
             pipeline_id=pipeline_id,
             version_id=version_id,
         )
@@ -90,7 +90,7 @@ def schedule(
         "cron": check_cron(cron),
         "no_catchup": not catch_up,
         "max_concurrency": max_concurrency,
-        "parameters": _arguments(pipeline, parameters, overrides),
+        "parameters": arguments(pipeline, parameters, overrides),
     }
     with _explained():
         client = endpoint.connect()
@@ -141,20 +141,6 @@ def overview(endpoint: Endpoint) -> tuple[list[Any], list[Any]]:
         experiment = _experiment(client, endpoint)
         answer = client.list_runs(experiment_id=experiment, page_size=20, sort_by="created_at desc")
         return _schedules(client, experiment), answer.runs or []
-
-
-def _arguments(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> dict[str, Any]:
-    """The pipeline's arguments; texts become what the parameter's type asks for."""
-    inputs = PIPELINES[pipeline].component_spec.inputs or {}
-    arguments: dict[str, Any] = {}
-    for name, text in parameters.items():
-        if name not in inputs:
-            raise ConfigError(f"{pipeline} has no parameter {name!r}; it has {', '.join(inputs)}")
-        try:
-            arguments[name] = text if inputs[name].type == "String" else json.loads(text)
-        except json.JSONDecodeError:
-            raise ConfigError(f"parameter {name}: expected {inputs[name].type} as JSON, got {text!r}") from None
-    return {**arguments, **({"overrides": overrides} if overrides else {})}
 
 
 def _upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ def configure(
     nodes: int,
     queue: str,
     settings: dsl.Output[dsl.Markdown],
+    arm: str = "",
 ) -> list:
     """Resolve and check the settings of a run.
 
@@ -36,6 +37,7 @@ def configure(
         nodes: Machines of the training job (`trainjob.nodes`).
         queue: Kueue LocalQueue of the training job (`trainjob.queue`).
         settings: Every setting of the run.
+        arm: Of an experiment: the name of the run, and settings over the overrides, separated by blanks.
 
     Returns:
         The overrides of all later tasks.
@@ -43,4 +45,4 @@ def configure(
     from components import door
 
     parameters = door.Parameters(run_name, data_uri, model_uri, gate_minimum, storage_uri, tracking_uri, nodes, queue)
-    return door.configure(recipe, overrides, parameters, settings)
+    return door.configure(recipe, overrides, parameters, settings, arm)

@@ -13,6 +13,7 @@ def finish(
     storage_uri: str,
     tracking_uri: str,
     status: dsl.PipelineTaskFinalStatus,
+    arms: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
 ):
     """Close the MLflow runs with the pipeline's own status.
 
@@ -26,8 +27,10 @@ def finish(
         storage_uri: Object store (`storage.uri`).
         tracking_uri: MLflow (`tracking.uri`).
         status: How the steps ended; Kubeflow fills it in.
+        arms: Of an experiment: what `configure` was given for each run.
     """
     from components import door
 
     parameters = door.Parameters(run_name=run_name, storage_uri=storage_uri, tracking_uri=tracking_uri)
-    door.finish(recipe, overrides, parameters, status.state)
+    for arm in arms or [""]:
+        door.finish(recipe, overrides, parameters, status.state, arm)

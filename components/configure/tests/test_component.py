@@ -45,6 +45,13 @@ def test_data_model_and_gate(artifact):
     assert config.gate.minimum == 0.25
 
 
+def test_an_arm_of_an_experiment_stands_over_everything(artifact):
+    config, _ = call(
+        artifact, run_name="shared", overrides=["run.seed=1"], arm="dapo-s2 algorithm.loss=dapo run.seed=2"
+    )
+    assert (config.run.name, config.algorithm.loss, config.run.seed) == ("dapo-s2", "dapo", 2)
+
+
 def test_a_mistake_ends_the_task_with_its_message(artifact, capsys):
     with pytest.raises(SystemExit) as ended:
         call(artifact, gate_minimum="high")

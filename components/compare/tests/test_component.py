@@ -1,0 +1,36 @@
+import json
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from components.compare.component import compare
+
+
+def test_shows_the_runs_side_by_side(tiny_pipeline, start_pipeline):
+    """One arm is the run that is there, so that only the other is trained."""
+    arms = json.dumps(["tiny", "other run.seed=1"])
+    parameters = ["--pipeline", "fipo_experiment", "--parameter", f"arms={arms}"]
+    ran = start_pipeline(*tiny_pipeline.overrides, options=parameters)
+    assert ran.output.count("reused") == 4
+    assert ran.tasks >= {"configure", "prepare", "sft", "train", "evaluate", "compare", "finish"}
+    (output,) = ran.config.run_directory.glob("kfp/fipo-experiment-*/compare/executor_output.json")
+    artifacts = json.loads(output.read_text())["artifacts"]
+    scores = artifacts["metrics"]["artifacts"][0]["metadata"]
+    assert scores.keys() == {"tiny/avg_at_k", "other/avg_at_k"}
+    page = Path(artifacts["page"]["artifacts"][0]["uri"]).read_text()
+    assert "other against tiny" in page and "<svg" in page
+
+
+def test_one_run_is_no_comparison(measured, artifact, tiny_pipeline, capsys):
+    uri = tiny_pipeline.outputs("evaluate")["results"]["uri"]
+    results = [dsl.Dataset(name="results", uri="", metadata={"results": {"uri": uri}})]
+    with pytest.raises(SystemExit):
+        compare.python_func(
+            recipe=measured["recipe"],
+            overrides=measured["overrides"],
+            results=results,
+            page=artifact("page", dsl.HTML),
+            metrics=measured["metrics"],
+        )
+    assert "at least two runs" in capsys.readouterr().err
