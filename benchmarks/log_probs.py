@@ -6,8 +6,8 @@ A Qwen2.5-like head: hidden 1,024, vocabulary 151,936, float32 on a CPU and bflo
 gives, log-probs with gradient and entropy without; `log_probs_only` is the same peer without entropy. Each runs in a
 process of its own. The full size needs 16 GB of memory for the peer.
 
-Ours makes four matrix products where the peer makes three, the price of not keeping the logits, and wins most of it back
-by working in memory that is already there. On a busy machine compare CPU seconds, with OMP_NUM_THREADS=1.
+Ours makes four matrix products where the peer makes three, the price of not keeping the logits, and wins most of it
+back by working in memory that is already there. On a busy machine compare CPU seconds, with OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations

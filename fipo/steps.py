@@ -94,10 +94,12 @@ def finish(config: Config, *, status: str) -> None:
 def _prepare(attempt: Attempt) -> None:
     from fipo.data.prepare import prepare
     from fipo.models import load_tokenizer
-    from fipo.rewards.math import parses
+    from fipo.rewards.pool import VerifierPool
 
     config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
-    manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=parses)
+    # In a process that can be killed: a hostile reference answer keeps the parser busy for ever.
+    with VerifierPool(1, config.reward.timeout_seconds) as verifier:
+        manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=verifier.accepts)
     attempt.publish("dataset", folder)
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)

@@ -51,6 +51,13 @@ class VerifierPool:
         """
         return list(self._threads.map(self._verify, pairs))
 
+    def accepts(self, answer: str) -> bool:
+        """Whether `answer` can serve as a reference: it parses in time, and equals itself."""
+        try:
+            return self.verify([(rf"\boxed{{{answer}}}", answer)]) == [Outcome.CORRECT]
+        except RewardError:
+            return False
+
     def close(self) -> None:
         """End the processes; idempotent."""
         self._threads.shutdown(cancel_futures=True)

@@ -120,3 +120,13 @@ pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 100)
     trainer.wait(timeout=60)
     _, alive = psutil.wait_procs(workers, timeout=4.0)
     assert not alive
+
+
+def test_a_reference_answer_must_parse_in_time_and_equal_itself():
+    with VerifierPool(1, timeout_seconds=1.0) as pool:
+        assert [pool.accepts(answer) for answer in ("12", r"\frac{1}{2}", "", "(" * 60 + "1" + ")" * 60)] == [
+            True,
+            True,
+            False,
+            False,
+        ]
