@@ -86,7 +86,7 @@ class VllmEngine(RolloutEngine):
         everyone, start = self._gathered(prompts)
         outputs = self._run(everyone, sampling, progress)[start : start + len(prompts)]
         return [
-            RolloutGroup(prompt, tuple(self._rollout(completion) for completion in output.outputs))
+            RolloutGroup(prompt, repeated([self._rollout(completion) for completion in output.outputs], sampling))
             for prompt, output in zip(prompts, outputs, strict=True)
         ]
 
@@ -160,13 +160,23 @@ def request_seed(seed: int, prompt_id: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed}/{prompt_id}".encode(), digest_size=8).digest()) >> 1
 
 
+def distinct_responses(sampling: Sampling) -> int:
+    """Responses that vLLM is asked for: it refuses to give the greedy one more than once."""
+    return 1 if sampling.temperature == 0.0 else sampling.group_size
+
+
+def repeated(rollouts: list[Rollout], sampling: Sampling) -> tuple[Rollout, ...]:
+    """A whole group of the distinct responses."""
+    return tuple(rollouts * (sampling.group_size // len(rollouts)))
+
+
 def sampling_params(prompt: Prompt, sampling: Sampling, *, stop_ids: list[int], context: int) -> SamplingParams:
     """What vLLM is asked for one prompt; the response of index i gets the seed of index 0 plus i."""
     from vllm import SamplingParams
     from vllm.sampling_params import RequestOutputKind
 
     return SamplingParams(
-        n=sampling.group_size,
+        n=distinct_responses(sampling),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
         max_tokens=min(sampling.max_response_tokens, context - len(prompt.token_ids)),

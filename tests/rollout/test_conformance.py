@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ LONG = 280
 """Prompt tokens: more than two of vLLM's cache blocks, of 128 positions on a CPU."""
 
 HAS_VLLM = importlib.util.find_spec("vllm") is not None
-KINDS = ["vllm-colocated"] if HAS_VLLM else ["transformers"]
+KINDS = ["vllm-colocated", "vllm-served"] if HAS_VLLM else ["transformers"]
 
 
 @dataclass(frozen=True)
@@ -60,20 +61,28 @@ def build(seed: int, *, tied: bool) -> PreTrainedModel:
 @pytest.fixture(scope="module", params=[(kind, tied) for kind in KINDS for tied in (True, False)], ids=str)
 def subject(request, tmp_path_factory):
     kind, tied = request.param
-    first = build(0, tied=tied)
-    engine = open_engine(kind, first, tmp_path_factory.mktemp("model"))
-    yield Subject(engine, build(0, tied=tied))
-    engine.close()
-    engine.close()
+    model, folder = build(0, tied=tied), tmp_path_factory.mktemp("model")
+    model.save_pretrained(folder)
+    with contextlib.ExitStack() as stack:
+        engine = open_engine(kind, model, str(folder), stack, request)
+        yield Subject(engine, build(0, tied=tied))
+        engine.close()
+        engine.close()
 
 
-def open_engine(kind: str, model: PreTrainedModel, directory) -> RolloutEngine:
+def open_engine(kind: str, model: PreTrainedModel, folder: str, stack: contextlib.ExitStack, request) -> RolloutEngine:
     if kind == "transformers":
         return TransformersEngine(model, eos_token_id=STOP, pad_token_id=PAD, max_batch_tokens=16384)
-    model.save_pretrained(directory)
-    from fipo.rollout.vllm import VllmEngine
+    if kind == "vllm-colocated":
+        from fipo.rollout.vllm import VllmEngine
 
-    return VllmEngine(str(directory), eos_token_id=STOP, context=CONTEXT, dtype="float32")
+        return VllmEngine(folder, eos_token_id=STOP, context=CONTEXT, dtype="float32")
+    from fipo.rollout.served.engine import ServedVllmEngine
+
+    (url,) = stack.enter_context(request.getfixturevalue("vllm_servers")(folder, CONTEXT, 1))
+    return ServedVllmEngine(
+        [url], model=folder, eos_token_id=STOP, context=CONTEXT, dtype=torch.float32, transfer="gloo"
+    )
 
 
 def prompts(count: int, tokens: int, seed: int = 0) -> list[Prompt]:
@@ -107,13 +116,13 @@ def greedy(model: PreTrainedModel, prompt: Prompt, tokens: int) -> list[int]:
 
 
 def test_greedy_tokens_follow_the_new_weights(subject):
-    asked, sampling = prompts(3, LONG), Sampling(group_size=1, max_response_tokens=16, temperature=0.0)
+    asked, sampling = prompts(3, LONG), Sampling(group_size=2, max_response_tokens=16, temperature=0.0)
     answers = []
     for version, seed in enumerate((11, 12, 11), start=1):
         subject.sync(seed, version)
         groups = subject.engine.generate(asked, sampling)
         answers.append([rollout.token_ids.tolist() for _, rollout in rollouts(groups)])
-        assert answers[-1] == [greedy(subject.reference, prompt, 16) for prompt in asked]
+        assert answers[-1] == [greedy(subject.reference, prompt, 16) for prompt in asked for _ in range(2)]
         assert {rollout.weight_version for _, rollout in rollouts(groups)} == {version}
     assert answers[0] == answers[2] != answers[1]
 

@@ -1,0 +1,1 @@
+"""Rollouts by vLLM servers of their own: start them (`server`), keep them busy (`dispatch`), send them weights."""

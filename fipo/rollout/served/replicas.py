@@ -1,0 +1,95 @@
+"""HTTP to rollout servers: with the job's token, with time limits, to one or to all at once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+
+from fipo.errors import RolloutError
+
+
+class Replicas:
+    """The rollout servers of a job.
+
+    Args:
+        urls: their addresses, `http://host:port`.
+        token: the secret that they share with the trainer.
+        timeout_seconds: time for one request.
+        health_seconds: time to answer `/health`, and between two looks at it; a busy server may take seconds.
+    """
+
+    def __init__(self, urls: Sequence[str], token: str, timeout_seconds: float, health_seconds: float = 15.0) -> None:
+        self.urls = [url.rstrip("/") for url in urls]
+        self.health_seconds = health_seconds
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=health_seconds)
+
+    def session(self) -> aiohttp.ClientSession:
+        """A session to ask them in; use it as an async context manager."""
+        return aiohttp.ClientSession(
+            headers=self._headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
+        )
+
+    def willing(self, method: str, path: str) -> list[str]:
+        """The servers that do as they are asked, within `health_seconds`."""
+
+        async def ask() -> list[bool]:
+            async with self.session() as session:
+                return await asyncio.gather(*(self.is_willing(session, url, method, path) for url in self.urls))
+
+        return [url for url, willing in zip(self.urls, asyncio.run(ask())) if willing]
+
+    async def is_healthy(self, session: aiohttp.ClientSession, url: str) -> bool:
+        """Whether the server answers and its engine lives."""
+        return await self.is_willing(session, url, "GET", "health")
+
+    async def is_willing(self, session: aiohttp.ClientSession, url: str, method: str, path: str) -> bool:
+        """Whether the server does as it is asked, within `health_seconds`."""
+        try:
+            limit = aiohttp.ClientTimeout(total=self.health_seconds)
+            async with session.request(method, f"{url}/{path}", timeout=limit) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, TimeoutError):
+            return False
+
+    def get(self, urls: Sequence[str], path: str) -> list[Any]:
+        """What each of `urls` answers to GET.
+
+        Raises:
+            RolloutError: one did not answer, or refused.
+        """
+        return self._all("GET", path, dict.fromkeys(urls))
+
+    def post(self, bodies: Mapping[str, Any], path: str) -> list[Any]:
+        """What each server answers to its body.
+
+        Raises:
+            RolloutError: one did not answer, or refused.
+        """
+        return self._all("POST", path, bodies)
+
+    def _all(self, method: str, path: str, bodies: Mapping[str, Any]) -> list[Any]:
+        async def ask() -> list[Any]:
+            async with self.session() as session:
+                return await asyncio.gather(*(answer(session, url, method, path, bodies[url]) for url in bodies))
+
+        return asyncio.run(ask())
+
+
+async def answer(session: aiohttp.ClientSession, url: str, method: str, path: str, body: Any) -> Any:
+    """The JSON that one server answers.
+
+    Raises:
+        RolloutError: it did not answer, or refused.
+    """
+    try:
+        async with session.request(method, f"{url}/{path}", json=body) as response:
+            if response.status != 200:
+                text = (await response.text())[:500]
+                raise RolloutError(f"rollout server {url}: {method} /{path} answered {response.status}: {text}")
+            return await response.json()
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise RolloutError(f"rollout server {url}: {method} /{path} failed: {error or type(error).__name__}") from error

@@ -1,0 +1,61 @@
+"""Real rollout servers for the tests that have vLLM."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def vllm_servers():
+    """`with vllm_servers(model, context, count) as urls`: servers that have started; they end with the block."""
+    os.environ["FIPO_ROLLOUT_TOKEN"] = "a secret of these tests"
+    return start_servers
+
+
+@contextlib.contextmanager
+def start_servers(model, context, count, processes=None):
+    processes = [] if processes is None else processes
+    urls = []
+    try:
+        for _ in range(count):
+            port = free_port()
+            processes.append(start_server(model, context, port))
+            urls.append(f"http://127.0.0.1:{port}")
+        for url, process in zip(urls, processes):
+            wait_until_healthy(url, process)
+        yield urls
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(30)
+
+
+def start_server(model, context, port):
+    options = ["--context", str(context), "--dtype", "float32", "--transfer", "gloo", "--port", str(port)]
+    return subprocess.Popen([sys.executable, "-m", "fipo.rollout.served.server", model, *options])
+
+
+def wait_until_healthy(url, process, seconds=300):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server at {url} ended with {process.returncode}")
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            urllib.request.urlopen(f"{url}/health", timeout=5)
+            return
+        time.sleep(0.5)
+    raise TimeoutError(f"no answer from {url} in {seconds} s")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
