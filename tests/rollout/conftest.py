@@ -8,19 +8,28 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from types import SimpleNamespace
 
 import pytest
 
 
 @pytest.fixture(scope="session")
 def vllm_servers():
-    """`with vllm_servers(model, context, count) as urls`: servers that have started; they end with the block."""
+    """`with vllm_servers.running(model, context, count) as urls`: they have started, and end with the block."""
     os.environ["FIPO_ROLLOUT_TOKEN"] = "a secret of these tests"
-    return start_servers
+    return SimpleNamespace(running=running, restart=restart)
+
+
+def restart(model, context, url):
+    """A server at the address of one that ended."""
+    process = start_server(model, context, url.rpartition(":")[2])
+    wait_until_healthy(url, process)
+    return process
 
 
 @contextlib.contextmanager
-def start_servers(model, context, count, processes=None):
+def running(model, context, count, processes=None):
+    """Start `count` servers; `processes` receives them."""
     processes = [] if processes is None else processes
     urls = []
     try:

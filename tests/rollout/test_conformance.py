@@ -79,7 +79,7 @@ def open_engine(kind: str, model: PreTrainedModel, folder: str, stack: contextli
         return VllmEngine(folder, eos_token_id=STOP, context=CONTEXT, dtype="float32")
     from fipo.rollout.served.engine import ServedVllmEngine
 
-    (url,) = stack.enter_context(request.getfixturevalue("vllm_servers")(folder, CONTEXT, 1))
+    (url,) = stack.enter_context(request.getfixturevalue("vllm_servers").running(folder, CONTEXT, 1))
     return ServedVllmEngine(
         [url], model=folder, eos_token_id=STOP, context=CONTEXT, dtype=torch.float32, transfer="gloo"
     )

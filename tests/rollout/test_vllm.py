@@ -1,0 +1,138 @@
+"""vLLM for real: ranks that share a model, servers that are killed and come back. `make test-vllm` runs this."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+from fipo.batch import Prompt
+from fipo.rollout.engine import Sampling
+
+pytest.importorskip("vllm")
+
+VOCABULARY, CONTEXT, STOP = 64, 256, 1
+
+
+def build(seed):
+    torch.manual_seed(seed)
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=128,
+        intermediate_size=256,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=64,
+        max_position_embeddings=CONTEXT,
+        tie_word_embeddings=False,
+        initializer_range=0.08,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+def prompts(count, tokens=12):
+    rows = np.random.default_rng(0).integers(2, VOCABULARY, size=(count, tokens)).tolist()
+    return [Prompt(id=f"{index:06x}", text="", token_ids=tuple(row), answer="") for index, row in enumerate(rows)]
+
+
+@torch.no_grad()
+def greedy(model, prompt, tokens):
+    ids = list(prompt.token_ids)
+    for _ in range(tokens):
+        ids.append(int(model(torch.tensor([ids])).logits[0, -1].argmax()))
+        if ids[-1] == STOP:
+            break
+    return ids[len(prompt.token_ids) :]
+
+
+def assert_greedy(engine, seed, version, count=6):
+    model, asked = build(seed), prompts(count)
+    engine.load_weights(model.named_parameters(), version)
+    groups = engine.generate(asked, Sampling(group_size=1, max_response_tokens=12, temperature=0.0))
+    for group in groups:
+        assert group.rollouts[0].token_ids.tolist() == greedy(model, group.prompt, 12)
+        assert group.rollouts[0].weight_version == version
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
+    build(0).save_pretrained(path)
+    return str(path)
+
+
+def kill_all(process):
+    tree = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
+    for member in tree:
+        member.send_signal(signal.SIGKILL)
+    process.wait()
+
+
+def test_servers_are_lost_and_come_back(vllm_servers, folder, caplog):
+    from fipo.rollout.served.engine import ServedVllmEngine
+
+    processes = []
+    with vllm_servers.running(folder, CONTEXT, 2, processes) as urls:
+        engine = ServedVllmEngine(
+            urls, model=folder, eos_token_id=STOP, context=CONTEXT, dtype=torch.float32, transfer="gloo",
+            timeout_seconds=120.0, prompts_in_flight=2,
+        )  # fmt: skip
+        assert_greedy(engine, seed=1, version=1)
+
+        # One dies while it generates: every prompt is answered all the same, with the same weights.
+        killer = threading.Timer(0.3, kill_all, [processes[0]])
+        killer.start()
+        groups = engine.generate(prompts(48), Sampling(group_size=4, max_response_tokens=200))
+        killer.join()
+        assert "its prompts go to the others" in caplog.text
+        assert [len(group.rollouts) for group in groups] == [4] * 48
+        assert {rollout.weight_version for group in groups for rollout in group.rollouts} == {1}
+
+        # New weights go to the one that is left.
+        assert_greedy(engine, seed=2, version=2)
+
+        # It is started again, at the same address, with the first weights; the next version reaches both.
+        processes[0] = vllm_servers.restart(folder, CONTEXT, urls[0])
+        assert_greedy(engine, seed=3, version=3)
+        kill_all(processes[1])
+        assert_greedy(engine, seed=4, version=4)
+        engine.close()
+
+
+PROGRAM = """
+import sys
+import torch.distributed as dist
+from fipo.rollout.vllm import VllmEngine
+sys.path.insert(0, {tests!r})
+from test_vllm import CONTEXT, STOP, Sampling, build, greedy, prompts
+
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+engine = VllmEngine(
+    {folder!r}, eos_token_id=STOP, context=CONTEXT, dtype="float32", tensor_parallel={tensor_parallel}
+)
+model, mine = build(1), prompts(5)[rank::2]
+engine.load_weights(model.named_parameters(), 1)
+groups = engine.generate(mine, Sampling(group_size=1, max_response_tokens=12, temperature=0.0))
+assert [group.prompt for group in groups] == mine
+assert [group.rollouts[0].token_ids.tolist() for group in groups] == [greedy(model, prompt, 12) for prompt in mine]
+engine.close()
+"""
+
+
+@pytest.mark.parametrize("tensor_parallel", [1, 2])
+def test_two_ranks_generate_their_own_prompts(folder, tmp_path, tensor_parallel):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), folder=folder, tensor_parallel=tensor_parallel))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
