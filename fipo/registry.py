@@ -8,6 +8,7 @@ tracking server over a local folder gets a copy: servers refuse to point at fold
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -105,6 +106,22 @@ def champion(tracking_uri: str, name: str) -> RegisteredModel | None:
     """The version with the alias `champion`, or None while there is none."""
     version = _aliases(tracking_uri, name).get(CHAMPION)
     return _get(tracking_uri, name, version) if version else None
+
+
+def find(tracking_uri: str, reference: str) -> RegisteredModel:
+    """The version that `name@alias` or `name/version` means; MLflow's own `models:/` before it may stand or not.
+
+    Raises:
+        RegistryError: the reference has another form, or there is no such version.
+    """
+    match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))", reference)
+    if not match:
+        raise RegistryError(f"model {reference!r}: expected name@alias or name/version, such as fipo@champion")
+    name, aliases = match["name"], _aliases(tracking_uri, match["name"])
+    version = match["version"] or aliases.get(match["alias"])
+    if version is None:
+        raise RegistryError(f"model {reference!r}: {name} has the aliases {', '.join(sorted(aliases)) or '(none)'}")
+    return _get(tracking_uri, name, version)
 
 
 def set_champion(tracking_uri: str, name: str, version: str) -> RegisteredModel:

@@ -21,7 +21,12 @@ from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, run_key
 STEPS = tuple(UPSTREAM)
 """The steps in order."""
 
-JOBS = {"sft": "fipo.training.sft", "train": "fipo.training.rl", "evaluate": "fipo.training.evaluate"}
+JOBS = {
+    "sft": "fipo.training.sft",
+    "train": "fipo.training.rl",
+    "evaluate": "fipo.training.evaluate",
+    "score": "fipo.training.score",
+}
 """Steps that run on all devices, and the module that torchrun starts for each."""
 
 

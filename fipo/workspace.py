@@ -35,8 +35,9 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "gate": ("evaluate",),
     "register": ("prepare", "train", "evaluate", "gate"),
     "report": ("prepare", "sft", "train", "evaluate", "gate", "register"),
+    "score": ("prepare", "sft"),
 }
-"""The steps in order, and those whose outputs each one reads."""
+"""The steps in order, and those whose outputs each one reads; `score` is for models that are not trained here."""
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("data", "model"),
@@ -46,6 +47,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "gate": ("gate", "registry", "tracking"),
     "register": ("registry", "tracking"),
     "report": ("run",),
+    "score": ("run", "data", "evaluation", "rollout", "reward"),
 }
 """The settings that change each step's result."""
 

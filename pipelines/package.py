@@ -9,10 +9,15 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from fipo.errors import ConfigError
+from pipelines.fipo_evaluation.pipeline import fipo_evaluation
 from pipelines.fipo_experiment.pipeline import fipo_experiment
 from pipelines.fipo_training.pipeline import fipo_training
 
-PIPELINES: dict[str, GraphComponent] = {"fipo_training": fipo_training, "fipo_experiment": fipo_experiment}
+PIPELINES: dict[str, GraphComponent] = {
+    "fipo_training": fipo_training,
+    "fipo_experiment": fipo_experiment,
+    "fipo_evaluation": fipo_evaluation,
+}
 COMPILED = Path(__file__).parent / "compiled"
 """The packages of the shipped image; a test holds them against the source."""
 

@@ -17,8 +17,8 @@ from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
 from fipo.training.job import Job
 
-MODELS = {"warmup": "sft", "trained": "train"}
-"""The models that are compared, and the steps that made them."""
+MODELS = {"evaluate": {"warmup": "sft", "trained": "train"}, "score": {"trained": "sft"}}
+"""By step: the models that answer, and the steps that made them."""
 
 
 def evaluate_models(job: Job) -> None:
@@ -27,7 +27,7 @@ def evaluate_models(job: Job) -> None:
     dataset = job.input("prepare", "dataset")
     summaries: dict[str, dict[str, object]] = {}
     with VerifierPool(workers=config.reward.workers, timeout_seconds=config.reward.timeout_seconds) as verifier:
-        for label, step in MODELS.items():
+        for label, step in MODELS[job.workspace.step].items():
             model = job.input(step, "model")
             summaries[label] = {}
             for benchmark in config.data.benchmarks:

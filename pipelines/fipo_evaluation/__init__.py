@@ -1,0 +1,1 @@
+"""A registered model on the benchmarks of a recipe."""
