@@ -6,7 +6,8 @@ A terminated run is killed too quickly to delete its job, and Kubernetes collect
 from __future__ import annotations
 
 from fipo.launch.cluster import Cluster, Manifest
-from fipo.launch.trainjob import LABELS, condition
+from fipo.launch.lifecycle import condition
+from fipo.launch.trainjob import LABELS
 
 
 def reap(cluster: Cluster) -> dict[str, str]:

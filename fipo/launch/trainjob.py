@@ -1,7 +1,7 @@
 """A distributed job as a Kubeflow TrainJob: created or found again, followed to its end, cleaned up.
 
 The job's name follows from the run, the step and its settings, so a retried step finds the job that it started before
-instead of starting another. Logs and status are polled: there is no stream or watch that can be lost.
+instead of starting another.
 """
 
 from __future__ import annotations
@@ -14,19 +14,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from fipo.config import Config
 from fipo.errors import Interrupted, LaunchError
+from fipo.launch import lifecycle
 from fipo.launch.cluster import Cluster, Conflict, Manifest, Unavailable
+from fipo.launch.lifecycle import CONTAINER, condition, follow, say
 
 LABELS = {"app.kubernetes.io/managed-by": "fipo", "app.kubernetes.io/component": "training"}
-CONTAINER = "node"
-POLL_SECONDS = 3.0
-PATIENCE_SECONDS = 600.0
-"""How long the API may be away before a step gives up following its job."""
-TAIL_LINES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +128,7 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
     with _stop_is_interrupt():
         try:
             _create_or_attach(cluster, manifest)
-            _follow(cluster, job.name)
+            follow(cluster, job.name)
         except KeyboardInterrupt:
             if task_pod and _evicted(cluster.pod(task_pod["metadata"]["name"])):
                 raise Interrupted(f"this pod is evicted; TrainJob {job.name} goes on and is found again") from None
@@ -141,121 +137,25 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
 
 
 def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
-    name, deadline = manifest["metadata"]["name"], time.monotonic() + PATIENCE_SECONDS
+    name, deadline = manifest["metadata"]["name"], time.monotonic() + lifecycle.PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
             cluster.create_job(manifest)
-            return _say(f"TrainJob {cluster.namespace}/{name} created")
+            return say(f"TrainJob {cluster.namespace}/{name} created")
         except Conflict:
             existing = cluster.job(name)
         except Unavailable as error:
-            _say(f"{error}; trying again")
-            time.sleep(POLL_SECONDS)
+            say(f"{error}; trying again")
+            time.sleep(lifecycle.POLL_SECONDS)
             continue
         if existing and not existing["metadata"].get("deletionTimestamp"):
-            if not condition(existing, "Failed"):
-                return _say(f"TrainJob {cluster.namespace}/{name} found again")
-            _say(f"TrainJob {name} failed before; starting it anew")
+            # A repeated attempt of the same run would fail in the same way; a new run may have mended the cause.
+            if not condition(existing, "Failed") or int(os.environ.get("KFP_RETRY_INDEX", 0)) > 0:
+                return say(f"TrainJob {cluster.namespace}/{name} found again")
+            say(f"TrainJob {name} failed before; starting it anew")
             cluster.delete_job(name)
-        time.sleep(POLL_SECONDS)
-    raise LaunchError(f"TrainJob {cluster.namespace}/{name} could not be created in {PATIENCE_SECONDS:.0f} s")
-
-
-def _follow(cluster: Cluster, name: str) -> None:
-    log, pending, last_answer = _Log(cluster, name), "", time.monotonic()
-    while True:
-        try:
-            job = cluster.job(name)
-            log.print_new()
-            waiting = _waiting_for(cluster, name)
-            last_answer = time.monotonic()
-        except Unavailable as error:
-            if time.monotonic() - last_answer > PATIENCE_SECONDS:
-                raise
-            _say(f"{error}; trying again")
-            time.sleep(POLL_SECONDS)
-            continue
-        if job is None:
-            raise LaunchError(f"TrainJob {cluster.namespace}/{name} was deleted by someone else")
-        if condition(job, "Complete"):
-            return _say(f"TrainJob {name} complete")
-        if failed := condition(job, "Failed"):
-            raise LaunchError(_post_mortem(cluster, name, failed))
-        if waiting != pending:
-            pending = waiting
-            _say(f"TrainJob {name}: {waiting or 'all pods run'}")
-        time.sleep(POLL_SECONDS)
-
-
-class _Log:
-    """Rank 0's log, printed as it grows, over restarts of its pod."""
-
-    def __init__(self, cluster: Cluster, name: str) -> None:
-        self._cluster = cluster
-        self._selector = f"{_pods_of(name)},batch.kubernetes.io/job-completion-index=0"
-        self._pod = ""
-        self._printed_until = datetime.min.isoformat()
-        self._asked = 0.0
-
-    def print_new(self) -> None:
-        pods = self._cluster.pods(self._selector)
-        if not pods:
-            return
-        if pods[-1]["metadata"]["name"] != self._pod:
-            self._pod, self._asked = pods[-1]["metadata"]["name"], 0.0
-        now = time.monotonic()
-        # Seconds are all the API counts in: ask for more than is new, and leave out by time stamp what was printed.
-        window = {"since_seconds": int(now - self._asked) + 10} if self._asked else {}
-        for line in self._cluster.log(self._pod, CONTAINER, timestamps=True, **window):
-            stamp, _, text = line.partition(" ")
-            if stamp > self._printed_until:
-                print(text, flush=True)
-                self._printed_until = stamp
-                self._asked = now
-
-
-def _waiting_for(cluster: Cluster, name: str) -> str:
-    """Why pods do not run yet, in the cluster's own words; empty when all do."""
-    reasons = set()
-    for pod in cluster.pods(_pods_of(name)):
-        status = pod.get("status", {})
-        if status.get("phase") != "Pending":
-            continue
-        waiting = [state["waiting"] for state in _states(status) if "waiting" in state]
-        unscheduled = [entry for entry in status.get("conditions", []) if entry.get("reason") == "Unschedulable"]
-        for why in waiting + unscheduled:
-            reasons.add(f"{why['reason']}: {why['message']}" if why.get("message") else why["reason"])
-    return "; ".join(sorted(reasons))
-
-
-def _post_mortem(cluster: Cluster, name: str, failed: Manifest) -> str:
-    """Why the job failed, and the last lines of the first pod that did."""
-    lines = [f"TrainJob {cluster.namespace}/{name} failed: {failed.get('message') or failed.get('reason', '')}"]
-    ended = [
-        (state["terminated"].get("finishedAt", ""), pod["metadata"]["name"], state["terminated"])
-        for pod in cluster.pods(_pods_of(name))
-        for state in _states(pod.get("status", {}))
-        if state.get("terminated", {}).get("exitCode")
-    ]
-    if ended:
-        _, pod, end = min(ended, key=lambda entry: entry[:2])
-        lines.append(f"pod {pod}: exit code {end['exitCode']} ({end.get('reason', 'Error')}); its last lines:")
-        lines += [f"  {line}" for line in cluster.log(pod, CONTAINER, tail_lines=TAIL_LINES)]
-    return "\n".join(lines)
-
-
-def _states(status: Manifest) -> Iterator[Manifest]:
-    return (container.get("state", {}) for container in status.get("containerStatuses", []))
-
-
-def _pods_of(name: str) -> str:
-    return f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={CONTAINER}"
-
-
-def condition(job: Manifest, kind: str) -> Manifest | None:
-    """The condition of this type, when it holds: `Complete`, `Failed`, `Suspended`."""
-    conditions = job.get("status", {}).get("conditions", [])
-    return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == "True"), None)
+        time.sleep(lifecycle.POLL_SECONDS)
+    raise LaunchError(f"TrainJob {cluster.namespace}/{name} could not be created in {lifecycle.PATIENCE_SECONDS:.0f} s")
 
 
 def _owner(pod: Manifest | None) -> Manifest | None:
@@ -280,10 +180,6 @@ def _evicted(pod: Manifest | None) -> bool:
 
 def _given(fields: Manifest) -> Manifest:
     return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
-
-
-def _say(line: str) -> None:
-    print(f"[launch] {line}", flush=True)
 
 
 @contextmanager

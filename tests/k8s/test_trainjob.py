@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from fipo.errors import Interrupted, LaunchError
-from fipo.launch import trainjob
+from fipo.launch import lifecycle
 from fipo.launch.cluster import Cluster
 from fipo.launch.trainjob import TrainJob, run_train_job
 
@@ -15,8 +15,9 @@ from fipo.launch.trainjob import TrainJob, run_train_job
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, api):
     api.act_as("fipo-launcher")
-    monkeypatch.setattr(trainjob, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(lifecycle, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
+    monkeypatch.delenv("KFP_RETRY_INDEX", raising=False)
 
 
 @pytest.fixture
@@ -131,6 +132,15 @@ def test_a_job_that_failed_before_starts_anew(job, api):
     assert api.created == 1
 
 
+def test_a_job_that_failed_is_not_started_again_by_a_retry_of_the_same_run(job, api, monkeypatch):
+    monkeypatch.setenv("KFP_RETRY_INDEX", "1")
+    api.jobs[job.name] = job.manifest()
+    api.finish(job.name, "Failed", "the cause")
+    with pytest.raises(LaunchError, match="the cause"):
+        run_train_job(job, Cluster())
+    assert api.created == 0
+
+
 def test_a_job_that_completed_while_nobody_looked_is_done(job, api):
     api.jobs[job.name] = job.manifest()
     api.finish(job.name, "Complete")
@@ -150,7 +160,7 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(job, api, fault, c
 def test_an_api_server_that_stays_away_ends_the_step(job, api, monkeypatch):
     api.jobs[job.name] = job.manifest()
     api.script = [lambda _: setattr(api, "faults", [503] * 1000)]
-    monkeypatch.setattr(trainjob, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(lifecycle, "PATIENCE_SECONDS", 0.2)
     with pytest.raises(LaunchError, match="503"):
         run_train_job(job, Cluster())
 
