@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import numpy as np
@@ -57,7 +58,9 @@ class Score:
     accuracy: float
     """1.0 if correct, else 0.0: dynamic sampling and the metrics look at this."""
     reward: float
-    """What the advantage is computed from: accuracy plus shaping."""
+    """What the advantage is computed from: the weighted sum of `components`."""
+    components: Mapping[str, float] = field(default_factory=dict)
+    """What each reward function said, before its weight; empty where there is no verdict."""
 
 
 @dataclass(frozen=True, slots=True)

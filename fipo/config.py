@@ -298,8 +298,11 @@ class RolloutSettings(Section):
 
 
 class Reward(Section):
-    """Correct or not, by the verifier, and DAPO's overlong shaping."""
+    """Correct or not, by the verifier, DAPO's overlong shaping, and functions of your own."""
 
+    functions: dict[str, float] = Field({"accuracy": 1.0, "overlong": 1.0}, min_length=1)
+    """Reward functions and their weights: `accuracy`, `overlong`, an entry point of the group `fipo.rewards`, or
+    `package.module:function`. The reward is their weighted sum; weight 0 only logs."""
     overlong_buffer_tokens: int = Field(0, ge=0)
     """The penalty grows from 0 over the last so many tokens before `rollout.max_response_tokens`; 0 is none."""
     overlong_penalty: float = Field(1.0, ge=0.0)
