@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from queue import SimpleQueue
 from typing import Self
@@ -49,7 +49,11 @@ class VerifierPool:
         Raises:
             RewardError: workers cannot be started, or a reference answer does not parse.
         """
-        return list(self._threads.map(self._verify, pairs))
+        return [future.result() for future in self.submit(pairs)]
+
+    def submit(self, pairs: Sequence[tuple[str, str]]) -> list[Future[Outcome]]:
+        """As `verify`, but without waiting; the errors are the futures'."""
+        return [self._threads.submit(self._verify, pair) for pair in pairs]
 
     def accepts(self, answer: str) -> bool:
         """Whether `answer` can serve as a reference: it parses in time, and equals itself."""

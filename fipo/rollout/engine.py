@@ -17,6 +17,9 @@ Weights = Iterable[tuple[str, Tensor]]
 Progress = Callable[[int, int], None]
 """Called as `progress(responses_done, responses_in_all)` while a batch is generated."""
 
+OnGroup = Callable[[RolloutGroup], None]
+"""Called with each group as soon as it is complete, in the calling thread: rewards overlap with generation."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
@@ -37,9 +40,15 @@ class RolloutEngine(ABC):
 
     @abstractmethod
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """One group of `sampling.group_size` responses for each prompt, in order.
+
+        Each group that is returned was given to `on_group` before, in the order of completion.
 
         Raises:
             RolloutError: a prompt is empty or leaves no room in the model's context, or the engine failed.

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
 from fipo.rollout.kv_cache import GroupCache
 from fipo.rollout.sampling import response_stream, sample
 from fipo.rollout.weights import checked, shapes_of
@@ -24,7 +24,7 @@ class _Response:
     """One response while it grows."""
 
     position: int
-    """Place in the result."""
+    """Place among all responses of the call."""
     prompt: Prompt
     limit: int
     """Tokens at most."""
@@ -68,24 +68,32 @@ class TransformersEngine(RolloutEngine):
         self._version = 0
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""
+        check_prompts(prompts, self._context)
         responses = self._open(prompts, sampling)
-        rollouts: dict[int, Rollout] = {}
+        rollouts: list[dict[int, Rollout]] = [{} for _ in prompts]
+        groups: dict[int, RolloutGroup] = {}
+        done = 0
         with _inference(self._model):
             for batch in self._batches(responses):
                 for response, reason in self._decode(batch, sampling):
-                    rollouts[response.position] = Rollout(
-                        token_ids=np.array(response.tokens, dtype=np.int32),
-                        log_probs=np.array(response.log_probs, dtype=np.float32),
-                        finish_reason=reason,
-                        weight_version=self._version,
-                    )
+                    group, index = divmod(response.position, sampling.group_size)
+                    rollouts[group][index] = self._rollout(response, reason)
+                    done += 1
                     if progress:
-                        progress(len(rollouts), len(responses))
-        ordered = iter([rollouts[position] for position in range(len(responses))])
-        return [RolloutGroup(prompt, tuple(next(ordered) for _ in range(sampling.group_size))) for prompt in prompts]
+                        progress(done, len(responses))
+                    if len(rollouts[group]) == sampling.group_size:
+                        ordered = tuple(rollouts[group][index] for index in range(sampling.group_size))
+                        groups[group] = RolloutGroup(prompts[group], ordered)
+                        if on_group:
+                            on_group(groups[group])
+        return [groups[group] for group in range(len(prompts))]
 
     @torch.no_grad()
     def load_weights(self, source: Weights, version: int) -> None:
@@ -103,8 +111,15 @@ class TransformersEngine(RolloutEngine):
     def close(self) -> None:
         """Nothing is held between calls."""
 
+    def _rollout(self, response: _Response, reason: FinishReason) -> Rollout:
+        return Rollout(
+            token_ids=np.array(response.tokens, dtype=np.int32),
+            log_probs=np.array(response.log_probs, dtype=np.float32),
+            finish_reason=reason,
+            weight_version=self._version,
+        )
+
     def _open(self, prompts: Sequence[Prompt], sampling: Sampling) -> list[_Response]:
-        check_prompts(prompts, self._context)
         pairs = [(prompt, index) for prompt in prompts for index in range(sampling.group_size)]
         return [
             _Response(

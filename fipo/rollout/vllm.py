@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import nn
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
 from fipo.rollout.weights import checked, expected_of
 
 if TYPE_CHECKING:
@@ -73,22 +73,32 @@ class VllmEngine(RolloutEngine):
         )
         self._expected = expected_of(model)
         self._asleep = False
-        self._batches = 0
+        self._calls = 0
         self._version = 0
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""
         if self._asleep:
             raise RolloutError("the vLLM engine is asleep and has no weights: call load_weights before generate")
         check_prompts(prompts, self._context)
         everyone, start = self._gathered(prompts)
-        outputs = self._run(everyone, sampling, progress)[start : start + len(prompts)]
-        return [
-            RolloutGroup(prompt, repeated([self._rollout(completion) for completion in output.outputs], sampling))
-            for prompt, output in zip(prompts, outputs, strict=True)
-        ]
+        groups: dict[int, RolloutGroup] = {}
+        for index, output in self._finished(everyone, sampling):
+            if not start <= index < start + len(prompts):
+                continue
+            rollouts = [self._rollout(completion) for completion in output.outputs]
+            groups[index] = RolloutGroup(everyone[index], repeated(rollouts, sampling))
+            if progress:
+                progress(len(groups) * sampling.group_size, len(prompts) * sampling.group_size)
+            if on_group:
+                on_group(groups[index])
+        return [groups[index] for index in range(start, start + len(prompts))]
 
     def load_weights(self, source: Weights, version: int) -> None:
         """Wake up, load into vLLM's layout, and forget the prefixes of the old weights."""
@@ -128,23 +138,20 @@ class VllmEngine(RolloutEngine):
         start = sum(map(len, by_rank[: group.rank_in_group]))
         return [prompt for part in by_rank for prompt in part], start
 
-    def _run(self, prompts: list[Prompt], sampling: Sampling, progress: Progress | None) -> list[RequestOutput]:
+    def _finished(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[tuple[int, RequestOutput]]:
+        """Index and outputs of each prompt, in the order of completion."""
         engine = self._llm.llm_engine
-        self._batches += 1
-        ids = [f"{self._batches}-{index}" for index in range(len(prompts))]
-        for request_id, prompt in zip(ids, prompts):
-            params = sampling_params(prompt, sampling, stop_ids=self._stop_ids, context=self._context)
-            engine.add_request(request_id, {"prompt_token_ids": list(prompt.token_ids)}, params)
-        finished: dict[str, RequestOutput] = {}
+        self._calls += 1
+        waiting = {f"{self._calls}-{index}": index for index in range(len(prompts))}
+        for request_id, index in waiting.items():
+            params = sampling_params(prompts[index], sampling, stop_ids=self._stop_ids, context=self._context)
+            engine.add_request(request_id, {"prompt_token_ids": list(prompts[index].token_ids)}, params)
         try:
             while engine.has_unfinished_requests():
                 for output in engine.step():
-                    finished[output.request_id] = output
-                    if progress:
-                        progress(len(finished) * sampling.group_size, len(prompts) * sampling.group_size)
+                    yield waiting.pop(output.request_id), output
         finally:
-            engine.abort_request([request_id for request_id in ids if request_id not in finished])
-        return [finished[request_id] for request_id in ids]
+            engine.abort_request(list(waiting))
 
     def _rollout(self, completion: Any) -> Rollout:
         return Rollout(

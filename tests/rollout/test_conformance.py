@@ -203,9 +203,12 @@ def test_no_prompts_make_no_groups(subject):
     assert subject.engine.generate([], Sampling(2, 4)) == []
 
 
-def test_progress_ends_with_all_responses(subject):
-    seen = []
-    subject.engine.generate(prompts(4, 12), Sampling(3, 8), lambda done, total: seen.append((done, total)))
+def test_groups_are_told_of_when_they_are_complete(subject):
+    seen, early = [], []
+    groups = subject.engine.generate(
+        prompts(4, 12), Sampling(3, 8), lambda done, total: seen.append((done, total)), early.append
+    )
+    assert {id(group) for group in early} == {id(group) for group in groups} and len(early) == 4
     assert seen[-1] == (12, 12) and [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 

@@ -93,8 +93,11 @@ def generate(urls, sampling=SAMPLING, progress=None):
 
 
 def assert_complete(groups):
-    for prompt, rollouts in zip(PROMPTS, groups, strict=True):
-        assert [rollout.token_ids.tolist() for rollout in rollouts] == [[*prompt.token_ids[::-1], n] for n in (0, 1)]
+    assert [group.prompt for group in groups] == PROMPTS
+    for prompt, group in zip(PROMPTS, groups):
+        assert [rollout.token_ids.tolist() for rollout in group.rollouts] == [
+            [*prompt.token_ids[::-1], n] for n in (0, 1)
+        ]
 
 
 def test_prompts_are_shared_and_their_responses_come_in_order():
@@ -102,7 +105,7 @@ def test_prompts_are_shared_and_their_responses_come_in_order():
     with running(*servers) as urls:
         groups = generate(urls, progress=lambda done, total: seen.append((done, total)))
     assert_complete(groups)
-    rollout = groups[3][1]
+    rollout = groups[3].rollouts[1]
     np.testing.assert_array_equal(rollout.log_probs, np.array([-1, -5, -1], dtype=np.float32) / 8)
     assert rollout.finish_reason is FinishReason.LENGTH and rollout.weight_version == 5
     assert min(len(server.requests) for server in servers) > 6
@@ -127,7 +130,7 @@ def test_the_greedy_response_is_asked_for_once():
     with running(server := Server()) as urls:
         groups = generate(urls, Sampling(group_size=3, max_response_tokens=8, temperature=0.0))
     assert {body["sampling_params"]["n"] for body, _ in server.requests} == {1}
-    assert [rollout.token_ids.tolist() for rollout in groups[0]] == [[1, 2, 0]] * 3
+    assert [rollout.token_ids.tolist() for rollout in groups[0].rollouts] == [[1, 2, 0]] * 3
 
 
 def test_a_failed_request_is_sent_again():

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import numpy as np
 
-from fipo.batch import FinishReason, Prompt, Rollout
+from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import Progress, Sampling
+from fipo.rollout.engine import OnGroup, Progress, Sampling
 from fipo.rollout.served.replicas import Replicas, answer
 from fipo.rollout.vllm import distinct_responses, repeated, request_seed
 
@@ -49,17 +49,22 @@ class Dispatcher:
         self._lost.clear()
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, version: int, progress: Progress | None = None
-    ) -> list[tuple[Rollout, ...]]:
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        version: int,
+        progress: Progress | None = None,
+        on_group: OnGroup | None = None,
+    ) -> list[RolloutGroup]:
         """The responses to each prompt, in order, all sampled with the weights `version`.
 
         Raises:
             RolloutError: no server is left, or one prompt failed at several.
         """
-        work = _Work(prompts, sampling, version, progress)
+        work = _Work(prompts, sampling, version, progress, on_group)
         if prompts:
             asyncio.run(self._generate(work))
-        return [work.results[index] for index in range(len(prompts))]
+        return [work.groups[index] for index in range(len(prompts))]
 
     async def _generate(self, work: _Work) -> None:
         async with self._replicas.session() as session:
@@ -141,10 +146,18 @@ def _rollout(choice: dict[str, Any], version: int) -> Rollout:
 class _Work:
     """The prompts of one call: to be sent, or answered."""
 
-    def __init__(self, prompts: Sequence[Prompt], sampling: Sampling, version: int, progress: Progress | None) -> None:
-        self.prompts, self.sampling, self.version, self._progress = prompts, sampling, version, progress
-        self.results: dict[int, tuple[Rollout, ...]] = {}
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        version: int,
+        progress: Progress | None,
+        on_group: OnGroup | None,
+    ) -> None:
+        self.prompts, self.sampling, self.version = prompts, sampling, version
+        self.groups: dict[int, RolloutGroup] = {}
         self.done = asyncio.Event()
+        self._progress, self._on_group = progress, on_group
         self._attempts = [0] * len(prompts)
         self._waiting: asyncio.Queue[int | None] = asyncio.Queue()
         for index in range(len(prompts)):
@@ -160,11 +173,13 @@ class _Work:
 
     def finish(self, index: int, rollouts: tuple[Rollout, ...]) -> None:
         """A prompt is answered."""
-        self.results[index] = rollouts
+        self.groups[index] = RolloutGroup(self.prompts[index], rollouts)
         if self._progress:
             size = self.sampling.group_size
-            self._progress(len(self.results) * size, len(self.prompts) * size)
-        if len(self.results) == len(self.prompts):
+            self._progress(len(self.groups) * size, len(self.prompts) * size)
+        if self._on_group:
+            self._on_group(self.groups[index])
+        if len(self.groups) == len(self.prompts):
             self.done.set()
             self._waiting.put_nowait(None)
 

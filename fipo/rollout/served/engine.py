@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from fipo.batch import Prompt, RolloutGroup
 from fipo.errors import ConfigError, RolloutError
-from fipo.rollout.engine import Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
 from fipo.rollout.served.dispatch import Dispatcher
 from fipo.rollout.served.guard import TOKEN_VARIABLE
 from fipo.rollout.served.replicas import Replicas
@@ -79,14 +79,17 @@ class ServedVllmEngine(RolloutEngine):
         self._version: int | None = None
 
     def generate(
-        self, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress | None = None
+        self,
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        progress: Progress | None = None,
+        on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""
         if self._version is None:
             raise RolloutError("the rollout servers have no weights of this job yet: call load_weights before generate")
         check_prompts(prompts, self._context)
-        responses = self._dispatcher.generate(prompts, sampling, self._version, progress)
-        return [RolloutGroup(prompt, rollouts) for prompt, rollouts in zip(prompts, responses, strict=True)]
+        return self._dispatcher.generate(prompts, sampling, self._version, progress, on_group)
 
     def load_weights(self, source: Weights, version: int) -> None:
         """Send the weights to every server that is well; all ranks together."""

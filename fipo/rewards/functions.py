@@ -1,0 +1,82 @@
+"""Reward functions: found by name, evaluated with an error that says which one failed on what."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from numbers import Real
+
+from fipo.batch import FinishReason, Prompt
+from fipo.errors import ConfigError, RewardError
+from fipo.outcome import Outcome
+
+ENTRY_POINTS = "fipo.rewards"
+"""Group under which an installed package offers reward functions."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What a reward function sees of one response."""
+
+    prompt: Prompt
+    text: str
+    """Without special tokens."""
+    tokens: int
+    """Length, the stop token included."""
+    finish_reason: FinishReason
+    outcome: Outcome
+    """The verifier's verdict, never `timeout`: responses without a verdict are not rewarded."""
+
+
+RewardFunction = Callable[[Response], float]
+"""Gives any finite number; it must not depend on anything but the response."""
+
+
+def accuracy(response: Response) -> float:
+    """1 for a correct final answer, else 0."""
+    return float(response.outcome is Outcome.CORRECT)
+
+
+def find(name: str, builtin: Mapping[str, RewardFunction]) -> RewardFunction:
+    """The reward function of that name: built in, an entry point, or `package.module:function`.
+
+    Raises:
+        ConfigError: there is none, or what is there cannot be called.
+    """
+    if name in builtin:
+        return builtin[name]
+    offered = entry_points(group=ENTRY_POINTS)
+    try:
+        if name in offered.names:
+            function = offered[name].load()
+        else:
+            module, _, attribute = name.partition(":")
+            function = getattr(import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        known = ", ".join(sorted({*builtin, *offered.names}))
+        raise ConfigError(
+            f"reward.functions: no reward function {name!r} ({error}); expected one of {known}, or "
+            "package.module:function"
+        ) from error
+    if not callable(function):
+        raise ConfigError(f"reward.functions: {name!r} must be a function; found {type(function).__name__}")
+    return function  # type: ignore[no-any-return]
+
+
+def evaluate(name: str, function: RewardFunction, response: Response) -> float:
+    """What the function says of the response.
+
+    Raises:
+        RewardError: it raised, or returned something else than a finite number.
+    """
+    where = f"reward function {name}, response to prompt {response.prompt.id} (…{response.text[-200:]!r})"
+    try:
+        value = function(response)
+    except Exception as error:
+        raise RewardError(f"{where}: {type(error).__name__}: {error}") from error
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise RewardError(f"{where}: must return a finite number; returned {value!r}")
+    return float(value)
