@@ -1,0 +1,89 @@
+"""What a step sampled, as a table: parquet keeps all of it, a few rows are for reading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerBase
+
+from fipo.batch import RolloutGroup
+
+SCHEMA = pa.schema(
+    [
+        ("step", pa.int32()),
+        ("prompt_id", pa.string()),
+        ("source", pa.string()),
+        ("problem", pa.string()),
+        ("answer", pa.string()),
+        ("prompt_token_ids", pa.list_(pa.int32())),
+        ("response_index", pa.int32()),
+        ("token_ids", pa.list_(pa.int32())),
+        ("rollout_log_probs", pa.list_(pa.float32())),
+        ("finish_reason", pa.string()),
+        ("weight_version", pa.int64()),
+        ("outcome", pa.string()),
+        ("accuracy", pa.float32()),
+        ("reward", pa.float32()),
+        ("reward_components", pa.map_(pa.string(), pa.float32())),
+        # Null where the response was not trained on.
+        ("advantage", pa.float32()),
+    ]
+)
+"""One row a response."""
+
+Advantages = Mapping[tuple[str, int], float]
+"""Of the responses that are trained on, by prompt id and response index."""
+
+
+def record_table(step: int, groups: Sequence[RolloutGroup], advantages: Advantages) -> pa.Table:
+    """One row for each response of graded groups."""
+    rows = [
+        {
+            "step": step,
+            "prompt_id": group.prompt.id,
+            "source": group.prompt.source,
+            "problem": group.prompt.text,
+            "answer": group.prompt.answer,
+            "prompt_token_ids": group.prompt.token_ids,
+            "response_index": index,
+            "token_ids": rollout.token_ids,
+            "rollout_log_probs": rollout.log_probs,
+            "finish_reason": str(rollout.finish_reason),
+            "weight_version": rollout.weight_version,
+            "outcome": str(score.outcome),
+            "accuracy": score.accuracy,
+            "reward": score.reward,
+            "reward_components": list(score.components.items()),
+            "advantage": advantages.get((group.prompt.id, index)),
+        }
+        for group in groups
+        for index, (rollout, score) in enumerate(zip(group.rollouts, group.scores, strict=True))
+    ]
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def write_record(folder: Path, step: int, groups: Sequence[RolloutGroup], advantages: Advantages) -> Path:
+    """Write `folder/step-000012.parquet`; a step that is repeated after a restart replaces its file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:06d}.parquet"
+    unfinished = path.with_suffix(".unfinished")
+    pq.write_table(record_table(step, groups, advantages), unfinished, compression="zstd")
+    unfinished.replace(path)
+    return path
+
+
+def sample_rows(
+    table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, groups: int = 2
+) -> dict[str, list[str | float | None]]:
+    """Columns to read: the responses of the first `groups` prompts, as text."""
+    prompts = list(dict.fromkeys(table["prompt_id"].to_pylist()))[:groups]
+    rows = [row for row in table.to_pylist() if row["prompt_id"] in prompts]
+    columns = ("step", "problem", "answer", "outcome", "reward", "advantage", "finish_reason")
+    return {
+        **{column: [row[column] for row in rows] for column in columns},
+        "response": tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True),
+        "tokens": [len(row["token_ids"]) for row in rows],
+    }

@@ -1,0 +1,73 @@
+"""The rollout record: nothing of a step is lost on the way to parquet."""
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
+from fipo.config import Architecture, Model
+from fipo.models import load_tokenizer
+from fipo.rollout.record import SCHEMA, record_table, sample_rows, write_record
+
+
+def group(prompt_id, *responses):
+    rollouts = tuple(
+        Rollout(
+            np.array(tokens, dtype=np.int32),
+            np.array([-0.1 * token for token in tokens], dtype=np.float32),
+            FinishReason.STOP if tokens[-1] == 1 else FinishReason.LENGTH,
+            weight_version=7,
+        )
+        for tokens, _ in responses
+    )
+    scores = tuple(
+        Score(Outcome.CORRECT, 1.0, reward, {"accuracy": 1.0, "overlong": reward - 1.0}) for _, reward in responses
+    )
+    return RolloutGroup(Prompt(prompt_id, f"problem {prompt_id}", (5, 6), "12", "demo"), rollouts, scores)
+
+
+GROUPS = [group("aa", ([2, 3, 1], 1.0), ([2, 2], 0.5)), group("bb", ([4, 1], 1.0))]
+ADVANTAGES = {("aa", 0): 1.0, ("aa", 1): -1.0}
+
+
+def test_each_response_is_a_row(tmp_path):
+    path = write_record(tmp_path / "rollouts", 12, GROUPS, ADVANTAGES)
+    assert path.name == "step-000012.parquet"
+    table = pq.read_table(path)
+    assert table.schema.equals(SCHEMA)
+    first, second, third = table.to_pylist()
+    assert first == {
+        "step": 12,
+        "prompt_id": "aa",
+        "source": "demo",
+        "problem": "problem aa",
+        "answer": "12",
+        "prompt_token_ids": [5, 6],
+        "response_index": 0,
+        "token_ids": [2, 3, 1],
+        "rollout_log_probs": np.array([-0.2, -0.3, -0.1], dtype=np.float32).tolist(),
+        "finish_reason": "stop",
+        "weight_version": 7,
+        "outcome": "correct",
+        "accuracy": 1.0,
+        "reward": 1.0,
+        "reward_components": [("accuracy", 1.0), ("overlong", 0.0)],
+        "advantage": 1.0,
+    }
+    assert (second["response_index"], second["advantage"], second["finish_reason"]) == (1, -1.0, "length")
+    assert third["advantage"] is None
+
+
+def test_a_repeated_step_replaces_its_file(tmp_path):
+    write_record(tmp_path, 3, GROUPS, ADVANTAGES)
+    write_record(tmp_path, 3, GROUPS[1:], {})
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000003.parquet"]
+    assert pq.read_table(tmp_path / "step-000003.parquet").num_rows == 1
+
+
+def test_the_sample_can_be_read():
+    tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=("a", "b", "c"))))
+    sample = sample_rows(record_table(12, GROUPS, ADVANTAGES), tokenizer, groups=1)
+    assert sample["response"] == ["a b", "a a"]
+    assert sample["tokens"] == [3, 2]
+    assert sample["advantage"] == [1.0, -1.0]
+    assert sample["problem"] == ["problem aa"] * 2
