@@ -29,7 +29,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
     """
     count = str(processes or _devices())
     command = [
-        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count),
+        *(sys.executable, "-m", "fipo.launch.node", "--standalone", "--nproc-per-node", count),
         *("--module", module, *arguments),
     ]
     # The workers share the cores out themselves; without the variable torchrun warns.

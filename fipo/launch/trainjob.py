@@ -34,7 +34,7 @@ class TrainJob:
     fingerprint: str
     """Of the step's settings and inputs: another fingerprint is another job."""
     command: Sequence[str]
-    """What every node starts; torchrun reads nodes, rank and address from the environment that Trainer sets."""
+    """What every node starts; it finds the number of nodes, its rank and the address in what Trainer sets (`PET_*`)."""
     runtime: str
     """Name of the TrainingRuntime."""
     nodes: int = 1
@@ -104,7 +104,7 @@ def train_job(
         run=config.run.name,
         step=step,
         fingerprint=fingerprint,
-        command=["torchrun", "--module", module, *arguments],
+        command=["python", "-m", "fipo.launch.node", "--module", module, *arguments],
         runtime=config.trainjob.runtime,
         nodes=config.trainjob.nodes,
         processes=config.distributed.processes,

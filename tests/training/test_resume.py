@@ -30,7 +30,7 @@ def workers(process):
     return [
         child
         for child in children
-        if "fipo.training.rl" in child.cmdline() and "torch.distributed.run" not in child.cmdline()
+        if "fipo.training.rl" in child.cmdline() and "fipo.launch.node" not in child.cmdline()
     ]
 
 

@@ -1,0 +1,61 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+WORKER = r"""
+import os, signal, sys, time
+rank = os.environ["RANK"]
+how = sys.argv[1]
+sys.stdout.write(f"rank {rank} of {os.environ['WORLD_SIZE']}\n")
+if rank == "1":
+    if how == "crash":
+        raise RuntimeError("a bug")
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit(int(how))
+elif how != "0":
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def node(tmp_path):
+    """Run two workers of which the second ends in the given way."""
+    (tmp_path / "worker.py").write_text(WORKER)
+
+    def node(how, *options):
+        command = [sys.executable, "-m", "fipo.launch.node", *(options or ("--standalone", "--nproc-per-node", "2"))]
+        command += ["--module", "worker", how]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+
+    return node
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("0", 0), ("2", 2), ("75", 75), ("crash", 1), ("killed", 128 + signal.SIGKILL)]
+)
+def test_ends_as_the_first_worker_that_failed(node, how, code):
+    done = node(how)
+    assert done.returncode == code, done.stderr
+    assert "ChildFailedError" not in done.stderr
+    if code:
+        assert f"rank 1 failed first, with exit code {code}" in done.stderr
+
+
+def test_takes_what_kubeflow_trainer_sets(node, monkeypatch):
+    """Nodes, rank and address as its controller injects them."""
+    trainer = {
+        "NNODES": "1",
+        "NPROC_PER_NODE": "2",
+        "NODE_RANK": "0",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29417",
+    }
+    for name, value in trainer.items():
+        monkeypatch.setitem(os.environ, f"PET_{name}", value)
+    done = node("0", "--max-restarts=0")
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == ["", "rank 0 of 2", "rank 1 of 2"]
