@@ -49,7 +49,12 @@ class VerifierPool:
         Raises:
             RewardError: workers cannot be started, or a reference answer does not parse.
         """
-        return [future.result() for future in self.submit(pairs)]
+        futures = self.submit(pairs)
+        try:
+            return [future.result() for future in futures]
+        finally:  # an interrupted caller must not wait for items that have not begun
+            for future in futures:
+                future.cancel()
 
     def submit(self, pairs: Sequence[tuple[str, str]]) -> list[Future[Outcome]]:
         """As `verify`, but without waiting; the errors are the futures'."""

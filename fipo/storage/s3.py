@@ -44,7 +44,8 @@ class S3Store:
         self._prefix = f"{prefix}/" if prefix else ""
         self.uri = f"s3://{bucket}/{prefix}".rstrip("/")
         with self._errors("open"):
-            self._client = boto3.client("s3", config=_config())
+            # A session of its own: the default one keeps the first credentials that a process ever used.
+            self._client = boto3.session.Session().client("s3", config=_config())
             self._client.head_bucket(Bucket=bucket)
 
     def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:

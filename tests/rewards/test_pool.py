@@ -118,8 +118,9 @@ pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 100)
     assert len(workers) == 4
     os.kill(trainer.pid, end)
     trainer.wait(timeout=60)
-    _, alive = psutil.wait_procs(workers, timeout=4.0)
-    assert not alive
+    _, left = psutil.wait_procs(workers, timeout=4.0)
+    # Orphans that ended stay in the process table where nobody reaps them, as in a container without an init.
+    assert not [worker for worker in left if worker.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_reference_answer_must_parse_in_time_and_equal_itself():

@@ -82,7 +82,9 @@ def aws(monkeypatch):
 
 def make_bucket() -> str:
     name = f"bucket-{uuid.uuid4().hex}"
-    boto3.client("s3", config=Config(signature_version="s3v4")).create_bucket(Bucket=name)
+    # Not boto3's default session, which keeps the credentials of whichever test came first.
+    client = boto3.session.Session().client("s3", config=Config(signature_version="s3v4"))
+    client.create_bucket(Bucket=name)
     return name
 
 

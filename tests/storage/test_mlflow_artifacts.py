@@ -1,5 +1,6 @@
 """MLflow reaches the same S3 server by the same standard AWS settings as the object store."""
 
+import boto3
 import mlflow
 import pytest
 
@@ -20,6 +21,7 @@ SETTINGS = Model(
 @pytest.fixture
 def bucket(rclone, aws, servers, monkeypatch):
     aws(rclone)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # MLflow's: it keeps the credentials of an earlier test
     monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")  # MLflow's own client needs it with rclone
     yield servers.make_bucket()
     mlflow.set_tracking_uri(None)
