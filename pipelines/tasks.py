@@ -1,6 +1,9 @@
-"""What a cluster adds to the tasks of every pipeline. A local run ignores all of it, but for the retries.
+"""What a cluster adds to the tasks of every pipeline; a local run ignores all of it.
 
 `k8s/base` makes what is named here: the config map, the volume of running work, the runtime of the training jobs.
+
+No task sets a retry policy: Kubeflow's workflow defaults repeat a task that was lost with its node, and only that. A
+policy on the task would repeat mistakes as well.
 """
 
 from kfp import dsl, kubernetes
@@ -37,8 +40,6 @@ def place(
     kubernetes.use_secret_as_env(task, secret, {key: key for key in SECRET_KEYS}, optional=True)
     kubernetes.mount_pvc(task, *VOLUME)
     task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
-    # Kubeflow cannot tell a lost node from a mistake; repeating a step whose cause persists takes seconds.
-    task.set_retry(num_retries=2, backoff_duration="30s", backoff_factor=2, backoff_max_duration="10m")
     return task.set_caching_options(cache)
 
 

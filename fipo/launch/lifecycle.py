@@ -29,7 +29,7 @@ def follow(cluster: Cluster, name: str) -> None:
         try:
             job = cluster.job(name)
             log.print_new()
-            waiting = _waiting_for(cluster, name)
+            waiting = _waiting_for(cluster, job) if job else ""
             last_answer = time.monotonic()
         except Unavailable as error:
             if time.monotonic() - last_answer > PATIENCE_SECONDS:
@@ -76,10 +76,12 @@ class _Log:
                 self._asked = now
 
 
-def _waiting_for(cluster: Cluster, name: str) -> str:
+def _waiting_for(cluster: Cluster, job: Manifest) -> str:
     """Why pods do not run yet, in the cluster's own words; empty when all do."""
+    if suspended := condition(job, "Suspended"):
+        return f"suspended: {suspended.get('message') or 'waits in its queue'}"
     reasons = set()
-    for pod in cluster.pods(_pods_of(name)):
+    for pod in cluster.pods(_pods_of(job["metadata"]["name"])):
         status = pod.get("status", {})
         if status.get("phase") != "Pending":
             continue

@@ -149,8 +149,7 @@ def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
             time.sleep(lifecycle.POLL_SECONDS)
             continue
         if existing and not existing["metadata"].get("deletionTimestamp"):
-            # A repeated attempt of the same run would fail in the same way; a new run may have mended the cause.
-            if not condition(existing, "Failed") or int(os.environ.get("KFP_RETRY_INDEX", 0)) > 0:
+            if not condition(existing, "Failed"):
                 return say(f"TrainJob {cluster.namespace}/{name} found again")
             say(f"TrainJob {name} failed before; starting it anew")
             cluster.delete_job(name)

@@ -17,7 +17,6 @@ def quick(monkeypatch, api):
     api.act_as("fipo-launcher")
     monkeypatch.setattr(lifecycle, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
-    monkeypatch.delenv("KFP_RETRY_INDEX", raising=False)
 
 
 @pytest.fixture
@@ -132,15 +131,6 @@ def test_a_job_that_failed_before_starts_anew(job, api):
     assert api.created == 1
 
 
-def test_a_job_that_failed_is_not_started_again_by_a_retry_of_the_same_run(job, api, monkeypatch):
-    monkeypatch.setenv("KFP_RETRY_INDEX", "1")
-    api.jobs[job.name] = job.manifest()
-    api.finish(job.name, "Failed", "the cause")
-    with pytest.raises(LaunchError, match="the cause"):
-        run_train_job(job, Cluster())
-    assert api.created == 0
-
-
 def test_a_job_that_completed_while_nobody_looked_is_done(job, api):
     api.jobs[job.name] = job.manifest()
     api.finish(job.name, "Complete")
@@ -185,6 +175,13 @@ def test_why_pods_wait_is_said_once(job, api, capsys):
     api.script = [unschedulable, lambda _: None, lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
     assert capsys.readouterr().out.count("Unschedulable: 0/3 nodes have nvidia.com/gpu") == 1
+
+
+def test_waiting_in_a_queue_is_said(job, api, capsys):
+    api.script = [lambda _: api.finish(job.name, "Suspended", "TrainJob is suspended")]
+    api.script += [lambda _: None, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert capsys.readouterr().out.count("suspended: TrainJob is suspended") == 1
 
 
 def interrupted(job, api, at=2):

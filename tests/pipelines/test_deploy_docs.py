@@ -1,0 +1,53 @@
+"""What docs/deploy.md tells people to type exists and is accepted."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from fipo.config import load_config
+from pipelines.__main__ import _parameters, _parser
+from pipelines.cron import check_cron
+from pipelines.package import arguments
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+BLOCKS = "\n".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
+COMMANDS = [line for line in BLOCKS.splitlines() if "python -m pipelines" in line]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_commands_are_accepted(command):
+    options = _parser().parse_args(shlex.split(command, comments=True)[3:])
+    if "parameters" in options:
+        arguments(options.pipeline, _parameters(options), options.overrides)
+        load_config(options.recipe, options.overrides)
+    if getattr(options, "cron", ""):
+        check_cron(options.cron)
+
+
+def test_there_are_commands():
+    assert {"submit", "schedule", "list"} <= {command.split("pipelines ")[1].split()[0] for command in COMMANDS}
+
+
+def test_options_in_the_text_are_accepted():
+    (arms,) = re.findall(r"`(--pipeline fipo_experiment [^`]+)`", TEXT)
+    (model,) = re.findall(r"`(--pipeline fipo_evaluation [^`]+)`", TEXT)
+    for options in (arms, model):
+        parsed = _parser().parse_args(["submit", *shlex.split(options)])
+        arguments(parsed.pipeline, _parameters(parsed), parsed.overrides)
+
+
+def test_files_in_the_text_exist():
+    paths = set(re.findall(r"\b((?:k8s|pipelines|components|tests)/[\w./-]+[\w])", TEXT))
+    for path in paths - {"pipelines/manifests"}:
+        if "github.com" not in path and not re.match(r"pipelines/manifests", path):
+            assert (ROOT / path).exists(), path
+
+
+def test_secrets_in_the_text_are_those_that_the_manifests_ask_for():
+    rendered = (ROOT / "k8s" / "rendered" / "local.yaml").read_text()
+    asked = set(re.findall(r"secretKeyRef:\n\s+key: (\w+)", rendered))
+    made = set(re.findall(r"--from-literal=(\w+)=", BLOCKS))
+    assert asked == made
