@@ -76,6 +76,7 @@ class ApiServer:
         """(verb, resource) that the service account may use; see `act_as`."""
         self.used: set[tuple[str, str]] = set()
         self.created = 0
+        self.on_create: Callable[[dict[str, Any]], None] = lambda manifest: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
@@ -143,6 +144,7 @@ class ApiServer:
         self.created += 1
         manifest["metadata"]["creationTimestamp"] = "2026-11-23T12:00:00Z"
         self.jobs[name] = manifest
+        self.on_create(manifest)
         return 201, manifest
 
     def _log(self, pod: str, query: dict[str, list[str]]) -> tuple[int, Any]:

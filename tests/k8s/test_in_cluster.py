@@ -1,0 +1,77 @@
+"""A step in a TrainJob from end to end: the launcher, the job's own command and the training are real."""
+
+import os
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from fipo.config import Model, load_config
+from fipo.errors import LaunchError
+from fipo.launch import lifecycle
+from fipo.steps import run_step
+
+TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
+
+
+class Controller:
+    """What Kubeflow Trainer does with a job of one node: start its command with `PET_*` set, and say how it ended."""
+
+    def __init__(self, api):
+        self.api = api
+        api.on_create = lambda manifest: threading.Thread(target=self.run, args=(manifest,), daemon=True).start()
+
+    def run(self, manifest):
+        name, trainer = manifest["metadata"]["name"], manifest["spec"]["trainer"]
+        pod = self.api.add_pod(name)
+        environment = {
+            **os.environ,
+            **{variable["name"]: variable["value"] for variable in trainer.get("env", [])},
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "PET_NNODES": str(trainer["numNodes"]),
+            "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
+            "PET_NODE_RANK": "0",
+            "PET_MASTER_ADDR": "127.0.0.1",
+            "PET_MASTER_PORT": "29431",
+        }
+        process = subprocess.Popen(
+            trainer["command"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        for line in process.stdout:
+            self.api.logs[pod].append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {line.rstrip()}")
+        if code := process.wait():
+            ended = {"exitCode": code, "finishedAt": "2026-11-23T12:00:00Z"}
+            self.api.pods[pod]["status"]["containerStatuses"] = [{"name": "node", "state": {"terminated": ended}}]
+        self.api.finish(name, "Failed" if code else "Complete", "a pod failed" if code else "")
+
+
+@pytest.fixture
+def config(api, tmp_path, monkeypatch):
+    monkeypatch.setattr(lifecycle, "POLL_SECONDS", 0.1)
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
+    api.act_as("fipo-launcher")
+    Controller(api)
+    settings = [f"run.directory={tmp_path}", "trainjob.runtime=fipo", "sft.steps=2"]
+    config = load_config(TINY, settings)
+    run_step("prepare", config)
+    return config
+
+
+def test_a_step_runs_in_a_train_job(config, api, capsys):
+    task = {"env": [{"name": "OMP_NUM_THREADS", "value": "1"}], "resources": {"requests": {"cpu": "1"}}}
+    result = run_step("sft", config, task=task)
+    assert result.outputs["model"].sha256
+    (job,) = api.jobs.values()
+    assert job["spec"]["trainer"]["resourcesPerNode"] == {"requests": {"cpu": "1"}}
+    assert "[sft] step 2/2" in capsys.readouterr().out
+    assert run_step("sft", config, task=task).reused
+    assert api.created == 1
+
+
+def test_a_worker_that_fails_is_shown(config, api):
+    broken = config.model_copy(update={"model": Model(name_or_path="/nowhere")})
+    with pytest.raises(LaunchError, match=r"exit code 2 .*\n(.*\n)*.*/nowhere"):
+        run_step("sft", broken)
