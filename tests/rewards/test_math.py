@@ -78,3 +78,14 @@ def test_votes_do_not_depend_on_spelling(spellings, vote):
 )
 def test_numbers_in_a_row_are_not_multiplied(response, answer, outcome):
     assert verify(response, answer) is outcome
+
+
+def test_integers_are_compared_as_math_verify_compares_them():
+    from math_verify import parse
+    from math_verify import verify as peer
+
+    texts = ["0", "-0", "00", "7", "007", "-7", "-07", "8", "70", "123456789012345678901234567890", "1000", "-1000"]
+    for answer in texts:
+        for reference in texts:
+            equal = peer(parse(rf"\boxed{{{reference}}}"), parse(rf"\boxed{{{answer}}}"))
+            assert (verify(rf"\boxed{{{answer}}}", reference) is CORRECT) == equal, (answer, reference)

@@ -1,0 +1,176 @@
+"""Verifications per second, and what hostile responses do to the verifier's processes.
+
+    python -m benchmarks.rewards [--json] [--items 4000] [--workers 1]
+
+Clean: integers as in DAPO-Math-17k, and a mix of fractions, roots, sets, intervals and expressions, none twice, at the
+end of responses of about 1,000 characters; beside math-verify's own `parse` and `verify` (with its default time limits)
+in a `ProcessPoolExecutor` of as many processes. Most of the time of the mix is math-verify's grammar, in both; in
+training, a group's responses share their reference and often their answers, which are parsed once. Hostile: what a
+model may write by accident or to cheat; each item must get an outcome, in bounded time and memory, leaving no process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
+from multiprocessing import get_context
+from random import Random
+
+import psutil
+
+from benchmarks.harness import context
+from fipo.rewards.pool import VerifierPool
+
+TIMEOUT_SECONDS = 2.0
+HOSTILE = [
+    r"\boxed{10^{10^{9}}}",
+    r"\boxed{9^{9^{9^{9}}}}",
+    r"\boxed{1000000000!}",
+    r"\boxed{" * 10_000,
+    r"\boxed{1}" * 10_000,
+    r"\boxed{" + r"\sqrt{" * 400 + "2" + "}" * 401,
+    r"\boxed{" + "9" * 1_000_000 + "}",
+    "9" * 1_000_000,
+    "\\boxed{√２\U0001f600\ud800}",
+    "\x00" * 100_000 + r"\boxed{1}",
+    "import os\nos.system('echo owned')\n\\boxed{__import__('os').system('echo owned')}",
+    r"\boxed{\int_0^1 e^{-x^2} \sin(x^x) dx}",
+]
+
+
+INTEGERS = [("{a}", "{a}", "{b}")]
+MIX = [
+    *INTEGERS,
+    (r"\frac{{{a}}}{{{b}}}", "{a}/{b}", "{b}/{a}"),
+    ("{a}.5", r"\frac{{{a}1}}{{2}}", "{b}.5"),
+    (r"{a}\sqrt{{2}}", r"\sqrt{{2}} \cdot {a}", r"\sqrt{{3}} \cdot {a}"),
+    ("x = {a}", "{a}", "{b}"),
+    (r"\{{{a}, {b}\}}", "{b}, {a}", "{a}"),
+    ("({a}, {b})", "({a},{b})", "({b},{a})"),
+    ("[{a}, {b})", "[{a}, {b})", "[{a}, {b}]"),
+    ("{a}x + {b}", "{b} + {a}x", "{b}x + {a}"),
+    (r"{a} \text{{ cm}}", "{a}", "{b}"),
+]
+"""Forms of an answer, an equal reference and an unequal one, with two numbers that are new each time."""
+
+
+def clean_pairs(forms: list[tuple[str, str, str]], count: int) -> list[tuple[str, str]]:
+    random = Random(0)
+    steps = " ".join(f"Step {number}: we find $x_{{{number}}} = {number * 7}$, as before." for number in range(24))
+    pairs = []
+    for _ in range(count):
+        answer, equal, unequal = random.choice(forms)
+        a, b = random.sample(range(1, 10**6), 2)
+        reference = random.choice((equal, unequal)).format(a=a, b=b)
+        pairs.append((rf"{steps} So it is \boxed{{{answer.format(a=a, b=b)}}}.", reference))
+    return pairs
+
+
+def peer_verify(pair: tuple[str, str]) -> bool:
+    from math_verify import parse, verify
+
+    response, answer = pair
+    return bool(verify(parse(rf"\boxed{{{answer}}}"), parse(response)))
+
+
+def peer_rate(pairs: list[tuple[str, str]], workers: int) -> float:
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        list(pool.map(peer_verify, pairs[:20]))
+        started = time.perf_counter()
+        list(pool.map(peer_verify, pairs))
+        return len(pairs) / (time.perf_counter() - started)
+
+
+def our_rate(pairs: list[tuple[str, str]], workers: int) -> float:
+    with VerifierPool(workers, timeout_seconds=5.0) as pool:
+        pool.verify(pairs[:20])
+        started = time.perf_counter()
+        pool.verify(pairs)
+        return len(pairs) / (time.perf_counter() - started)
+
+
+def hostile(workers: int) -> dict[str, object]:
+    pairs = [pair for response in HOSTILE * 2 for pair in ((response, "3"), (r"\boxed{3}", "3"))]
+    with watched_memory() as memory:
+        with VerifierPool(workers, TIMEOUT_SECONDS) as pool:
+            pool.verify([(r"\boxed{1}", "1")])
+            started = time.perf_counter()
+            outcomes = pool.verify(pairs)
+            seconds = time.perf_counter() - started
+        psutil.wait_procs(worker_processes(), timeout=2.0)
+    assert len(outcomes) == len(pairs)
+    assert all(outcome == "correct" for outcome in outcomes[1::2]), "a hostile neighbour changed a verdict"
+    return {
+        "items": len(pairs),
+        "outcomes": dict(Counter(map(str, outcomes))),
+        "seconds": seconds,
+        "seconds_at_most": len(HOSTILE) * 2 * TIMEOUT_SECONDS / workers,
+        "peak_megabytes": memory["peak"] / 2**20,
+        "stray_processes": len(worker_processes()),
+    }
+
+
+@contextmanager
+def watched_memory() -> Iterator[dict[str, int]]:
+    """The largest resident memory of all workers together, looked at ten times a second."""
+    memory, over = {"peak": 0}, threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.1):
+            memory["peak"] = max(memory["peak"], sum(map(resident, worker_processes())))
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        over.set()
+        thread.join()
+
+
+def resident(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.NoSuchProcess:
+        return 0
+
+
+def worker_processes() -> list[psutil.Process]:
+    processes = psutil.process_iter(["cmdline"])
+    return [process for process in processes if "fipo.rewards.worker" in (process.info["cmdline"] or [])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="end with one JSON object")
+    parser.add_argument("--items", type=int, default=4000)
+    parser.add_argument("--workers", type=int, default=1)
+    arguments = parser.parse_args()
+    rates = {}
+    for name, forms, count in (("integers", INTEGERS, arguments.items), ("mix", MIX, arguments.items // 4)):
+        pairs = clean_pairs(forms, count)
+        rates[name] = (our_rate(pairs, arguments.workers), peer_rate(pairs, arguments.workers))
+        ours, peer = (rate / arguments.workers for rate in rates[name])
+        print(f"{name}: {ours:.0f} verifications/s per process; math-verify {peer:.0f}; {ours / peer:.1f} times")
+    attacked = hostile(arguments.workers)
+    print(
+        f"hostile: {attacked['items']} items in {attacked['seconds']:.1f} s of {attacked['seconds_at_most']:.0f}, "
+        f"{attacked['peak_megabytes']:.0f} MB, {attacked['stray_processes']} stray processes: {attacked['outcomes']}"
+    )
+    if arguments.json:
+        found = context()
+        found["versions"] |= {"math-verify": version("math-verify")}
+        ratios = {"ratio": rates["integers"][0] / rates["integers"][1], "ratio_mix": rates["mix"][0] / rates["mix"][1]}
+        per_core = {name: ours / arguments.workers for name, (ours, _) in rates.items()}
+        print(json.dumps(ratios | {"per_second_per_core": per_core, "hostile": attacked} | found))
+
+
+if __name__ == "__main__":
+    main()
