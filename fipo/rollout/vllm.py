@@ -104,7 +104,8 @@ class VllmEngine(RolloutEngine):
         """Wake up, load into vLLM's layout, and forget the prefixes of the old weights."""
         if self._asleep:
             self._llm.wake_up(tags=["weights"])
-        weights = checked(source, self._expected, version)
+        # Copies: what ZeRO-3 gathered is gone when the next is asked for, and vLLM holds them until a layer is whole.
+        weights = ((name, tensor.clone()) for name, tensor in checked(source, self._expected, version))
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
         self._llm.apply_model(renew_tied_head)
         if self._asleep:

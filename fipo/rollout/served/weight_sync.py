@@ -51,7 +51,7 @@ class WeightSync:
     ) -> None:
         self._replicas, self._transfer, self._address, self._rank = replicas, transfer, address, rank
         self._timeout_seconds = timeout_seconds
-        self._source = _Source(expected, dtype)
+        self._source = _Source(expected, dtype, torch.device("cuda" if transfer == "nccl" else "cpu"))
         self._client: _FanOut | None = None
         self._engine: Any = None
 
@@ -138,8 +138,8 @@ class _Source:
     The servers wait for as many tensors as were declared; after an error they get zeros, and a version that says so.
     """
 
-    def __init__(self, expected: Expected, dtype: torch.dtype) -> None:
-        self._expected, self._dtype = expected, dtype
+    def __init__(self, expected: Expected, dtype: torch.dtype, device: torch.device) -> None:
+        self._expected, self._dtype, self._device = expected, dtype, device
         self.error: Exception | None = None
 
     def offer(self, source: Weights, version: int) -> None:
@@ -156,7 +156,11 @@ class _Source:
     def __iter__(self) -> Iterator[tuple[str, Tensor]]:
         for name, shape in self._expected.items():
             tensor = self._next(name)
-            yield name, torch.zeros(shape, dtype=self._dtype) if tensor is None else tensor.to(self._dtype)
+            # A copy: what ZeRO-3 gathered is gone when the next is asked for, and vLLM may still hold this one.
+            if tensor is None:
+                yield name, torch.zeros(shape, dtype=self._dtype, device=self._device)
+            else:
+                yield name, tensor.to(self._device, self._dtype, copy=True)
         self._next("")
 
     def _next(self, expected: str) -> Tensor | None:
