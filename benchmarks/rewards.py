@@ -1,6 +1,6 @@
 """Verifications per second, and what hostile responses do to the verifier's processes.
 
-    python -m benchmarks.rewards [--json] [--items 4000] [--workers 1]
+    python -m benchmarks.rewards [--json] [--items 100000] [--workers 1]
 
 Clean: integers as in DAPO-Math-17k, and a mix of fractions, roots, sets, intervals and expressions, none twice, at the
 end of responses of about 1,000 characters; beside math-verify's own `parse` and `verify` (with its default time limits)
@@ -88,12 +88,16 @@ def peer_rate(pairs: list[tuple[str, str]], workers: int) -> float:
         return len(pairs) / (time.perf_counter() - started)
 
 
-def our_rate(pairs: list[tuple[str, str]], workers: int) -> float:
+def our_rate(pairs: list[tuple[str, str]], workers: int) -> tuple[float, float]:
+    """Verifications per second, and megabytes by which the workers grew after the first tenth."""
+    tenth = max(len(pairs) // 10, 1)
     with VerifierPool(workers, timeout_seconds=5.0) as pool:
-        pool.verify(pairs[:20])
+        pool.verify(pairs[:tenth])
+        before = sum(map(resident, worker_processes()))
         started = time.perf_counter()
-        pool.verify(pairs)
-        return len(pairs) / (time.perf_counter() - started)
+        pool.verify(pairs[tenth:])
+        seconds = time.perf_counter() - started
+        return (len(pairs) - tenth) / seconds, (sum(map(resident, worker_processes())) - before) / 2**20
 
 
 def hostile(workers: int) -> dict[str, object]:
@@ -150,15 +154,20 @@ def worker_processes() -> list[psutil.Process]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
-    parser.add_argument("--items", type=int, default=4000)
+    parser.add_argument("--items", type=int, default=100_000)
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
-    rates = {}
-    for name, forms, count in (("integers", INTEGERS, arguments.items), ("mix", MIX, arguments.items // 4)):
+    ours, peers, growth = {}, {}, {}
+    for name, forms, count in (("integers", INTEGERS, arguments.items), ("mix", MIX, arguments.items // 100)):
         pairs = clean_pairs(forms, count)
-        rates[name] = (our_rate(pairs, arguments.workers), peer_rate(pairs, arguments.workers))
-        ours, peer = (rate / arguments.workers for rate in rates[name])
-        print(f"{name}: {ours:.0f} verifications/s per process; math-verify {peer:.0f}; {ours / peer:.1f} times")
+        rate, growth[name] = our_rate(pairs, arguments.workers)
+        ours[name] = rate / arguments.workers
+        peers[name] = peer_rate(pairs[:1000], arguments.workers) / arguments.workers
+        print(
+            f"{name}: {count} items, {ours[name]:.0f} verifications/s per process; math-verify {peers[name]:.0f} "
+            f"({ours[name] / peers[name]:.1f} times); memory grew by {growth[name]:.1f} MB",
+            flush=True,
+        )
     attacked = hostile(arguments.workers)
     print(
         f"hostile: {attacked['items']} items in {attacked['seconds']:.1f} s of {attacked['seconds_at_most']:.0f}, "
@@ -167,9 +176,9 @@ def main() -> None:
     if arguments.json:
         found = context()
         found["versions"] |= {"math-verify": version("math-verify")}
-        ratios = {"ratio": rates["integers"][0] / rates["integers"][1], "ratio_mix": rates["mix"][0] / rates["mix"][1]}
-        per_core = {name: ours / arguments.workers for name, (ours, _) in rates.items()}
-        print(json.dumps(ratios | {"per_second_per_core": per_core, "hostile": attacked} | found))
+        ratios = {"ratio": ours["integers"] / peers["integers"], "ratio_mix": ours["mix"] / peers["mix"]}
+        measured = {"per_second_per_core": ours, "peer_per_second_per_core": peers, "growth_megabytes": growth}
+        print(json.dumps(ratios | measured | {"hostile": attacked} | found))
 
 
 if __name__ == "__main__":
