@@ -200,12 +200,14 @@ class Optimizer(Section):
     """AdamW's decoupled decay."""
     grad_clip: float = Field(1.0, gt=0.0)
     """Largest gradient norm."""
+    skip_grad_norm: float | None = Field(None, gt=0.0)
+    """An update is left out when its gradient norm is above this; one that is not finite is left out in any case."""
     max_tokens_per_micro_batch: int = Field(32768, ge=1)
     """Padded tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
     checkpoint_every: int = Field(10, ge=1)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
-    """Checkpoints kept on disk."""
+    """Newest checkpoints that are kept."""
 
 
 class Sft(Optimizer):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch.distributed import distributed_c10d
 
 from fipo.config import Distributed
 
@@ -87,8 +88,9 @@ def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
     else:
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
-    deepspeed = import_deepspeed()
     timeout = timedelta(seconds=settings.timeout_seconds)
+    _set_default_timeout(timeout)
+    deepspeed = import_deepspeed()
     deepspeed.init_distributed(dist_backend="nccl" if on_gpu else "gloo", timeout=timeout, verbose=False)
     world = World(dist.get_rank(), dist.get_world_size(), local_rank, device)
     seed_everything(seed, world.rank)
@@ -120,12 +122,9 @@ def import_deepspeed() -> Any:
     return deepspeed
 
 
-def set_group_timeouts(seconds: float) -> None:
-    """Give every process group the time-out: DeepSpeed makes groups without one, and a frozen rank hangs them."""
-    from torch.distributed.distributed_c10d import _set_pg_timeout, _world
-
-    for group in _world.pg_map:
-        _set_pg_timeout(timedelta(seconds=seconds), group)
+def _set_default_timeout(timeout: timedelta) -> None:
+    """For every group that anyone makes: DeepSpeed and vLLM make theirs without one, and a frozen rank hangs them."""
+    distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = timeout
 
 
 def seed_everything(seed: int, rank: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 
@@ -11,7 +12,7 @@ from transformers import PreTrainedModel
 
 from fipo.algorithm.log_probs import linear_log_probs
 from fipo.config import Distributed, Optimizer
-from fipo.distributed.bootstrap import World, import_deepspeed, set_group_timeouts
+from fipo.distributed.bootstrap import World, import_deepspeed
 
 
 class TokenLogProbs(nn.Module):
@@ -49,6 +50,7 @@ class TrainingEngine:
     """DeepSpeed's engine with our own AdamW, a learning rate that depends on the step alone, and exact global sums.
 
     A loss given to `backward` is this rank's part of the global loss: parts add up over micro-batches and ranks.
+    A step whose loss or gradient norm is not finite, or whose norm is above `skip_grad_norm`, changes nothing.
     """
 
     def __init__(
@@ -66,12 +68,16 @@ class TrainingEngine:
         self.zero_stage = distributed.zero_stage
         self.dtype = _dtype(distributed, world)
         self.steps_done = 0
+        self.skipped_in_a_row = 0
+        """Steps left out since the last one that was taken; the same on every rank."""
         self._settings = optimizer
+        self._loss, self._loss_is_finite = torch.zeros((), device=world.device), True
         module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
         # Not from the configuration: DeepSpeed's own AdamW compiles kernels at start.
         adamw = torch.optim.AdamW(
             module.parameters(), lr=optimizer.learning_rate, betas=(0.9, 0.999), weight_decay=optimizer.weight_decay
         )
+        self._guard(adamw)
         self.deepspeed, *_ = deepspeed.initialize(
             model=module,
             optimizer=adamw,
@@ -85,7 +91,6 @@ class TrainingEngine:
                 "zero_allow_untested_optimizer": True,
             },
         )
-        set_group_timeouts(distributed.timeout_seconds)
 
     def log_probs(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(log_probs, entropy), each [batch, time] float32; see `TokenLogProbs.forward`."""
@@ -94,17 +99,25 @@ class TrainingEngine:
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this micro-batch's part of the global loss."""
+        self._loss += loss.detach()
         # DeepSpeed averages gradients over ranks; our parts are to be summed.
         self.deepspeed.backward(loss * self.world.size, scale_wrt_gas=False)
 
     def step(self) -> float:
-        """Clip, update the weights, clear the gradient; returns the gradient norm before clipping."""
+        """Clip, update the weights, clear the gradient; returns the gradient norm before clipping, NaN if not finite.
+
+        `skipped_in_a_row` is 0 after a step that was taken.
+        """
+        self._loss_is_finite = not self.world.max([not self._loss.isfinite()])[0]
+        self.skipped_in_a_row += 1
         rate = self._settings.learning_rate * min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = rate
         self.deepspeed.step()
-        self.steps_done += 1
-        return float(self.deepspeed.get_global_grad_norm())
+        self._loss.zero_()
+        if not self.skipped_in_a_row:
+            self.steps_done += 1
+        return self._grad_norm()
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""
@@ -139,8 +152,25 @@ class TrainingEngine:
     def set_steps_done(self, steps: int) -> None:
         """Continue the learning-rate schedule and Adam's bias correction after so many steps."""
         self.steps_done = steps
+        self.skipped_in_a_row = 0
+        self._loss.zero_()
         for state in self.deepspeed.optimizer.optimizer.state.values():
             state["step"].fill_(steps)
+
+    def _guard(self, adamw: torch.optim.Optimizer) -> None:
+        """Have DeepSpeed, which knows the norm just before it calls the optimizer, leave out what is no good step."""
+        take, limit = adamw.step, self._settings.skip_grad_norm or math.inf
+
+        def step() -> None:  # once for each group of parameters
+            if self._loss_is_finite and self._grad_norm() <= limit:
+                take()
+                self.skipped_in_a_row = 0
+
+        adamw.step = step
+
+    def _grad_norm(self) -> float:
+        norm = float(self.deepspeed.optimizer._global_grad_norm)
+        return norm if 0.0 <= norm < math.inf else math.nan  # DeepSpeed says -1 or infinity
 
     def _whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
         """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""

@@ -108,6 +108,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("train/future_kl_noise", "nats", "Spread of Future-KL before the first update, where only noise moves it"),
     Metric("train/future_kl_masked_fraction", "fraction", "Tokens that the mask M_k keeps out of Future-KL"),
     Metric("train/updates", "updates", "Optimizer updates in the step"),
+    Metric(
+        "train/skipped_updates",
+        "updates",
+        "Left out for a loss or gradient norm that is not finite, or too large a norm",
+    ),
     Metric("train/loss_tokens", "tokens", "Response tokens that the step learned from"),
     Metric("rollout/reward_mean", "1", "Mean reward, overlong penalty included, over all sampled responses"),
     Metric("rollout/accuracy", "fraction", "Sampled responses that the verifier accepts"),

@@ -53,12 +53,13 @@ class Updater:
                 for start in range(0, len(groups), size)
             ]
         with timer("update"):
-            measured = [self._step(mini_batch) for mini_batch in mini_batches]
-            reduced = reduce_updates(measured, self.engine.world)
-        if self.options.loss == "fipo":
+            taken = [totals for totals in map(self._step, mini_batches) if totals]
+            reduced = reduce_updates(taken, self.engine.world) if taken else {}
+        if reduced and self.options.loss == "fipo":
             self.warnings = guard_warnings(reduced, self.options.half_life)
-        return update_metrics(reduced) | {
-            "train/updates": float(len(mini_batches)),
+        return (update_metrics(reduced) if reduced else {}) | {
+            "train/updates": float(len(taken)),
+            "train/skipped_updates": float(len(mini_batches) - len(taken)),
             "train/loss_tokens": float(sum(mini_batch.num_loss_tokens for mini_batch in mini_batches)),
         }
 
@@ -99,7 +100,8 @@ class Updater:
             rollout_log_probs=spread([one.rollout.log_probs for one in experiences], padded.response_mask),
         )
 
-    def _step(self, mini_batch: MiniBatch) -> dict[str, Tensor]:
+    def _step(self, mini_batch: MiniBatch) -> dict[str, Tensor] | None:
+        """Metrics of the update on this rank; None when it was left out (`TrainingEngine.step`)."""
         totals: dict[str, Tensor] = {}
         for batch in mini_batch.micro_batches:
             log_probs, entropy = self.engine.log_probs(batch.input_ids, batch.attention_mask, batch.response_mask)
@@ -119,5 +121,8 @@ class Updater:
             for name, value in {**output.metrics, "loss": output.loss.detach(), "entropy": entropy_mean}.items():
                 totals[name] = combine(name, totals[name], value) if name in totals else value
         self._last = batch, log_probs.detach()
-        totals["grad_norm"] = torch.tensor(self.engine.step() / self.engine.world.size)
+        grad_norm = self.engine.step()
+        if self.engine.skipped_in_a_row:
+            return None
+        totals["grad_norm"] = torch.tensor(grad_norm / self.engine.world.size)
         return totals
