@@ -350,6 +350,21 @@ def test_bfloat16_log_probs_are_computed_in_float32() -> None:
     assert fipo_loss(*rounded, mask).loss.item() == fipo_loss(*(x.float() for x in rounded), mask).loss.item()
 
 
+def test_compiles_without_graph_breaks() -> None:
+    """One graph, so that a GPU can fuse it; nothing in it waits for the device."""
+    log_probs, old, advantages, mask = random_case(0)
+    compiled = torch.compile(policy_loss, backend="aot_eager", fullgraph=True)
+
+    def run(loss: Any) -> tuple[LossOutput, Tensor]:
+        leaf = log_probs.detach().requires_grad_()
+        output = loss(LossOptions(), leaf, old, advantages, mask, num_loss_tokens=50.0)
+        return output, torch.autograd.grad(output.loss, leaf)[0]
+
+    (ours, gradient), (expected, expected_gradient) = run(compiled), run(policy_loss)
+    torch.testing.assert_close(gradient, expected_gradient)
+    torch.testing.assert_close(ours.metrics, expected.metrics)
+
+
 def test_bad_input_is_named() -> None:
     good = torch.zeros(2, 3)
     with pytest.raises(ConfigError, match=r"must all be \[batch, time\]; got \(2, 3\), \(2, 3\), \(2,\), \(2, 3\)"):
