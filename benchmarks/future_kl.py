@@ -41,7 +41,7 @@ def listing(log_ratio: Tensor, mask: Tensor, half_life: float, chunk: int = 128)
 
 
 def whole_loss(batch: int) -> dict[str, float]:
-    """Time of the compiled loss at [batch, TIME], and the share of copy bandwidth that its unavoidable traffic makes."""
+    """Time of the compiled loss at [batch, TIME], and what share of copy bandwidth its unavoidable traffic makes."""
     old = -torch.rand(batch, TIME, device=DEVICE)
     log_probs = (old + 0.05 * torch.randn_like(old)).requires_grad_()
     advantages, mask = torch.randn_like(old), torch.rand_like(old) < 0.9
