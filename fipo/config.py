@@ -295,6 +295,9 @@ class RolloutSettings(Section):
     """Logits are divided by it, in sampling and in the trained policy alike."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     """Sample from the most probable tokens that make up this share."""
+    one_step_ahead: bool = False
+    """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
+    `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
     max_batch_tokens: int = Field(65536, ge=1)
     """Key/value cache positions in use at once, prompt and response; lower it when memory runs out."""
 
@@ -410,6 +413,12 @@ class Config(Section):
             "reward.overlong_buffer_tokens",
             f"less than rollout.max_response_tokens ({self.rollout.max_response_tokens})",
             self.reward.overlong_buffer_tokens,
+        )
+        _require(
+            not self.rollout.one_step_ahead or algorithm.correction != "none",
+            "algorithm.correction",
+            "truncate or mask with rollout.one_step_ahead: its responses come from older weights",
+            algorithm.correction,
         )
         _require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
         _require(

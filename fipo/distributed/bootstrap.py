@@ -32,6 +32,8 @@ class World:
     size: int
     local_rank: int
     device: torch.device
+    group: dist.ProcessGroup | None = None
+    """Whose collectives these are; None is the default group."""
     _stop: bool = field(default=False, init=False)
 
     @property
@@ -50,12 +52,17 @@ class World:
     def gather(self, item: Any) -> list[Any]:
         """`item` of every rank, in rank order, on every rank."""
         items: list[Any] = [None] * self.size
-        dist.all_gather_object(items, item)
+        dist.all_gather_object(items, item, group=self.group)
         return items
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        dist.barrier()
+        dist.barrier(self.group)
+
+    def aside(self, timeout_seconds: float) -> World:
+        """The same ranks for a second thread, whose collectives must not mix with those of the first; collective."""
+        group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
+        return World(self.rank, self.size, self.local_rank, torch.device("cpu"), group)
 
     def stop_requested(self) -> bool:
         """Whether any rank was asked to stop; the same answer on every rank."""
@@ -67,7 +74,7 @@ class World:
 
     def _reduce(self, values: Any, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
         tensor = torch.as_tensor(values, dtype=torch.float64).to(self.device)
-        dist.all_reduce(tensor, op=operation)
+        dist.all_reduce(tensor, op=operation, group=self.group)
         return tensor.cpu()
 
 

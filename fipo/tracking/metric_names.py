@@ -122,6 +122,14 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollout/signal_fraction", "fraction", "Sampled groups whose responses are not all right or all wrong"),
     Metric("rollout/sampled_batches", "batches", "Rounds of generation until the rollout batch was full"),
     Metric("rollout/trained_prompts", "prompts", "Prompts in the rollout batch"),
+    Metric(
+        "rollout/staleness_mean",
+        "updates",
+        "Optimizer steps between the weights that sampled a response and those trained",
+    ),
+    Metric(
+        "rollout/staleness_max", "updates", "The same, of the stalest response; 0 unless rollouts run one step ahead"
+    ),
     *_lengths("rollout"),
     Metric("validation/accuracy", "fraction", "Validation problems answered right, one response each"),
     Metric("validation/truncated_fraction", "fraction", "Validation responses that reached max_response_tokens"),
@@ -155,6 +163,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/generate_seconds", "s", "Part of it spent on sampling responses"),
     Metric("perf/score_seconds", "s", "Part spent on verifying them"),
     Metric("perf/gather_seconds", "s", "Part spent on exchanging them between ranks"),
+    Metric("perf/wait_seconds", "s", "Part spent waiting for responses that are sampled one step ahead"),
     Metric("perf/old_log_probs_seconds", "s", "Part spent on the log-probs before the updates"),
     Metric("perf/update_seconds", "s", "Part spent on optimizer updates"),
     Metric("perf/sync_seconds", "s", "Part spent on bringing new weights to the rollout engine"),

@@ -18,7 +18,8 @@ from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
 from fipo.training.job import Job
-from fipo.training.rl.metrics import progress_line, rollout_metrics, validation_metrics
+from fipo.training.rl.batches import RolloutBatches
+from fipo.training.rl.metrics import progress_line, rollout_metrics, staleness_metrics, validation_metrics
 from fipo.training.rl.sampling import PromptStream, collect, generate_and_score
 from fipo.training.rl.timing import Timer
 from fipo.training.rl.update import Updater
@@ -37,8 +38,10 @@ def train(job: Job) -> None:
     )
     updater = Updater(engine, config, tokenizer)
     rollout = TransformersEngine(
-        # ZeRO-3 leaves each rank a part of the trained model: generate with a whole copy.
-        engine.model if engine.zero_stage < 3 else load_model(start, dtype=engine.dtype).to(world.device),
+        # ZeRO-3 leaves each rank a part of the trained model, and weights in training cannot sample: take a copy.
+        load_model(start, dtype=engine.dtype).to(world.device)
+        if engine.zero_stage == 3 or config.rollout.one_step_ahead
+        else engine.model,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         max_batch_tokens=config.rollout.max_batch_tokens,
@@ -54,14 +57,22 @@ def train(job: Job) -> None:
         max_response_tokens=config.rollout.max_response_tokens,
         tokenizer=tokenizer,
     ) as scorer:
+        ahead = config.rollout.one_step_ahead
+        ranks = world.aside(config.distributed.timeout_seconds) if ahead else world
+        batches = RolloutBatches(
+            lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer),
+            begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
+        )
         for step in range(state["step"] + 1, settings.steps + 1):
             timer = Timer()
-            batch = collect(stream, rollout, scorer, config, world, step, timer)
-            metrics = rollout_metrics(batch)
+            batch = batches.take(step, timer)
+            metrics = rollout_metrics(batch) | staleness_metrics(batch, engine.steps_done)
             if batch.groups:
                 metrics |= updater.update(batch.groups, timer)
                 for warning in updater.warnings:
                     job.say(f"warning: {warning}")
+                with timer("wait"):
+                    batches.settle()
                 with timer("sync"):
                     rollout.load_weights(engine.weights(), version=engine.steps_done)
             elif not any(score.accuracy for group in batch.sampled for score in group.scores):
@@ -71,6 +82,7 @@ def train(job: Job) -> None:
                 )
             last = step == settings.steps
             if step % settings.evaluate_every == 0 or last:
+                batches.settle()
                 with timer("evaluate"):
                     groups = generate_and_score(validation, rollout, scorer, _one_each(config), world, Timer())
                     metrics |= validation_metrics(groups)
@@ -80,7 +92,7 @@ def train(job: Job) -> None:
             updater.write_sample(job, step)
             stopping = world.stop_requested()
             if stopping or last or step % settings.checkpoint_every == 0:
-                state = {"step": step, "prompts_drawn": stream.position}
+                state = {"step": step, "prompts_drawn": batch.prompts_drawn}
                 save_checkpoint(engine, checkpoints, step, state, keep=settings.keep_checkpoints)
             if stopping:
                 raise Interrupted(f"stopped on request after step {step}; run the same command again to continue")

@@ -32,6 +32,12 @@ def rollout_metrics(batch: RolloutBatch) -> dict[str, float]:
     }
 
 
+def staleness_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
+    """How many optimizer steps the policy, now of `version`, has taken since it sampled the batch."""
+    ages = [version - rollout.weight_version for group in batch.sampled for rollout in group.rollouts]
+    return {"rollout/staleness_mean": _mean(ages), "rollout/staleness_max": float(max(ages))}
+
+
 def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
     """Of one response to each validation problem."""
     return {

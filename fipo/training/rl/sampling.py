@@ -50,6 +50,8 @@ class RolloutBatch:
     """All that was generated for it, groups without signal too."""
     rounds: int
     """Rounds of generation ("number of sampled batches" in the paper)."""
+    prompts_drawn: int
+    """Position of the prompt stream after it: where the next batch starts."""
 
 
 def collect(
@@ -76,7 +78,7 @@ def collect(
         sampled += groups
         kept += [group for group in groups if has_signal(group)] if settings.dynamic_sampling else groups
         rounds += 1
-    return RolloutBatch(kept[: settings.prompts_per_step], sampled, rounds)
+    return RolloutBatch(kept[: settings.prompts_per_step], sampled, rounds, stream.position)
 
 
 def generate_and_score(

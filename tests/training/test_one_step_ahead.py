@@ -1,0 +1,88 @@
+"""Rollouts one step ahead of the updates: what is sampled when, by which weights, and what a restart makes of it."""
+
+import threading
+
+import pytest
+
+from fipo.config import load_config
+from fipo.errors import ConfigError, RewardError
+from fipo.tracking import read_journal
+from fipo.training.rl.batches import RolloutBatches
+from fipo.training.rl.timing import Timer
+
+AHEAD = (
+    "rollout.one_step_ahead=true",
+    "algorithm.correction=truncate",
+    "train.checkpoint_every=3",
+    "distributed.processes=2",
+)
+
+
+def test_the_next_batch_is_made_while_this_one_is_trained_on():
+    began, go_on = threading.Event(), threading.Event()
+
+    def collect(step, timer):
+        if step == 2:
+            began.set()
+            assert go_on.wait(10)
+        with timer("generate"):
+            return step, threading.current_thread()
+
+    batches, timer = RolloutBatches(collect, begins_next=lambda step: step == 1), Timer()
+    assert batches.take(1, timer) == (1, threading.current_thread())
+    assert began.wait(10)
+    go_on.set()
+    batches.settle()
+    step, thread = batches.take(2, timer)
+    assert step == 2
+    assert thread.name == "rollouts-2"
+    assert batches.take(3, timer) == (3, threading.current_thread())
+    assert timer.seconds["generate"] > 0
+
+
+def test_what_fails_ahead_is_raised_where_it_is_waited_for():
+    def collect(step, timer):
+        if step == 2:
+            raise RewardError("broken")
+
+    batches = RolloutBatches(collect, begins_next=lambda step: True)
+    batches.take(1, Timer())
+    with pytest.raises(RewardError, match="broken"):
+        batches.settle()
+
+
+def test_stale_responses_need_a_correction():
+    with pytest.raises(ConfigError, match=r"algorithm\.correction: must be truncate or mask"):
+        load_config("demo", ["rollout.one_step_ahead=true"])
+
+
+@pytest.mark.slow
+def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
+    settings = [part for setting in AHEAD for part in ("--set", setting)]
+    code, output = tiny_run("train", *settings)
+    assert code == 0, output
+    undisturbed = tiny_run.result("train").outputs["model"].sha256
+    [journal] = (
+        path
+        for path in (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
+        if any("perf/wait_seconds" in metrics and metrics["rollout/staleness_max"] for _, metrics in read_journal(path))
+    )
+    steps = {step: metrics for step, metrics in read_journal(journal) if "rollout/staleness_mean" in metrics}
+    updates = {step: metrics["train/updates"] for step, metrics in steps.items()}
+    staleness = {
+        step: (metrics["rollout/staleness_mean"], metrics["rollout/staleness_max"]) for step, metrics in steps.items()
+    }
+    assert updates[1] > 0
+    assert staleness == {1: (0, 0), 2: (updates[1],) * 2, 3: (updates[2],) * 2, 4: (0, 0)}
+    assert steps[1]["train/mismatch_log_prob_gap_max"] < 1e-4 < steps[2]["train/mismatch_log_prob_gap_max"]
+
+    # A run that continues from the checkpoint after step 3 samples step 4 from the same weights.
+    killed = tiny_run.start("train", "--fresh", *settings)
+    for line in killed.stdout:
+        if "[train] step 3/4" in line:
+            break
+    killed.send_signal(2)
+    assert killed.communicate(timeout=120)[0] is not None
+    code, output = tiny_run("train", *settings)
+    assert code == 0, output
+    assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
