@@ -272,6 +272,8 @@ class Algorithm(Section):
     """The importance ratio is clipped at 1 + this (DAPO's clip-higher)."""
     dual_clip: float = Field(10.0, gt=1.0)
     """Tokens above this ratio leave Future-KL (the mask M_k), and bound the loss where the advantage is negative."""
+    mask_future_kl: bool = True
+    """Leave tokens above `dual_clip` out of Future-KL; false is the paper's ablation."""
     drop_dual_clipped_responses: bool = False
     """Drop a response with more than one dual-clipped token (reference code)."""
     correction: Literal["none", "truncate", "mask"] = "none"

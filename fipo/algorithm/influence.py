@@ -33,7 +33,9 @@ def influence(
 ) -> Influence:
     """Influence weights from `masked_log_ratio`; all tensors are [batch, time]."""
     importance_ratio = log_ratio.exp()
-    in_future_kl = response_mask & (importance_ratio <= options.dual_clip)
+    in_future_kl = response_mask
+    if options.mask_future_kl:
+        in_future_kl = response_mask & (importance_ratio <= options.dual_clip)
     kl = future_kl(
         log_ratio,
         in_future_kl,

@@ -171,7 +171,7 @@ def _kept(options: LossOptions, token: Influence, response_mask: Tensor, respons
     """Response tokens that count in the loss, [batch, time] bool."""
     if not options.drop_dual_clipped_responses:
         return response_mask
-    dual_clipped = response_mask & ~token.in_future_kl
+    dual_clipped = response_mask & (token.log_ratio.exp() > options.dual_clip)
     return response_mask & (responses.sums(dual_clipped.float()) <= 1)
 
 

@@ -48,6 +48,8 @@ class LossOptions:
     """The importance ratio is clipped at 1 + this (DAPO's clip-higher)."""
     dual_clip: float = 10.0
     """Tokens above this ratio leave Future-KL (Eq. 5), and bound the loss where the advantage is negative."""
+    mask_future_kl: bool = True
+    """M_k: leave tokens above `dual_clip` out of Future-KL. False is the paper's ablation."""
     drop_dual_clipped_responses: bool = False
     """Drop a response with more than one dual-clipped token (authors' code). The denominator shrinks if counted
     here, and stays as it is if `num_loss_tokens` is given."""

@@ -248,6 +248,18 @@ def test_the_mask_of_equation_5_covers_both_signs() -> None:
         assert output.metrics["influence_weight_square_deviation"].item() == 0.0
 
 
+def test_without_the_mask_of_equation_5_every_token_counts() -> None:
+    log_probs, mask = torch.tensor([[1.0, 12.0]]).log(), torch.ones(1, 2, dtype=torch.bool)
+    options = LossOptions(mask_future_kl=False, drop_dual_clipped_responses=True, half_life=math.inf)
+    output = policy_loss(options, log_probs, torch.zeros(1, 2), torch.ones(1, 2), mask)
+    assert output.metrics["future_kl_mean"].item() == pytest.approx(math.log(12), rel=1e-6)
+    assert output.metrics["influence_weight_min"].item() == pytest.approx(1.2)
+    # What is dropped is still counted by the ratio: one token above it is not more than one.
+    assert output.metrics["dropped_fraction"].item() == 0.0
+    two = policy_loss(options, torch.full((1, 2), 12.0).log(), torch.zeros(1, 2), torch.ones(1, 2), mask)
+    assert two.metrics["dropped_fraction"].item() == 1.0
+
+
 def test_the_authors_normalisation_is_biased() -> None:
     # Micro-batches of one and of three tokens: averaging their means gives the lone token half of the weight.
     log_probs = torch.zeros(2, 3)
