@@ -13,7 +13,15 @@ FipoError
 ├── RegistryError        a model cannot be registered or promoted
 ├── LaunchError          a distributed job failed
 └── Interrupted          asked to stop (SIGTERM, SIGINT); the state is saved and the same command continues
+
+Exit codes tell whoever started the process whether another attempt makes sense (as in sysexits.h): 2, wrong settings,
+and 65, wrong data, fail again; 75, stopped on request, continues; 1, all else, may have been the machine, the network
+or a service.
 """
+
+WRONG_SETTINGS, WRONG_DATA, STOPPED = 2, 65, 75
+PERMANENT = frozenset({WRONG_SETTINGS, WRONG_DATA})
+"""Exit codes after which the same attempt would fail again; Kubernetes' policies name them too."""
 
 
 class FipoError(Exception):
@@ -25,15 +33,19 @@ class FipoError(Exception):
 class ConfigError(FipoError):
     """A setting is unknown, impossible or contradicts another; the message names field, requirement and value."""
 
-    exit_code = 2
+    exit_code = WRONG_SETTINGS
 
 
 class DataError(FipoError):
     """Input data cannot be used: unreadable, of the wrong layout, or nothing is left after filtering."""
 
+    exit_code = WRONG_DATA
+
 
 class RewardError(FipoError):
     """A reward function raised or returned something that is not a finite number."""
+
+    exit_code = WRONG_DATA
 
 
 class RolloutError(FipoError):
@@ -43,9 +55,13 @@ class RolloutError(FipoError):
 class TrainingError(FipoError):
     """Training cannot continue, for a reason in the data or the settings."""
 
+    exit_code = WRONG_DATA
+
 
 class CheckpointError(FipoError):
     """A checkpoint is missing, damaged, or belongs to another configuration."""
+
+    exit_code = WRONG_DATA
 
 
 class StorageError(FipoError):
@@ -71,4 +87,4 @@ class LaunchError(FipoError):
 class Interrupted(FipoError):
     """Stopped on request after saving; running the same command again continues (exit code 75, EX_TEMPFAIL)."""
 
-    exit_code = 75
+    exit_code = STOPPED

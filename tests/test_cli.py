@@ -47,7 +47,7 @@ def test_a_missing_data_set_is_named(capsys, tmp_path):
         capsys, "prepare", "--recipe", "demo", "--set", f"run.directory={tmp_path}", "--set",
         "data.train=[{uri: /nowhere/problems.jsonl}]",
     )  # fmt: skip
-    assert code == 1
+    assert code == 65
     assert "/nowhere/problems.jsonl" in message
 
 

@@ -6,18 +6,27 @@ too, decides by the exit code whether another attempt makes sense.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
+
+from fipo.errors import STOPPED
+
+SAVE_SECONDS = 270
+"""How long workers that were asked to stop may take to finish their step and save, before they are killed; the pods'
+`terminationGracePeriodSeconds` is a little more."""
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run torchrun with its own arguments and environment (`PET_*`); returns the exit code.
 
-    A worker that a signal ended counts as 128 plus its number, as in a shell.
+    A worker that a signal ended counts as 128 plus its number, as in a shell; a stop on request as `STOPPED`.
     """
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
     try:
         run(parse_args(list(arguments)))
     except ChildFailedError as error:
@@ -25,6 +34,9 @@ def main(arguments: Sequence[str]) -> int:
         code = failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
         print(f"rank {rank} failed first, with exit code {code}", file=sys.stderr, flush=True)
         return code
+    except SignalException as signal:
+        print(f"stopped by {signal.sigval.name}", file=sys.stderr, flush=True)
+        return STOPPED
     return 0
 
 

@@ -8,6 +8,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from fipo.errors import PERMANENT
+from fipo.launch.node import SAVE_SECONDS
+
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 CUSTOM = {"TrainingRuntime", "ExternalSecret"}
@@ -162,3 +165,13 @@ def test_every_pod_has_the_network_it_needs(manifests):
     own = [labels for labels in policies if labels and labels != {"app.kubernetes.io/part-of": "fipo"}]
     for where, labels, _ in pod_specs(manifests):
         assert any(selector.items() <= labels.items() for selector in own), where
+
+
+def test_a_job_is_started_again_unless_that_cannot_help(manifests):
+    for runtime in (item for item in manifests if item["kind"] == "TrainingRuntime"):
+        (node,) = [job for job in runtime["spec"]["template"]["spec"]["replicatedJobs"] if job["name"] == "node"]
+        (rule,) = node["template"]["spec"]["podFailurePolicy"]["rules"]
+        assert rule["action"] == "FailJob"
+        assert set(rule["onExitCodes"]["values"]) == PERMANENT
+        assert runtime["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] > 0
+        assert node["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > SAVE_SECONDS

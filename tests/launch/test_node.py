@@ -15,6 +15,10 @@ if rank == "1":
         raise RuntimeError("a bug")
     if how == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
+    if how == "stopped":
+        signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.stdout.write("saved\n"), sys.exit(75)))
+        os.kill(os.getppid(), signal.SIGTERM)
+        time.sleep(60)
     sys.exit(int(how))
 elif how != "0":
     time.sleep(60)
@@ -43,6 +47,13 @@ def test_ends_as_the_first_worker_that_failed(node, how, code):
     assert "ChildFailedError" not in done.stderr
     if code:
         assert f"rank 1 failed first, with exit code {code}" in done.stderr
+
+
+def test_a_stop_on_request_leaves_time_to_save(node):
+    done = node("stopped")
+    assert done.returncode == 75, done.stderr
+    assert "saved" in done.stdout
+    assert "Traceback" not in done.stderr
 
 
 def test_takes_what_kubeflow_trainer_sets(node, monkeypatch):
