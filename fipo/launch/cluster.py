@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ TRAINER = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "plural": "tr
 WORKFLOW = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
 TIMEOUT_SECONDS = (5.0, 30.0)
 """To connect, and to answer: without them a lost connection waits for ever."""
+POLL_SECONDS = 3.0
+PATIENCE_SECONDS = 600.0
+"""How long the API server may be away before a step gives up."""
 
 
 class Conflict(LaunchError):
@@ -29,7 +33,7 @@ class Conflict(LaunchError):
 
 
 class Unavailable(LaunchError):
-    """The API server cannot be reached or cannot answer just now; worth trying again."""
+    """The API server could not be reached, or could not answer, for `PATIENCE_SECONDS`."""
 
 
 class Cluster:
@@ -56,6 +60,11 @@ class Cluster:
         """TrainJobs with these labels."""
         found = self._call(self._objects.list_namespaced_custom_object, **TRAINER, label_selector=selector)
         return found["items"]
+
+    def adopt_job(self, name: str, owner: Manifest) -> None:
+        """Make `owner` the one with which the TrainJob is deleted."""
+        patch = {"metadata": {"ownerReferences": [owner]}}
+        self._call(self._objects.patch_namespaced_custom_object, **TRAINER, name=name, body=patch)
 
     def delete_job(self, name: str) -> None:
         """Delete a TrainJob and wait for nothing: its pods get their grace period to save."""
@@ -90,12 +99,18 @@ class Cluster:
         return json.loads(self._call(call, _preload_content=False, **arguments).data)
 
     def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
-        try:
-            return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
-        except client.ApiException as error:
-            raise _translated(error, self.namespace) from None
-        except urllib3.exceptions.HTTPError as error:
-            raise Unavailable(f"the Kubernetes API cannot be reached: {error}") from None
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
+            except client.ApiException as error:
+                problem = _translated(error, self.namespace)
+            except urllib3.exceptions.HTTPError as error:
+                problem = Unavailable(f"the Kubernetes API cannot be reached: {error}")
+            if not isinstance(problem, Unavailable) or time.monotonic() > deadline:
+                raise problem
+            print(f"[launch] {problem}; trying again", flush=True)
+            time.sleep(POLL_SECONDS)
 
 
 class _Refused(LaunchError):

@@ -7,46 +7,36 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from fipo.errors import LaunchError
-from fipo.launch.cluster import Cluster, Manifest, Unavailable
+from fipo.launch import cluster as api
+from fipo.launch.cluster import Cluster, Manifest
 
 CONTAINER = "node"
 """The container, and the replicated job, that trains; Trainer fixes the name."""
-POLL_SECONDS = 3.0
-PATIENCE_SECONDS = 600.0
-"""How long the API may be away before a step gives up following its job."""
 TAIL_LINES = 40
 """Of a failing pod's log."""
 
 
 def follow(cluster: Cluster, name: str) -> None:
-    """Print rank 0's log and why pods wait, until the job has ended.
+    """Print rank 0's log, progress and why pods wait, until the job has ended.
 
     Raises:
         LaunchError: the job failed (the message has the failing pod's last lines), was deleted, or the API stayed away.
     """
-    log, pending, last_answer = _Log(cluster, name), "", time.monotonic()
+    log, said = _Log(cluster, name), ""
     while True:
-        try:
-            job = cluster.job(name)
-            log.print_new()
-            waiting = _waiting_for(cluster, job) if job else ""
-            last_answer = time.monotonic()
-        except Unavailable as error:
-            if time.monotonic() - last_answer > PATIENCE_SECONDS:
-                raise
-            say(f"{error}; trying again")
-            time.sleep(POLL_SECONDS)
-            continue
+        job = cluster.job(name)
+        log.print_new()
         if job is None:
             raise LaunchError(f"TrainJob {cluster.namespace}/{name} was deleted by someone else")
         if condition(job, "Complete"):
             return say(f"TrainJob {name} complete")
         if failed := condition(job, "Failed"):
             raise LaunchError(_post_mortem(cluster, name, failed))
-        if waiting != pending:
-            pending = waiting
-            say(f"TrainJob {name}: {waiting or 'all pods run'}")
-        time.sleep(POLL_SECONDS)
+        state = _waiting_for(cluster, job) or _progress(job)
+        if state != said:
+            said = state
+            say(f"TrainJob {name}: {state or 'all pods run'}")
+        time.sleep(api.POLL_SECONDS)
 
 
 class _Log:
@@ -90,6 +80,14 @@ def _waiting_for(cluster: Cluster, job: Manifest) -> str:
         for why in waiting + unscheduled:
             reasons.add(f"{why['reason']}: {why['message']}" if why.get("message") else why["reason"])
     return "; ".join(sorted(reasons))
+
+
+def _progress(job: Manifest) -> str:
+    """What the trainer reported, where Kubeflow Trainer's feature gate `TrainJobStatus` is on."""
+    status = job.get("status", {}).get("trainerStatus", {})
+    if "progressPercentage" not in status:
+        return ""
+    return f"{status['progressPercentage']} % done, {status.get('estimatedRemainingSeconds', 0)} s left"
 
 
 def _post_mortem(cluster: Cluster, name: str, failed: Manifest) -> str:

@@ -18,8 +18,8 @@ from typing import Any
 
 from fipo.config import Config
 from fipo.errors import Interrupted, LaunchError
-from fipo.launch import lifecycle
-from fipo.launch.cluster import Cluster, Conflict, Manifest, Unavailable
+from fipo.launch import cluster as api
+from fipo.launch.cluster import Cluster, Conflict, Manifest
 from fipo.launch.lifecycle import CONTAINER, condition, follow, say
 
 LABELS = {"app.kubernetes.io/managed-by": "fipo", "app.kubernetes.io/component": "training"}
@@ -137,24 +137,34 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
 
 
 def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
-    name, deadline = manifest["metadata"]["name"], time.monotonic() + lifecycle.PATIENCE_SECONDS
+    name, owners = manifest["metadata"]["name"], manifest["metadata"].get("ownerReferences", [])
+    deadline = time.monotonic() + api.PATIENCE_SECONDS
     while time.monotonic() < deadline:
         try:
             cluster.create_job(manifest)
             return say(f"TrainJob {cluster.namespace}/{name} created")
         except Conflict:
-            existing = cluster.job(name)
-        except Unavailable as error:
-            say(f"{error}; trying again")
-            time.sleep(lifecycle.POLL_SECONDS)
-            continue
-        if existing and not existing["metadata"].get("deletionTimestamp"):
-            if not condition(existing, "Failed"):
-                return say(f"TrainJob {cluster.namespace}/{name} found again")
-            say(f"TrainJob {name} failed before; starting it anew")
-            cluster.delete_job(name)
-        time.sleep(lifecycle.POLL_SECONDS)
-    raise LaunchError(f"TrainJob {cluster.namespace}/{name} could not be created in {lifecycle.PATIENCE_SECONDS:.0f} s")
+            if _attach(cluster, name, owners):
+                return None
+        time.sleep(api.POLL_SECONDS)
+    raise LaunchError(f"TrainJob {cluster.namespace}/{name} is being deleted since {api.PATIENCE_SECONDS:.0f} s")
+
+
+def _attach(cluster: Cluster, name: str, owners: list[Manifest]) -> bool:
+    """Take the job over if following it leads to a result; otherwise delete it, so that it can be started anew."""
+    job = cluster.job(name)
+    if job is None or job["metadata"].get("deletionTimestamp"):
+        return False
+    ours = any(owner["uid"] == owners[0]["uid"] for owner in job["metadata"].get("ownerReferences", []) if owners)
+    # A retry of the run that saw its job fail would only fail in the same way; a new run may have mended the cause.
+    if condition(job, "Complete") or (condition(job, "Failed") and not ours):
+        say(f"TrainJob {name} ended before and left no result; starting it anew")
+        cluster.delete_job(name)
+        return False
+    if owners and not ours:
+        cluster.adopt_job(name, owners[0])
+    say(f"TrainJob {cluster.namespace}/{name} found again")
+    return True
 
 
 def _owner(pod: Manifest | None) -> Manifest | None:

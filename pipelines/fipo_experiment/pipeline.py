@@ -27,11 +27,15 @@ def fipo_experiment(
     arms: list = ARMS,
     storage_uri: str = "",
     tracking_uri: str = "",
-    secret: str = "fipo",
+    storage_secret: str = "fipo",
+    tracking_secret: str = "fipo",
+    hub_secret: str = "fipo",
     nodes: int = 1,
     gpus_per_node: str = "0",
     cpus_per_node: str = "4",
     memory_per_node: str = "16Gi",
+    node_selector: dict = {},  # noqa: B006
+    tolerations: list = [],  # noqa: B006
     queue: str = "",
 ):
     """Train several variants of a recipe and compare them on its benchmark.
@@ -42,16 +46,22 @@ def fipo_experiment(
         arms: What is compared, the baseline first: each the name of its run, and settings, separated by blanks.
         storage_uri: Object store for data, weights and results, such as `s3://bucket/prefix`.
         tracking_uri: MLflow tracking server.
-        secret: Name of the secret with the credentials of the object store, MLflow and the model hub.
+        storage_secret: Name of the secret with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+        tracking_secret: Name of the secret with `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`.
+        hub_secret: Name of the secret with `HF_TOKEN`.
         nodes: Machines of a training job.
         gpus_per_node: GPUs of each.
         cpus_per_node: CPUs of each.
         memory_per_node: Memory of each.
+        node_selector: Labels of the nodes for training jobs, such as `{"accelerator": "h200"}`.
+        tolerations: Taints that they tolerate, as Kubernetes writes them; in place of those of the TrainingRuntime.
         queue: Kueue LocalQueue that admits the training jobs.
     """
     services = {"storage_uri": storage_uri, "tracking_uri": tracking_uri}
-    size = {"gpus": gpus_per_node, "cpu": cpus_per_node, "memory": memory_per_node}
-    end = place(finish(recipe=recipe, overrides=overrides, run_name="", arms=arms, **services), secret)
+    secrets = {"storage_secret": storage_secret, "tracking_secret": tracking_secret, "hub_secret": hub_secret}
+    pods = {"gpus": gpus_per_node, "cpu": cpus_per_node, "memory": memory_per_node}
+    pods |= {"node_selector": node_selector, "tolerations": tolerations}
+    end = place(finish(recipe=recipe, overrides=overrides, run_name="", arms=arms, **services), secrets)
     with dsl.ExitHandler(end):
         with dsl.ParallelFor(arms) as arm:
             resolved = place(
@@ -67,11 +77,11 @@ def fipo_experiment(
                     queue=queue,
                     **services,
                 ),
-                secret,
+                secrets,
             )
             run = {"recipe": recipe, "overrides": resolved.outputs["Output"]}
-            data = place(prepare(**run), secret, cpu="4", memory="16Gi", cache=True).outputs["dataset"]
-            warmup = place_job(sft(**run, dataset=data), secret, **size).outputs["model"]
-            model = place_job(train(**run, dataset=data, warmup=warmup), secret, **size).outputs["model"]
-            measured = place_job(evaluate(**run, dataset=data, warmup=warmup, model=model), secret, **size)
-        place(compare(recipe=recipe, overrides=overrides, results=dsl.Collected(measured.outputs["results"])), secret)
+            data = place(prepare(**run), secrets, cpu="4", memory="16Gi", cache=True).outputs["dataset"]
+            warmup = place_job(sft(**run, dataset=data), secrets, **pods).outputs["model"]
+            model = place_job(train(**run, dataset=data, warmup=warmup), secrets, **pods).outputs["model"]
+            measured = place_job(evaluate(**run, dataset=data, warmup=warmup, model=model), secrets, **pods)
+        place(compare(recipe=recipe, overrides=overrides, results=dsl.Collected(measured.outputs["results"])), secrets)

@@ -76,6 +76,8 @@ class ApiServer:
         """(verb, resource) that the service account may use; see `act_as`."""
         self.used: set[tuple[str, str]] = set()
         self.created = 0
+        self.lingering = False
+        """Deleted objects stay, marked, until the test removes them: Kubernetes waits for their pods."""
         self.on_create: Callable[[dict[str, Any]], None] = lambda manifest: None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -116,7 +118,7 @@ class ApiServer:
         parts, query = urlsplit(url).path.strip("/").split("/"), parse_qs(urlsplit(url).query)
         resource, *name = parts[parts.index("namespaces") + 2 :]
         table = {"trainjobs": self.jobs, "pods": self.pods, "workflows": self.workflows}[resource]
-        verb = {"POST": "create", "DELETE": "delete", "GET": "get" if name else "list"}[method]
+        verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get" if name else "list"}[method]
         permission = (verb, "/".join([resource, *name[1:]]))
         self.used.add(permission)
         if permission not in self.granted:
@@ -129,7 +131,10 @@ class ApiServer:
         if name[0] not in table:
             return 404, {"message": f'{resource} "{name[0]}" not found'}
         if method == "DELETE":
-            return 200, table.pop(name[0])
+            return 200, self._delete(table, name[0])
+        if method == "PATCH":
+            table[name[0]]["metadata"] |= (body or {})["metadata"]
+            return 200, table[name[0]]
         if name[1:] == ["log"]:
             return self._log(name[0], query)
         if resource == "trainjobs" and self.script:
@@ -146,6 +151,12 @@ class ApiServer:
         self.jobs[name] = manifest
         self.on_create(manifest)
         return 201, manifest
+
+    def _delete(self, table: dict[str, Any], name: str) -> dict[str, Any]:
+        if self.lingering:
+            table[name]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
+            return table[name]
+        return table.pop(name)
 
     def _log(self, pod: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         lines = self.logs[pod][-int(query.get("tailLines", ["100000"])[0]) :]
@@ -173,7 +184,7 @@ class ApiServer:
                 self.end_headers()
                 return self.wfile.write(text.encode())
 
-            do_GET = do_POST = do_DELETE = respond
+            do_GET = do_POST = do_PATCH = do_DELETE = respond
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -11,7 +11,7 @@ import pytest
 
 from fipo.config import Model, load_config
 from fipo.errors import LaunchError
-from fipo.launch import lifecycle
+from fipo.launch import cluster
 from fipo.steps import run_step
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
@@ -50,7 +50,7 @@ class Controller:
 
 @pytest.fixture
 def config(api, tmp_path, monkeypatch):
-    monkeypatch.setattr(lifecycle, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
     api.act_as("fipo-launcher")
     Controller(api)

@@ -7,15 +7,15 @@ import jsonschema
 import pytest
 
 from fipo.errors import Interrupted, LaunchError
-from fipo.launch import lifecycle
-from fipo.launch.cluster import Cluster
+from fipo.launch import cluster
+from fipo.launch.cluster import Cluster, Unavailable
 from fipo.launch.trainjob import TrainJob, run_train_job
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, api):
     api.act_as("fipo-launcher")
-    monkeypatch.setattr(lifecycle, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
 
 
@@ -123,19 +123,24 @@ def test_a_retried_step_finds_its_job_again(job, api, capsys):
     assert "found again" in capsys.readouterr().out
 
 
-def test_a_job_that_failed_before_starts_anew(job, api):
+@pytest.mark.parametrize("end", ["Failed", "Complete"])
+def test_a_job_that_ended_before_without_a_result_starts_anew(job, api, end):
     api.jobs[job.name] = job.manifest()
-    api.finish(job.name, "Failed")
+    api.finish(job.name, end)
     api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
     assert api.created == 1
 
 
-def test_a_job_that_completed_while_nobody_looked_is_done(job, api):
+def test_a_job_that_is_being_deleted_is_waited_for(job, api):
+    """As Kubernetes does it: the name is taken until the last pod has saved."""
     api.jobs[job.name] = job.manifest()
-    api.finish(job.name, "Complete")
+    api.finish(job.name, "Failed")
+    api.lingering = True
+    api.script = [lambda _: None, lambda _: None, lambda _: api.jobs.clear()]
+    api.script += [lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
-    assert api.created == 0
+    assert api.created == 1
 
 
 @pytest.mark.parametrize("fault", [0, 429, 500, 503])
@@ -150,8 +155,8 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(job, api, fault, c
 def test_an_api_server_that_stays_away_ends_the_step(job, api, monkeypatch):
     api.jobs[job.name] = job.manifest()
     api.script = [lambda _: setattr(api, "faults", [503] * 1000)]
-    monkeypatch.setattr(lifecycle, "PATIENCE_SECONDS", 0.2)
-    with pytest.raises(LaunchError, match="503"):
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.2)
+    with pytest.raises(Unavailable, match="503"):
         run_train_job(job, Cluster())
 
 
@@ -177,6 +182,17 @@ def test_why_pods_wait_is_said_once(job, api, capsys):
     assert capsys.readouterr().out.count("Unschedulable: 0/3 nodes have nvidia.com/gpu") == 1
 
 
+def test_progress_that_the_trainer_reported_is_said(job, api, capsys):
+    def reports(percent, left):
+        status = {"trainerStatus": {"progressPercentage": percent, "estimatedRemainingSeconds": left}}
+        return lambda _: api.jobs[job.name].update(status=status)
+
+    api.script = [reports(10, 900), lambda _: None, reports(50, 500), lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    said = [line for line in capsys.readouterr().out.splitlines() if "% done" in line]
+    assert [line.split(": ")[1] for line in said] == ["10 % done, 900 s left", "50 % done, 500 s left"]
+
+
 def test_waiting_in_a_queue_is_said(job, api, capsys):
     api.script = [lambda _: api.finish(job.name, "Suspended", "TrainJob is suspended")]
     api.script += [lambda _: None, lambda _: api.finish(job.name, "Complete")]
@@ -198,17 +214,13 @@ def test_cancelling_deletes_the_job(job, api):
     assert api.jobs == {}
 
 
+OWNER = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run-1", "uid": "w"}
+
+
 @pytest.fixture
 def task_pod(api, monkeypatch):
     monkeypatch.setenv("KFP_POD_NAME", "task")
-    workflow = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "name": "run-1",
-        "uid": "w",
-        "controller": True,
-    }
-    metadata = {"name": "task", "uid": "t", "ownerReferences": [workflow]}
+    metadata = {"name": "task", "uid": "t", "ownerReferences": [{**OWNER, "controller": True}]}
     containers = [{"name": "wait", "image": "argoexec"}, {"name": "main", "image": "fipo:0.1.0"}]
     api.pods["task"] = {"metadata": metadata, "spec": {"containers": containers}, "status": {}}
     return api.pods["task"]
@@ -218,9 +230,25 @@ def test_the_job_belongs_to_the_workflow_and_runs_the_tasks_image(job, api, task
     api.script = [lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
     created = api.jobs[job.name]
-    owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "run-1", "uid": "w"}
-    assert created["metadata"]["ownerReferences"] == [owner]
+    assert created["metadata"]["ownerReferences"] == [OWNER]
     assert created["spec"]["trainer"]["image"] == "fipo:0.1.0"
+
+
+def test_a_new_run_takes_over_the_job_of_an_ended_one(job, api, task_pod):
+    """Otherwise it would be deleted with its first owner, and reaped."""
+    api.jobs[job.name] = job.manifest(owner={**OWNER, "name": "run-0", "uid": "old"})
+    api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert api.created == 0
+    assert api.jobs[job.name]["metadata"]["ownerReferences"] == [OWNER]
+
+
+def test_a_job_that_failed_is_not_started_again_by_a_retry_of_the_same_run(job, api, task_pod):
+    api.jobs[job.name] = job.manifest(owner=OWNER)
+    api.finish(job.name, "Failed", "the cause")
+    with pytest.raises(LaunchError, match="the cause"):
+        run_train_job(job, Cluster())
+    assert api.created == 0
 
 
 def test_eviction_of_the_task_leaves_the_job_running(job, api, task_pod):
@@ -233,5 +261,8 @@ def test_the_role_grants_no_more_than_is_used(job, api, task_pod):
     api.jobs[job.name] = job.manifest()
     api.finish(job.name, "Failed")
     api.script = [lambda _: None, lambda _: api.add_pod(job.name), lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    api.jobs[job.name] = job.manifest()
+    api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
     assert api.used == api.granted

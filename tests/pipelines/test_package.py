@@ -10,6 +10,7 @@ from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConf
 from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType, PipelineSpec, PlatformSpec
 
 from pipelines.package import COMPILED, PIPELINES, compile_pipeline
+from pipelines.tasks import SECRETS
 
 STEPS = ["prepare", "sft", "train", "evaluate", "gate", "register", "report"]
 
@@ -74,7 +75,7 @@ def test_finish_runs_whatever_happened(spec):
     assert finish.inputs.parameters["status"].task_final_status.producer_task == "exit-handler-1"
 
 
-def test_parameters_of_resources_reach_the_tasks(spec):
+def test_parameters_of_resources_reach_the_tasks(spec, platform):
     """Without `register_pipeline_channels` kfp leaves them out of the exit handler, and a cluster cannot run it."""
     handed_in = set(spec.components["comp-exit-handler-1"].input_definitions.parameters)
     for task in body(spec).values():
@@ -82,6 +83,12 @@ def test_parameters_of_resources_reach_the_tasks(spec):
             assert source.component_input_parameter in handed_in | {""}, name
     train = spec.deployment_spec["executors"]["exec-train"]["container"]["resources"]
     assert train["resourceMemoryLimit"] == "{{$.inputs.parameters['pipelinechannel--memory_per_node']}}"
+    job = platform["exec-train"]  # resolved by the driver in the exit handler's own parameters
+    asked = {job.node_selector.node_selector_json.component_input_parameter}
+    asked |= {toleration.toleration_json.component_input_parameter for toleration in job.tolerations}
+    asked |= {secret.secret_name_parameter.component_input_parameter for secret in job.secret_as_env}
+    assert asked <= handed_in
+    assert len(asked) == 5
 
 
 def test_what_is_set_on_a_job_goes_to_its_pods(spec):
@@ -97,16 +104,24 @@ def test_what_is_set_on_a_job_goes_to_its_pods(spec):
 def test_every_task_gets_settings_credentials_and_the_volume_by_reference(platform):
     assert platform.keys() == {f"exec-{step}" for step in [*STEPS, "configure", "finish"]}
     for name, executor in platform.items():
-        (secret,) = executor.secret_as_env
-        assert secret.secret_name_parameter.component_input_parameter.endswith("secret"), name
+        secrets = {
+            secret.secret_name_parameter.component_input_parameter.removeprefix("pipelinechannel--"): tuple(
+                key.secret_key for key in secret.key_to_env
+            )
+            for secret in executor.secret_as_env
+        }
+        assert secrets == SECRETS, name
+        assert all(secret.optional for secret in executor.secret_as_env), name
         assert [mount.mount_path for mount in executor.pvc_mount] == ["/runs"], name
         assert executor.config_map_as_env[0].config_map_name == "fipo", name
 
 
-def test_only_kubeflows_default_retries(spec):
-    """Its workflow defaults say `retryPolicy: OnError`: infrastructure alone. A task's own repeats mistakes, too."""
-    for name, task in body(spec).items():
-        assert not task.HasField("retry_policy"), name
+def test_lost_tasks_are_repeated_with_back_off(spec):
+    """Which failures count is for Kubeflow's workflow defaults: `retryPolicy: OnError`, infrastructure alone."""
+    for name, task in {**body(spec), "finish": spec.root.dag.tasks["finish"]}.items():
+        retry = task.retry_policy
+        assert (retry.max_retry_count, retry.backoff_duration.seconds, retry.backoff_factor) == (3, 30, 2.0), name
+        assert retry.backoff_max_duration.seconds == 600, name
 
 
 def test_tasks_install_nothing(spec):
