@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -77,33 +77,53 @@ class RolloutGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainingBatch:
-    """Whole sequences, prompt and response, right-padded: one row each. Position t describes the token at t.
+class PackedTokens:
+    """Sequences one after the other in one row. Position t holds a token and asks for the log-prob of its successor.
 
-    The log-probability of the first token of a row is not defined; `response_mask` is False there.
+    Under sequence parallelism each rank holds a shard of the time axis; `lengths` are those of the whole row.
     """
 
     input_ids: Tensor
-    """[batch, time] int64."""
-    attention_mask: Tensor
-    """[batch, time] bool; False on padding."""
+    """[1, time] int64."""
+    targets: Tensor
+    """[1, time] int64; the token that follows in the same sequence, any token at its end."""
     response_mask: Tensor
-    """[batch, time] bool; True on tokens that the policy sampled and that are to be learned from."""
-    advantages: Tensor
-    """[batch, time] float32; group-relative, broadcast over the response, 0 elsewhere."""
-    rollout_log_probs: Tensor
-    """[batch, time] float32; from the inference engine, 0 outside the response."""
-    old_log_probs: Tensor | None = None
-    """[batch, time] float32; the trainer's own, before the updates of this rollout batch."""
+    """[1, time] bool; True where the target was sampled by the policy and is to be learned from."""
+    position_ids: Tensor
+    """[1, time] int64; from 0 in each sequence."""
+    segment_ids: Tensor
+    """[1, time] int64; 0, 1, ... by sequence."""
+    lengths: tuple[int, ...]
+    """Tokens of each sequence; they add up to the row."""
 
-    def to(self, device: torch.device) -> TrainingBatch:
-        """The same batch on `device`."""
-        old_log_probs = None if self.old_log_probs is None else self.old_log_probs.to(device)
-        return TrainingBatch(
-            input_ids=self.input_ids.to(device),
-            attention_mask=self.attention_mask.to(device),
-            response_mask=self.response_mask.to(device),
-            advantages=self.advantages.to(device),
-            rollout_log_probs=self.rollout_log_probs.to(device),
-            old_log_probs=old_log_probs,
+    def to(self, device: torch.device) -> PackedTokens:
+        """The same tokens on `device`."""
+        return self._each(lambda tensor: tensor.to(device))
+
+    def shard(self, index: int, count: int) -> PackedTokens:
+        """Part `index` of `count` equal parts of the time axis."""
+        return self._each(lambda tensor: tensor.chunk(count, dim=-1)[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> PackedTokens:
+        return PackedTokens(
+            input_ids=change(self.input_ids),
+            targets=change(self.targets),
+            response_mask=change(self.response_mask),
+            position_ids=change(self.position_ids),
+            segment_ids=change(self.segment_ids),
+            lengths=self.lengths,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBatch:
+    """One micro-batch of RL: packed tokens and what each target is worth."""
+
+    tokens: PackedTokens
+    """Prompts and responses."""
+    advantages: Tensor
+    """[1, time] float32; group-relative, broadcast over the response, 0 elsewhere."""
+    rollout_log_probs: Tensor
+    """[1, time] float32; from the inference engine, 0 outside the response."""
+    old_log_probs: Tensor | None = None
+    """[1, time] float32; the trainer's own, before the updates of this rollout batch."""

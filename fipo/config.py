@@ -203,7 +203,7 @@ class Optimizer(Section):
     skip_grad_norm: float | None = Field(None, gt=0.0)
     """An update is left out when its gradient norm is above this; one that is not finite is left out in any case."""
     max_tokens_per_micro_batch: int = Field(32768, ge=1)
-    """Padded tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
+    """Tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
     checkpoint_every: int = Field(10, ge=1)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)

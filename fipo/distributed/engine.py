@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from itertools import accumulate
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from fipo.algorithm.log_probs import linear_log_probs
+from fipo.batch import PackedTokens
 from fipo.config import Distributed, Optimizer
+from fipo.distributed.attention import attention_parity, use_packed_attention
 from fipo.distributed.bootstrap import World, import_deepspeed
 
 
@@ -23,24 +26,41 @@ class TokenLogProbs(nn.Module):
         self.model = model
         self.temperature = temperature
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies of the tokens where `mask` is True, 0 elsewhere.
+    def forward(
+        self,
+        input_ids: Tensor,
+        targets: Tensor,
+        mask: Tensor,
+        position_ids: Tensor,
+        cu_seq_lens: Tensor,
+        longest: int,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs and entropies of the targets where `mask` is True, 0 elsewhere.
 
         Args:
-            input_ids: [batch, time] int64, right-padded.
-            attention_mask: [batch, time] bool, False on padding.
-            mask: [batch, time] bool, False at position 0.
+            input_ids: [1, time] int64; see `PackedTokens`, also for the next three.
+            targets: [1, time] int64.
+            mask: [1, time] bool.
+            position_ids: [1, time] int64.
+            cu_seq_lens: [sequences + 1] int32: where each sequence of the row starts, and the row's end.
+            longest: tokens of the longest sequence.
 
         Returns:
-            (log_probs, entropy), each [batch, time] float32; entropy carries no gradient.
+            (log_probs, entropy), each [1, time] float32; entropy carries no gradient.
         """
-        hidden = self.model.model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        predicted = mask[:, 1:]
+        hidden = self.model.model(
+            input_ids=input_ids,
+            position_ids=position_ids,
+            # A mask of four dimensions is taken for a finished one. Packed attention needs none.
+            attention_mask=input_ids.new_ones((1, 1, 1, 1), dtype=torch.bool),
+            use_cache=False,
+            cu_seq_lens_q=cu_seq_lens,
+            cu_seq_lens_k=cu_seq_lens,
+            max_length_q=longest,
+            max_length_k=longest,
+        ).last_hidden_state
         log_probs, entropy = linear_log_probs(
-            hidden[:, :-1][predicted],
-            self.model.lm_head.weight,
-            input_ids[:, 1:][predicted],
-            temperature=self.temperature,
+            hidden[mask], self.model.lm_head.weight, targets[mask], temperature=self.temperature
         )
         zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
@@ -72,6 +92,8 @@ class TrainingEngine:
         """Steps left out since the last one that was taken; the same on every rank."""
         self._settings = optimizer
         self._loss, self._loss_is_finite = torch.zeros((), device=world.device), True
+        self.attention_parity = attention_parity(model)
+        use_packed_attention(model)
         module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
         # Not from the configuration: DeepSpeed's own AdamW compiles kernels at start.
         adamw = torch.optim.AdamW(
@@ -92,9 +114,12 @@ class TrainingEngine:
             },
         )
 
-    def log_probs(self, input_ids: Tensor, attention_mask: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(log_probs, entropy), each [batch, time] float32; see `TokenLogProbs.forward`."""
-        result: tuple[Tensor, Tensor] = self.deepspeed(input_ids, attention_mask, mask)
+    def log_probs(self, tokens: PackedTokens) -> tuple[Tensor, Tensor]:
+        """(log_probs, entropy) of the targets, each [1, time] float32; see `TokenLogProbs.forward`."""
+        ends = torch.tensor([0, *accumulate(tokens.lengths)], dtype=torch.int32, device=tokens.input_ids.device)
+        result: tuple[Tensor, Tensor] = self.deepspeed(
+            tokens.input_ids, tokens.targets, tokens.response_mask, tokens.position_ids, ends, max(tokens.lengths)
+        )
         return result
 
     def backward(self, loss: Tensor) -> None:
@@ -183,8 +208,8 @@ class TrainingEngine:
 
     def null_step(self) -> None:
         """A step that changes no weight: after it the optimizer has its state."""
-        one = torch.ones((1, 2), dtype=torch.int64, device=self.world.device)
-        log_probs, _ = self.log_probs(one, one.bool(), torch.tensor([[False, True]], device=self.world.device))
+        one = torch.ones((1, 1), dtype=torch.int64, device=self.world.device)
+        log_probs, _ = self.log_probs(PackedTokens(one, one, one.bool(), one, one, lengths=(1,)))
         self.backward(log_probs.sum() * 0.0)
         for group in self.deepspeed.optimizer.param_groups:
             group["lr"] = 0.0

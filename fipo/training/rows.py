@@ -1,4 +1,4 @@
-"""Token rows and their padding: what SFT and RL feed to the engine."""
+"""Token rows and how they are packed: what SFT and RL feed to the engine."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from fipo.batch import PackedTokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,40 +25,38 @@ class Row:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class PaddedRows:
-    """Rows side by side, right-padded to the longest."""
+def pack_rows(rows: Sequence[Row], pad_token_id: int, *, multiple_of: int = 1) -> PackedTokens:
+    """Lay rows one after the other, without padding between them.
 
-    input_ids: Tensor
-    """[batch, time] int64."""
-    attention_mask: Tensor
-    """[batch, time] bool, False on padding."""
-    response_mask: Tensor
-    """[batch, time] bool, True on response tokens."""
-
-    def to(self, device: torch.device) -> PaddedRows:
-        """The same rows on `device`."""
-        return PaddedRows(*(tensor.to(device) for tensor in (self.input_ids, self.attention_mask, self.response_mask)))
-
-
-def pad_rows(rows: Sequence[Row], pad_token_id: int) -> PaddedRows:
-    """Stack rows. No rows give one of two padding tokens: a rank without data must still take part in the step."""
-    time = max((len(row) for row in rows), default=2)
-    input_ids = np.full((max(1, len(rows)), time), pad_token_id, dtype=np.int64)
-    attention_mask, response_mask = np.zeros(input_ids.shape, bool), np.zeros(input_ids.shape, bool)
-    attention_mask[len(rows) :, 0] = True
-    for index, row in enumerate(rows):
-        prompt, end = len(row.prompt_ids), len(row)
-        input_ids[index, :prompt] = row.prompt_ids
-        input_ids[index, prompt:end] = row.response_ids
-        attention_mask[index, :end] = True
-        response_mask[index, prompt:end] = True
-    return PaddedRows(*map(torch.from_numpy, (input_ids, attention_mask, response_mask)))
+    Padding, as a sequence of its own, makes the length a multiple of `multiple_of`; no rows give padding alone, since a
+    rank without data must still take part in the step.
+    """
+    used = sum(map(len, rows))
+    padding = -used % multiple_of if used else multiple_of
+    lengths = [len(row) for row in rows] + [padding] * (padding > 0)
+    ends = np.cumsum(lengths)
+    input_ids = np.full((1, used + padding), pad_token_id, dtype=np.int64)
+    response_mask = np.zeros(input_ids.shape, bool)
+    for row, end in zip(rows, ends):
+        answer = end - len(row.response_ids)
+        input_ids[0, end - len(row) : answer] = row.prompt_ids
+        input_ids[0, answer:end] = row.response_ids
+        response_mask[0, answer - 1 : end - 1] = True
+    starts = np.repeat(ends - lengths, lengths)
+    return PackedTokens(
+        input_ids=torch.from_numpy(input_ids),
+        targets=torch.from_numpy(np.roll(input_ids, -1, axis=1)),
+        response_mask=torch.from_numpy(response_mask),
+        position_ids=torch.from_numpy(np.arange(used + padding) - starts)[None],
+        segment_ids=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))[None],
+        lengths=tuple(lengths),
+    )
 
 
-def spread(values: Sequence[float | NDArray[np.float32]], mask: Tensor) -> Tensor:
-    """Write one value (or one per token) of each row over its masked positions: [batch, time] float32, else 0."""
-    result = torch.zeros(mask.shape, dtype=torch.float32)
-    for index, value in enumerate(values):
-        result[index, mask[index]] = torch.as_tensor(value, dtype=torch.float32)
+def spread(values: Sequence[float | NDArray[np.float32]], tokens: PackedTokens) -> Tensor:
+    """Write one value (or one per token) of each row over its response: [1, time] float32, else 0."""
+    result = torch.zeros(tokens.input_ids.shape, dtype=torch.float32)
+    for segment, value in enumerate(values):
+        where = tokens.response_mask & (tokens.segment_ids == segment)
+        result[where] = torch.as_tensor(value, dtype=torch.float32)
     return result

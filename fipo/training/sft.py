@@ -21,7 +21,7 @@ from fipo.distributed.packing import plan_micro_batches
 from fipo.errors import Interrupted
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.training.job import Job, run_job
-from fipo.training.rows import Row, pad_rows
+from fipo.training.rows import Row, pack_rows
 
 REPORT_SECONDS = 5.0
 """Time between two lines about progress."""
@@ -75,10 +75,14 @@ def cross_entropy(
     """Mean negative log-likelihood of the response tokens over all ranks; with `learn`, its gradient is accumulated."""
     world, total = engine.world, 0.0
     num_loss_tokens = sum(len(row.response_ids) for row in rows)
-    plan = plan_micro_batches([len(row) for row in rows], ranks=world.size, max_tokens=max_tokens)
+    plan = plan_micro_batches(
+        [len(row) for row in rows],
+        ranks=world.size,
+        max_tokens=max_tokens,
+        attention_parity=engine.attention_parity,
+    )
     for indices in plan[world.rank]:
-        padded = pad_rows([rows[index] for index in indices], pad_token_id).to(world.device)
-        log_probs, _ = engine.log_probs(padded.input_ids, padded.attention_mask, padded.response_mask)
+        log_probs, _ = engine.log_probs(pack_rows([rows[index] for index in indices], pad_token_id).to(world.device))
         loss = -log_probs.sum() / num_loss_tokens
         if learn:
             engine.backward(loss)

@@ -15,7 +15,7 @@ from stages_worker import SETTINGS, model, rows
 from fipo.config import Distributed
 from fipo.distributed.bootstrap import join_world
 from fipo.distributed.engine import TrainingEngine
-from fipo.training.rows import pad_rows
+from fipo.training.rows import pack_rows
 
 
 def make_engine(world, stage, precision="fp32", **settings):
@@ -29,8 +29,7 @@ def weights(engine):
 
 def step(engine, factor):
     """One step whose loss is multiplied on the last rank: (norm, whether any weight changed)."""
-    batch = pad_rows(rows(1), 0)
-    log_probs, _ = engine.log_probs(batch.input_ids, batch.attention_mask, batch.response_mask)
+    log_probs, _ = engine.log_probs(pack_rows(rows(1), 0))
     before = weights(engine)
     engine.backward(-log_probs.sum() * (factor if engine.world.rank == engine.world.size - 1 else 1.0))
     norm = engine.step()

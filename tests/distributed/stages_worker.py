@@ -11,7 +11,7 @@ from fipo.distributed.bootstrap import join_world
 from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
 from fipo.distributed.engine import TrainingEngine
 from fipo.models import load_model
-from fipo.training.rows import Row, pad_rows
+from fipo.training.rows import Row
 from fipo.training.sft import cross_entropy
 
 WORDS = tuple("abcdefgh")
@@ -32,16 +32,24 @@ def model(tie):
     return load_model(Model(architecture=architecture), seed=3)
 
 
+def negative_log_likelihood(plain, row):
+    """Of the response, one row at a time and without any of our code."""
+    ids = torch.tensor([[*row.prompt_ids, *row.response_ids.tolist()]])
+    response = slice(len(row.prompt_ids) - 1, -1)
+    return torch.nn.functional.cross_entropy(
+        plain(ids).logits[0, response], ids[0, len(row.prompt_ids) :], reduction="sum"
+    )
+
+
 def reference(tie, steps):
     """Full-batch token-mean cross-entropy with torch's own AdamW: losses, unclipped norms, final weights."""
     plain = model(tie)
     optimizer = torch.optim.AdamW(plain.parameters(), lr=0.0, betas=(0.9, 0.999), weight_decay=0.1)
     losses, norms = [], []
     for step in range(1, steps + 1):
-        batch = pad_rows(rows(step), 0)
-        logits = plain(batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
-        targets = torch.where(batch.response_mask, batch.input_ids, -100)[:, 1:]
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        batch = rows(step)
+        total = sum(len(row.response_ids) for row in batch)
+        loss = sum(negative_log_likelihood(plain, row) for row in batch) / total
         optimizer.zero_grad()
         loss.backward()
         norms.append(torch.nn.utils.clip_grad_norm_(plain.parameters(), 0.5).item())

@@ -1,23 +1,39 @@
 import numpy as np
 import torch
 
-from fipo.training.rows import Row, pad_rows, spread
+from fipo.training.rows import Row, pack_rows, spread
+
+ROWS = [Row([5, 6], np.array([7])), Row([8], np.array([9, 10, 11]))]
 
 
-def test_rows_are_padded_on_the_right_and_masked():
-    padded = pad_rows([Row([5, 6], np.array([7])), Row([8], np.array([9, 10, 11]))], pad_token_id=0)
-    assert padded.input_ids.tolist() == [[5, 6, 7, 0], [8, 9, 10, 11]]
-    assert padded.attention_mask.tolist() == [[True, True, True, False], [True] * 4]
-    assert padded.response_mask.tolist() == [[False, False, True, False], [False, True, True, True]]
+def test_rows_follow_each_other_and_ask_for_what_comes_next():
+    packed = pack_rows(ROWS, pad_token_id=0)
+    assert packed.input_ids.tolist() == [[5, 6, 7, 8, 9, 10, 11]]
+    wanted = packed.targets.where(packed.response_mask, -1)
+    assert wanted.tolist() == [[-1, 7, -1, 9, 10, 11, -1]]
+    assert packed.position_ids.tolist() == [[0, 1, 2, 0, 1, 2, 3]]
+    assert packed.segment_ids.tolist() == [[0, 0, 0, 1, 1, 1, 1]]
+    assert packed.lengths == (3, 4)
+
+
+def test_padding_is_a_sequence_of_its_own():
+    packed = pack_rows(ROWS, pad_token_id=0, multiple_of=4)
+    assert packed.input_ids.tolist() == [[5, 6, 7, 8, 9, 10, 11, 0]]
+    assert packed.lengths == (3, 4, 1)
+    assert packed.response_mask.sum() == 4
+    halves = [packed.shard(index, 2) for index in range(2)]
+    assert [half.input_ids.tolist() for half in halves] == [[[5, 6, 7, 8]], [[9, 10, 11, 0]]]
+    assert halves[1].lengths == packed.lengths
 
 
 def test_no_rows_make_a_row_that_teaches_nothing():
-    padded = pad_rows([], pad_token_id=3)
-    assert padded.input_ids.tolist() == [[3, 3]]
-    assert padded.attention_mask.any()
-    assert not padded.response_mask.any()
+    packed = pack_rows([], pad_token_id=3, multiple_of=2)
+    assert packed.input_ids.tolist() == [[3, 3]]
+    assert packed.lengths == (2,)
+    assert not packed.response_mask.any()
 
 
-def test_spread_writes_values_where_the_mask_is():
-    mask = torch.tensor([[False, True, True], [False, False, True]])
-    assert spread([0.5, np.array([2.0], np.float32)], mask).tolist() == [[0.0, 0.5, 0.5], [0.0, 0.0, 2.0]]
+def test_spread_writes_values_where_the_response_is():
+    packed = pack_rows(ROWS, pad_token_id=0, multiple_of=4)
+    values = spread([0.5, np.array([2.0, 3.0, 4.0], np.float32)], packed)
+    assert torch.equal(values, torch.tensor([[0.0, 0.5, 0.0, 2.0, 3.0, 4.0, 0.0, 0.0]]))

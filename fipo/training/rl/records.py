@@ -19,17 +19,19 @@ def influence_record(
     Args:
         options: of the loss.
         batch: with `old_log_probs`.
-        log_probs: [batch, time] before the optimizer step.
+        log_probs: [1, time] before the optimizer step.
         tokenizer: turns single tokens into text.
     """
-    row = int((batch.response_mask & (batch.advantages != 0)).sum(-1).argmax())
-    only = slice(row, row + 1)
-    mask, advantages, ids = batch.response_mask[only], batch.advantages[only], batch.input_ids[row]
-    log_ratio = masked_log_ratio(log_probs[only], batch.old_log_probs[only], mask)
+    tokens = batch.tokens
+    learned = tokens.segment_ids[tokens.response_mask & (batch.advantages != 0)]
+    segment = int(learned.bincount().argmax()) if len(learned) else 0
+    only = tokens.segment_ids[0] == segment
+    mask, advantages, ids = tokens.response_mask[:, only], batch.advantages[:, only], tokens.input_ids[0, only]
+    log_ratio = masked_log_ratio(log_probs[:, only], batch.old_log_probs[:, only], mask)
     seen = influence(options, log_ratio, advantages, mask, Responses())
     return {
-        "prompt": tokenizer.decode(ids[batch.attention_mask[row] & ~mask[0]]),
-        "tokens": [tokenizer.decode([token]) for token in ids[mask[0]].tolist()],
+        "prompt": tokenizer.decode(ids[: len(ids) - int(mask.sum())]),
+        "tokens": [tokenizer.decode([token]) for token in tokens.targets[:, only][mask].tolist()],
         "influence_weights": seen.weights[mask].tolist(),
         "future_kl": seen.future_kl[mask].tolist(),
         "log_ratio": log_ratio[mask].tolist(),

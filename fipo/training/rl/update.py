@@ -21,7 +21,7 @@ from fipo.training.rl.experience import Experience, experiences_of
 from fipo.training.rl.metrics import combine, guard_warnings, reduce_updates, update_metrics
 from fipo.training.rl.records import influence_record
 from fipo.training.rl.timing import Timer
-from fipo.training.rows import pad_rows, spread
+from fipo.training.rows import pack_rows, spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,41 +79,41 @@ class Updater:
             [len(one.row) for one in experiences],
             ranks=world.size,
             max_tokens=self.config.train.max_tokens_per_micro_batch,
+            attention_parity=self.engine.attention_parity,
         )
         learned = [one for one in experiences if one.outcome is not Outcome.TIMEOUT]
         micro_batches = []
         for indices in plan[world.rank]:
-            batch = self._tensors([experiences[index] for index in indices]).to(world.device)
+            batch = self._batch([experiences[index] for index in indices])
             with torch.no_grad():
-                old_log_probs, _ = self.engine.log_probs(batch.input_ids, batch.attention_mask, batch.response_mask)
+                old_log_probs, _ = self.engine.log_probs(batch.tokens)
             micro_batches.append(replace(batch, old_log_probs=old_log_probs))
         return MiniBatch(micro_batches, sum(len(one.rollout.token_ids) for one in learned), len(learned))
 
-    def _tensors(self, experiences: list[Experience]) -> TrainingBatch:
-        padded = pad_rows([one.row for one in experiences], self.tokenizer.pad_token_id)
-        judged = torch.tensor([one.outcome is not Outcome.TIMEOUT for one in experiences] or [False])
-        return TrainingBatch(
-            input_ids=padded.input_ids,
-            attention_mask=padded.attention_mask,
-            response_mask=padded.response_mask & judged[:, None],
-            advantages=spread([one.advantage for one in experiences], padded.response_mask),
-            rollout_log_probs=spread([one.rollout.log_probs for one in experiences], padded.response_mask),
-        )
+    def _batch(self, experiences: list[Experience]) -> TrainingBatch:
+        device = self.engine.world.device
+        tokens = pack_rows([one.row for one in experiences], self.tokenizer.pad_token_id)
+        advantages = spread([one.advantage for one in experiences], tokens)
+        rollout_log_probs = spread([one.rollout.log_probs for one in experiences], tokens)
+        judged = torch.tensor([one.outcome is not Outcome.TIMEOUT for one in experiences] + [False])
+        tokens = replace(tokens, response_mask=tokens.response_mask & judged[tokens.segment_ids])
+        return TrainingBatch(tokens.to(device), advantages.to(device), rollout_log_probs.to(device))
 
     def _step(self, mini_batch: MiniBatch) -> dict[str, Tensor] | None:
         """Metrics of the update on this rank; None when it was left out (`TrainingEngine.step`)."""
         totals: dict[str, Tensor] = {}
         for batch in mini_batch.micro_batches:
-            log_probs, entropy = self.engine.log_probs(batch.input_ids, batch.attention_mask, batch.response_mask)
+            log_probs, entropy = self.engine.log_probs(batch.tokens)
             output = policy_loss(
                 self.options,
                 log_probs,
                 batch.old_log_probs,
                 batch.advantages,
-                batch.response_mask,
+                batch.tokens.response_mask,
                 num_loss_tokens=mini_batch.num_loss_tokens,
                 num_loss_responses=mini_batch.num_loss_responses,
                 max_response_tokens=self.config.rollout.max_response_tokens,
+                segment_ids=batch.tokens.segment_ids,
                 rollout_log_probs=batch.rollout_log_probs,
             )
             self.engine.backward(output.loss)
