@@ -109,16 +109,14 @@ def test_servers_are_lost_and_come_back(vllm_servers, folder, caplog):
 
 PROGRAM = """
 import sys
+import torch
 import torch.distributed as dist
-from fipo.rollout.vllm import VllmEngine
 sys.path.insert(0, {tests!r})
 from test_vllm import CONTEXT, STOP, Sampling, build, greedy, prompts
 
 dist.init_process_group("gloo")
 rank = dist.get_rank()
-engine = VllmEngine(
-    {folder!r}, eos_token_id=STOP, context=CONTEXT, dtype="float32", tensor_parallel={tensor_parallel}
-)
+{engine}
 model, mine = build(1), prompts(5)[rank::2]
 engine.load_weights(model.named_parameters(), 1)
 groups = engine.generate(mine, Sampling(group_size=1, max_response_tokens=12, temperature=0.0))
@@ -128,11 +126,26 @@ engine.close()
 """
 
 
-@pytest.mark.parametrize("tensor_parallel", [1, 2])
-def test_two_ranks_generate_their_own_prompts(folder, tmp_path, tensor_parallel):
+def run_on_two_ranks(tmp_path, engine):
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), folder=folder, tensor_parallel=tensor_parallel))
+    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), engine=engine))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("tensor_parallel", [1, 2])
+def test_two_ranks_with_vllm_beside_them_generate_their_own_prompts(folder, tmp_path, tensor_parallel):
+    arguments = f"{folder!r}, eos_token_id=STOP, context=CONTEXT, dtype='float32', tensor_parallel={tensor_parallel}"
+    run_on_two_ranks(tmp_path, f"from fipo.rollout.vllm import VllmEngine\nengine = VllmEngine({arguments})")
+
+
+def test_two_ranks_share_a_server(vllm_servers, folder, tmp_path):
+    arguments = "model=folder, eos_token_id=STOP, context=CONTEXT, dtype=torch.float32, transfer='gloo', rank=rank"
+    with vllm_servers.running(folder, CONTEXT, 1) as urls:
+        run_on_two_ranks(
+            tmp_path,
+            f"from fipo.rollout.served.engine import ServedVllmEngine\nfolder = {folder!r}\n"
+            f"engine = ServedVllmEngine({urls!r}, {arguments})",
+        )
