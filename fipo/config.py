@@ -287,8 +287,17 @@ class Algorithm(Section):
 
 
 class RolloutSettings(Section):
-    """How responses are sampled in training."""
+    """How responses are sampled, and by which engine."""
 
+    engine: Literal["transformers", "vllm", "served"] = "transformers"
+    """`transformers`: in the trainer's processes, no other package needed. `vllm`: there too, asleep while training.
+    `served`: vLLM servers of their own, at `servers`."""
+    tensor_parallel: int = Field(1, ge=1)
+    """GPUs that share one copy of the model in vLLM; a divisor of the processes on a node with `vllm`."""
+    gpu_memory_fraction: float = Field(0.5, gt=0.0, lt=1.0)
+    """Share of each GPU that weights and cache of `vllm` take while it generates beside the trainer."""
+    servers: tuple[str, ...] = ()
+    """Addresses of the `served` vLLM servers, `http://host:port`; a TrainJob with rollout replicas knows its own."""
     group_size: int = Field(16, ge=2)
     """Responses to one prompt."""
     max_response_tokens: int = Field(20480, ge=1)
@@ -301,7 +310,7 @@ class RolloutSettings(Section):
     """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
     `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
     max_batch_tokens: int = Field(65536, ge=1)
-    """Key/value cache positions in use at once, prompt and response; lower it when memory runs out."""
+    """Key/value cache positions that `transformers` has in use at once; lower it when memory runs out."""
 
 
 class Reward(Section):
@@ -421,6 +430,12 @@ class Config(Section):
             "algorithm.correction",
             "truncate or mask with rollout.one_step_ahead: its responses come from older weights",
             algorithm.correction,
+        )
+        _require(
+            not self.rollout.one_step_ahead or self.rollout.engine != "vllm",
+            "rollout.engine",
+            "served or transformers with rollout.one_step_ahead: vllm beside the trainer sleeps during the updates",
+            self.rollout.engine,
         )
         _require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
         _require(

@@ -53,6 +53,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 
 PLACEMENT = {
     "directory", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints", "max_batch_tokens", "workers",
+    "tensor_parallel", "gpu_memory_fraction", "servers",
 }  # fmt: skip
 """Settings that say how to run, not what to compute: they may change between a crash and its continuation."""
 

@@ -86,7 +86,7 @@ class TrainingEngine:
         self.world = world
         self.model = model
         self.zero_stage = distributed.zero_stage
-        self.dtype = _dtype(distributed, world)
+        self.dtype = weights_dtype(distributed, world.device)
         self.steps_done = 0
         self.skipped_in_a_row = 0
         """Steps left out since the last one that was taken; the same on every rank."""
@@ -216,7 +216,8 @@ class TrainingEngine:
         self.deepspeed.step()
 
 
-def _dtype(distributed: Distributed, world: World) -> torch.dtype:
+def weights_dtype(distributed: Distributed, device: torch.device) -> torch.dtype:
+    """In which weights are trained, and sampled with."""
     if distributed.precision == "auto":
-        return torch.bfloat16 if world.device.type == "cuda" else torch.float32
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
     return torch.bfloat16 if distributed.precision == "bf16" else torch.float32

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -24,6 +27,18 @@ def expected_of(model: str) -> Expected:
     """What the model at `model` (a name of the hub or a folder) expects, from its configuration alone."""
     with torch.device("meta"):
         return shapes_of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model)))
+
+
+def stored_weights(folder: Path) -> Weights:
+    """The weights of a saved model, read one after the other, in the order of its `named_parameters()`."""
+    expected, index = expected_of(str(folder)), folder / "model.safetensors.index.json"
+    if index.exists():
+        file_of = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    else:
+        file_of = dict.fromkeys(expected, "model.safetensors")
+    for name in expected:
+        with safe_open(folder / file_of[name], "pt") as file:
+            yield name, file.get_tensor(name)
 
 
 def checked(source: Weights, expected: Expected, version: int) -> Iterator[tuple[str, Tensor]]:

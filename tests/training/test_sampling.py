@@ -67,9 +67,12 @@ class EngineAndScorer:
     def __init__(self, teaches):
         self.teaches, self.asked = teaches, []
 
-    def generate(self, prompts, sampling):
+    def generate(self, prompts, sampling, on_group):
         self.asked.append(len(prompts))
         return [group(prompt) for prompt in prompts]
+
+    def begin(self, group):
+        pass
 
     def score(self, groups):
         return [group(one.prompt, CORRECT, WRONG if self.teaches(int(one.prompt.id)) else CORRECT) for one in groups]

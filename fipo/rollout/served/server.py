@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+from typing import Any, NoReturn
 
 from fipo.errors import ConfigError
 from fipo.rollout.served.guard import TOKEN_VARIABLE
@@ -48,23 +49,41 @@ def server_command(
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *named, *flags]
 
 
-def main() -> None:
-    """Become the server."""
-    parser = argparse.ArgumentParser(prog="python -m fipo.rollout.served.server", description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
-    parser.add_argument("--port", type=int, default=8000)
-    parser.add_argument("--context", type=int, required=True, help="tokens of prompt and response at most")
-    parser.add_argument("--dtype", default="bfloat16")
-    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share one copy of the model")
-    parser.add_argument("--transfer", choices=["nccl", "gloo"], default="nccl", help="gloo: without GPUs")
-    arguments = parser.parse_args()
+def serve(model: str, **settings: Any) -> NoReturn:
+    """Become the server, with the settings of `server_command`.
+
+    Raises:
+        ConfigError: FIPO_ROLLOUT_TOKEN is not set.
+    """
     if not os.environ.get(TOKEN_VARIABLE):
         raise ConfigError(f"{TOKEN_VARIABLE}: must hold the secret that trainer and rollout servers share; it is empty")
     # The routes for weight updates exist in development mode only; the guard keeps others off them.
     os.environ["VLLM_SERVER_DEV_MODE"] = "1"
-    command = server_command(**vars(arguments))
+    command = server_command(model, **settings)
+    sys.stdout.flush()
     os.execv(command[0], command)
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """`--host` and `--port`."""
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: this machine only)")
+    parser.add_argument("--port", type=int, default=8000, help="port to listen on (default: 8000)")
+
+
+def main() -> None:
+    """Serve a model with settings from the command line."""
+    parser = argparse.ArgumentParser(prog="python -m fipo.rollout.served.server", description=__doc__)
+    parser.add_argument("model", help="a name of the hub or a folder")
+    add_address(parser)
+    parser.add_argument("--context", type=int, required=True, help="tokens of prompt and response at most")
+    parser.add_argument("--dtype", default="bfloat16", help="of weights and computation (default: bfloat16)")
+    parser.add_argument("--tensor-parallel", type=int, default=1, help="GPUs that share one copy of the model")
+    parser.add_argument("--transfer", choices=["nccl", "gloo"], default="nccl", help="gloo: without GPUs")
+    try:
+        serve(**vars(parser.parse_args()))
+    except ConfigError as error:
+        print(f"rollout server: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

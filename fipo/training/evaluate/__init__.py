@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
+from fipo.distributed.engine import weights_dtype
 from fipo.evaluation.benchmark import evaluate
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
-from fipo.models import load_model, load_tokenizer
+from fipo.models import load_tokenizer
 from fipo.rewards.math import extract_answer
 from fipo.rewards.pool import VerifierPool
-from fipo.rollout.engine import Sampling
-from fipo.rollout.transformers import TransformersEngine
+from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.rollout.factory import open_engine
+from fipo.rollout.weights import stored_weights
 from fipo.training.job import Job
 
 MODELS = {"evaluate": {"warmup": "sft", "trained": "train"}, "score": {"trained": "sft"}}
@@ -25,15 +30,19 @@ def evaluate_models(job: Job) -> None:
     """Publish the output `results` (tables of responses and problems) and the summaries as the step's details."""
     config, folder = job.config, job.workspace.directory / "results"
     dataset = job.input("prepare", "dataset")
+    models = {label: job.input(step, "model") for label, step in MODELS[job.workspace.step].items()}
     summaries: dict[str, dict[str, object]] = {}
-    with VerifierPool(workers=config.reward.workers, timeout_seconds=config.reward.timeout_seconds) as verifier:
-        for label, step in MODELS[job.workspace.step].items():
-            model = job.input(step, "model")
+    with (
+        VerifierPool(workers=config.reward.workers, timeout_seconds=config.reward.timeout_seconds) as verifier,
+        closing(_open_engine(job, models["trained"])) as engine,
+    ):
+        for version, (label, model) in enumerate(models.items()):
+            engine.load_weights(stored_weights(model), version)
+            tokenizer = load_tokenizer(Model(name_or_path=str(model)))
             summaries[label] = {}
             for benchmark in config.data.benchmarks:
-                result = _evaluate(
-                    job, model, dataset / "benchmarks" / f"{benchmark}.parquet", benchmark, label, verifier
-                )
+                problems = dataset / "benchmarks" / f"{benchmark}.parquet"
+                result = _evaluate(job, engine, tokenizer, problems, benchmark, label, verifier)
                 summary = result.summary(seed=config.run.seed)
                 summaries[label][benchmark] = summary.to_dict()
                 # The trained model's scores have the plain names, so that runs compare by them.
@@ -61,18 +70,30 @@ def evaluate_models(job: Job) -> None:
         job.attempt.publish("results", folder)
 
 
+def _open_engine(job: Job, model: Path) -> RolloutEngine:
+    """One engine for all models: they are of one architecture."""
+    config, world = job.config, job.world
+    return open_engine(
+        config,
+        model,
+        load_tokenizer(Model(name_or_path=str(model))),
+        dtype=weights_dtype(config.distributed, world.device),
+        device=world.device,
+        rank=world.rank,
+    )
+
+
 def _evaluate(
-    job: Job, model_folder: Path, problems: Path, benchmark: str, label: str, verifier: VerifierPool
+    job: Job,
+    engine: RolloutEngine,
+    tokenizer: PreTrainedTokenizerBase,
+    problems: Path,
+    benchmark: str,
+    label: str,
+    verifier: VerifierPool,
 ) -> BenchmarkResult:
     config, world = job.config, job.world
-    tokenizer = load_tokenizer(Model(name_or_path=str(model_folder)))
     prompts = [tokenize(problem, tokenizer, config.data) for problem in read_problems(problems)]
-    engine = TransformersEngine(
-        load_model(Model(name_or_path=str(model_folder))).to(world.device),
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        max_batch_tokens=config.rollout.max_batch_tokens,
-    )
     mine = prompts[world.rank :: world.size]
     shard = mine and evaluate(
         benchmark,
@@ -84,7 +105,6 @@ def _evaluate(
         extract_answer=extract_answer,
         parts=Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}"),
     )
-    engine.close()
     return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
 
 

@@ -16,7 +16,7 @@ from fipo.errors import Interrupted, TrainingError
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import Sampling
-from fipo.rollout.transformers import TransformersEngine
+from fipo.rollout.factory import open_engine
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches
 from fipo.training.rl.metrics import progress_line, rollout_metrics, staleness_metrics, validation_metrics
@@ -37,14 +37,15 @@ def train(job: Job) -> None:
         load_model(start), settings, config.distributed, world, temperature=config.rollout.temperature
     )
     updater = Updater(engine, config, tokenizer)
-    rollout = TransformersEngine(
+    rollout = open_engine(
+        config,
+        warmed_up,
+        tokenizer,
+        dtype=engine.dtype,
+        device=world.device,
+        rank=world.rank,
         # ZeRO-3 leaves each rank a part of the trained model, and weights in training cannot sample: take a copy.
-        load_model(start, dtype=engine.dtype).to(world.device)
-        if engine.zero_stage == 3 or config.rollout.one_step_ahead
-        else engine.model,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        max_batch_tokens=config.rollout.max_batch_tokens,
+        trained=None if engine.zero_stage == 3 or config.rollout.one_step_ahead else engine.model,
     )
     checkpoints = job.workspace.directory / "checkpoints"
     state = load_checkpoint(engine, checkpoints, at_most=settings.steps) or {"step": 0, "prompts_drawn": 0}
@@ -68,6 +69,7 @@ def train(job: Job) -> None:
             batch = batches.take(step, timer)
             metrics = rollout_metrics(batch) | staleness_metrics(batch, engine.steps_done)
             if batch.groups:
+                rollout.sleep()
                 metrics |= updater.update(batch.groups, timer)
                 for warning in updater.warnings:
                     job.say(f"warning: {warning}")
@@ -96,6 +98,7 @@ def train(job: Job) -> None:
                 save_checkpoint(engine, checkpoints, step, state, keep=settings.keep_checkpoints)
             if stopping:
                 raise Interrupted(f"stopped on request after step {step}; run the same command again to continue")
+    rollout.close()
     weights = engine.state_dict()
     if job.attempt:
         save_model(engine.model, tokenizer, job.workspace.directory / "model", weights)

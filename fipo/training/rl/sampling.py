@@ -92,7 +92,7 @@ def generate_and_score(
     """Graded groups for all prompts, in their order, on every rank; each rank generates its share."""
     mine = prompts[world.rank :: world.size]
     with timer("generate"):
-        groups = engine.generate(mine, sampling)
+        groups = engine.generate(mine, sampling, on_group=scorer.begin)
     with timer("score"):
         groups = scorer.score(groups)
     with timer("gather"):

@@ -1,0 +1,110 @@
+"""The engine that the settings name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from fipo.config import Config, Model
+from fipo.errors import ConfigError
+from fipo.models import load_model
+from fipo.rollout.engine import RolloutEngine
+from fipo.rollout.transformers import TransformersEngine
+
+SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
+"""Environment variable with the servers' addresses, separated by commas: who starts trainer and servers sets it."""
+
+
+def open_engine(
+    config: Config,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    rank: int,
+    trained: PreTrainedModel | None = None,
+) -> RolloutEngine:
+    """The engine `rollout.engine`; it has no weights before its first `load_weights`.
+
+    Args:
+        config: all settings.
+        folder: a saved model: its architecture counts.
+        tokenizer: of that model.
+        dtype: of the engine's weights.
+        device: of this process.
+        rank: of this process among the trainer's.
+        trained: a whole model in training to sample from where it stands; None has the transformers engine take a copy.
+
+    Raises:
+        ConfigError: the engine's package is not installed, or `served` lacks servers or their token.
+    """
+    settings, stop = config.rollout, tokenizer.eos_token_id
+    if settings.engine == "transformers":
+        return TransformersEngine(
+            trained or load_model(Model(name_or_path=str(folder)), dtype=dtype).to(device),
+            eos_token_id=stop,
+            pad_token_id=tokenizer.pad_token_id,
+            max_batch_tokens=settings.max_batch_tokens,
+        )
+    try:
+        import vllm  # noqa: F401
+    except ModuleNotFoundError:
+        raise ConfigError(
+            f"rollout.engine: {settings.engine} needs vLLM, which is not installed here: pip install 'fipo[vllm]', or "
+            "set rollout.engine=transformers"
+        ) from None
+    context = context_of(config, folder)
+    if settings.engine == "vllm":
+        from fipo.rollout.vllm import VllmEngine
+
+        return VllmEngine(
+            str(folder),
+            eos_token_id=stop,
+            context=context,
+            dtype=dtype_name(dtype),
+            tensor_parallel=settings.tensor_parallel,
+            gpu_memory_fraction=settings.gpu_memory_fraction,
+        )
+    from fipo.rollout.served.engine import ServedVllmEngine
+
+    return ServedVllmEngine(
+        _servers(config),
+        model=str(folder),
+        eos_token_id=stop,
+        context=context,
+        dtype=dtype,
+        transfer=transfer_backend(),
+        address=os.environ.get("MASTER_ADDR", "127.0.0.1"),
+        rank=rank,
+        timeout_seconds=config.distributed.timeout_seconds,
+    )
+
+
+def context_of(config: Config, folder: Path) -> int:
+    """Tokens of the longest prompt and response, or what the model takes, if that is less."""
+    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    return min(longest, AutoConfig.from_pretrained(folder).max_position_embeddings)
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """`bfloat16`, `float32`: as vLLM's settings have it."""
+    return str(dtype).removeprefix("torch.")
+
+
+def transfer_backend() -> str:
+    """How weights reach the servers: trainer and servers are the same kind of machine."""
+    return "nccl" if torch.cuda.is_available() else "gloo"
+
+
+def _servers(config: Config) -> list[str]:
+    servers = [url for url in os.environ.get(SERVERS_VARIABLE, "").split(",") if url] or list(config.rollout.servers)
+    if not servers:
+        raise ConfigError(
+            "rollout.servers: must name at least one server, http://host:port, with rollout.engine = served (or "
+            f"{SERVERS_VARIABLE} in the environment); got none"
+        )
+    return servers
