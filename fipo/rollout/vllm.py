@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import nn
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
-from fipo.errors import RolloutError
+from fipo.errors import ConfigError, RolloutError
 from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
 from fipo.rollout.weights import checked, expected_of
 
@@ -28,12 +28,15 @@ class VllmEngine(RolloutEngine):
     them must call each method together.
 
     Args:
-        model: a name of the hub or a folder, in safetensors; weights come through `load_weights` later.
+        model: a name of the hub or a folder, of which the architecture counts; weights come through `load_weights`.
         eos_token_id: the token, or tokens, that end a response.
         context: tokens of prompt and response at most.
         dtype: `float32`, `bfloat16`.
         tensor_parallel: ranks that share one copy of the model.
         gpu_memory_fraction: share of a GPU's memory for weights and cache while generating.
+
+    Raises:
+        ConfigError: `tensor_parallel` does not divide the ranks of a node.
     """
 
     def __init__(
@@ -49,6 +52,8 @@ class VllmEngine(RolloutEngine):
         # In this process, so that weights are handed over as tensors; vLLM reads its settings from the environment.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        _check_ranks(tensor_parallel)
         from vllm import LLM
 
         self._stop_ids = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
@@ -56,6 +61,7 @@ class VllmEngine(RolloutEngine):
         self._gpu = torch.cuda.is_available()
         self._llm: Any = LLM(
             model,
+            load_format="dummy",
             skip_tokenizer_init=True,
             dtype=dtype,
             max_model_len=context,
@@ -74,7 +80,7 @@ class VllmEngine(RolloutEngine):
         self._expected = expected_of(model)
         self._asleep = False
         self._calls = 0
-        self._version = 0
+        self._version: int | None = None
 
     def generate(
         self,
@@ -84,15 +90,16 @@ class VllmEngine(RolloutEngine):
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""
-        if self._asleep:
-            raise RolloutError("the vLLM engine is asleep and has no weights: call load_weights before generate")
+        version = self._version
+        if version is None:
+            raise RolloutError("the vLLM engine has no weights: call load_weights before generate")
         check_prompts(prompts, self._context)
         everyone, start = self._gathered(prompts)
         groups: dict[int, RolloutGroup] = {}
         for index, output in self._finished(everyone, sampling):
             if not start <= index < start + len(prompts):
                 continue
-            rollouts = [self._rollout(completion) for completion in output.outputs]
+            rollouts = [_rollout(completion, version) for completion in output.outputs]
             groups[index] = RolloutGroup(everyone[index], repeated(rollouts, sampling))
             if progress:
                 progress(len(groups) * sampling.group_size, len(prompts) * sampling.group_size)
@@ -102,7 +109,10 @@ class VllmEngine(RolloutEngine):
 
     def load_weights(self, source: Weights, version: int) -> None:
         """Wake up, load into vLLM's layout, and forget the prefixes of the old weights."""
+        self._version = None
         if self._asleep:
+            # vLLM takes its memory from the device, not from what torch keeps for the next training step.
+            torch.cuda.empty_cache()
             self._llm.wake_up(tags=["weights"])
         # Copies: what ZeRO-3 gathered is gone when the next is asked for, and vLLM holds them until a layer is whole.
         weights = ((name, tensor.clone()) for name, tensor in checked(source, self._expected, version))
@@ -119,7 +129,7 @@ class VllmEngine(RolloutEngine):
         """Free weights and cache; on a CPU there is nothing to free for others."""
         if self._gpu and not self._asleep:
             self._llm.sleep(level=2)
-            self._asleep = True
+            self._asleep, self._version = True, None
 
     def close(self) -> None:
         """Shut vLLM down; idempotent."""
@@ -154,12 +164,22 @@ class VllmEngine(RolloutEngine):
         finally:
             engine.abort_request(list(waiting))
 
-    def _rollout(self, completion: Any) -> Rollout:
-        return Rollout(
-            token_ids=np.array(completion.token_ids, dtype=np.int32),
-            log_probs=np.array(completion.logprobs.logprobs, dtype=np.float32),
-            finish_reason=FinishReason(completion.finish_reason),
-            weight_version=self._version,
+
+def _rollout(completion: Any, version: int) -> Rollout:
+    return Rollout(
+        token_ids=np.array(completion.token_ids, dtype=np.int32),
+        log_probs=np.array(completion.logprobs.logprobs, dtype=np.float32),
+        finish_reason=FinishReason(completion.finish_reason),
+        weight_version=version,
+    )
+
+
+def _check_ranks(tensor_parallel: int) -> None:
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if ranks % tensor_parallel:
+        raise ConfigError(
+            f"rollout.tensor_parallel: must divide the {ranks} process(es) of a node (distributed.processes); got "
+            f"{tensor_parallel}"
         )
 
 

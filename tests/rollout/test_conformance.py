@@ -65,7 +65,9 @@ def subject(request, tmp_path_factory):
     model.save_pretrained(folder)
     with contextlib.ExitStack() as stack:
         engine = open_engine(kind, model, str(folder), stack, request)
-        yield Subject(engine, build(0, tied=tied))
+        subject = Subject(engine, build(0, tied=tied))
+        subject.sync(0, 0)
+        yield subject
         engine.close()
         engine.close()
 

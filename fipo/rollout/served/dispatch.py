@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,18 +70,20 @@ class Dispatcher:
     async def _generate(self, work: _Work) -> None:
         async with self._replicas.session() as session:
             live = [url for url in self._replicas.urls if url not in self._lost]
-            results = await asyncio.gather(*(self._use(session, url, work) for url in live))
+            # Not more than its share at first: else one server would have all of a batch that is small enough.
+            requests = min(self._prompts_in_flight, math.ceil(len(work.prompts) / max(len(live), 1)))
+            results = await asyncio.gather(*(self._use(session, url, work, requests) for url in live))
         if not work.done.is_set():
             losses = "; ".join(filter(None, results)) or "all were lost before"
             raise RolloutError(f"no rollout server is left: {losses}")
 
-    async def _use(self, session: aiohttp.ClientSession, url: str, work: _Work) -> str:
-        """Keep one server busy until all work is done or the server is lost; returns why it was lost."""
+    async def _use(self, session: aiohttp.ClientSession, url: str, work: _Work, requests: int) -> str:
+        """Keep so many requests at one server until all work is done or it is lost; returns why it was lost."""
         why = ""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(session, url, work))
-                for _ in range(min(self._prompts_in_flight, len(work.prompts))):
+                for _ in range(requests):
                     tasks.create_task(self._serve(session, url, work))
         except* ReplicaLost as lost:
             self._lost.add(url)

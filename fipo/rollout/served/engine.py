@@ -17,6 +17,9 @@ from fipo.rollout.served.replicas import Replicas
 from fipo.rollout.served.weight_sync import WeightSync
 from fipo.rollout.weights import expected_of
 
+START_SECONDS = 900.0
+"""How long the first weights wait for servers that are started together with the trainer."""
+
 
 class ServedVllmEngine(RolloutEngine):
     """Servers started by `fipo.rollout.served.server`, apart from the trainer's devices.
@@ -59,8 +62,8 @@ class ServedVllmEngine(RolloutEngine):
             raise ConfigError(
                 f"{TOKEN_VARIABLE}: must hold the secret that trainer and rollout servers share; it is empty"
             )
-        replicas = Replicas(servers, token, timeout_seconds)
-        self._context = context
+        self._replicas = replicas = Replicas(servers, token, timeout_seconds)
+        self._context, self._rank, self._started = context, rank, False
         self._dispatcher = Dispatcher(
             replicas,
             stop_ids=[eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id),
@@ -94,6 +97,9 @@ class ServedVllmEngine(RolloutEngine):
     def load_weights(self, source: Weights, version: int) -> None:
         """Send the weights to every server that is well; all ranks together."""
         self._version = None
+        if not self._started and self._rank == 0:
+            self._replicas.wait_for_all(START_SECONDS)
+        self._started = True
         self._sync.send(source, version)
         if dist.is_initialized():
             # No rank may ask before rank 0 has seen the new version everywhere.

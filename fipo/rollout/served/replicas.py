@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import aiohttp
 
 from fipo.errors import RolloutError
+
+logger = logging.getLogger(__name__)
 
 
 class Replicas:
@@ -32,6 +36,18 @@ class Replicas:
         return aiohttp.ClientSession(
             headers=self._headers, timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
         )
+
+    def wait_for_all(self, seconds: float) -> None:
+        """Wait until every server is well; after `seconds` those that are not are left out."""
+        began, said = time.monotonic(), False
+        while absent := set(self.urls) - set(self.willing("GET", "health")):
+            if time.monotonic() - began > seconds:
+                logger.warning("not well after %.0f s, so left out: %s", seconds, ", ".join(sorted(absent)))
+                return
+            if not said:
+                said = True
+                logger.warning("waiting for %d of %d rollout server(s) to start", len(absent), len(self.urls))
+            time.sleep(1.0)
 
     def willing(self, method: str, path: str) -> list[str]:
         """The servers that do as they are asked, within `health_seconds`."""

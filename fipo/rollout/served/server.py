@@ -21,7 +21,7 @@ def server_command(
     """The command line of vLLM's server.
 
     Args:
-        model: a name of the hub or a folder; its weights serve until the trainer sends its own.
+        model: a name of the hub or a folder, of which the architecture counts; the trainer sends the weights.
         host: address to listen on: the job's own network, never the world.
         port: port to listen on.
         context: tokens of prompt and response at most.
@@ -34,6 +34,7 @@ def server_command(
         "port": port,
         "max-model-len": context,
         "dtype": dtype,
+        "load-format": "dummy",
         "tensor-parallel-size": tensor_parallel,
         "logprobs-mode": "processed_logprobs",
         "weight-transfer-config": json.dumps({"backend": transfer}),
