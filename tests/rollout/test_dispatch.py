@@ -112,6 +112,25 @@ def test_prompts_are_shared_and_their_responses_come_in_order():
     assert seen == [(2 * done, 48) for done in range(1, 25)]
 
 
+def test_a_batch_that_one_server_could_take_is_shared():
+    with running(*(servers := [Server(), Server(), Server()])) as urls:
+        dispatcher = Dispatcher(Replicas(urls, TOKEN, 20.0), stop_ids=[1], context=64, prompts_in_flight=64)
+        assert_complete(dispatcher.generate(PROMPTS, SAMPLING, 5))
+    assert [len(server.requests) for server in servers] == [8, 8, 8]
+
+
+def test_servers_are_waited_for_at_the_start(caplog):
+    late = Server(healthy=False)
+    threading.Timer(1.0, setattr, [late, "healthy", True]).start()
+    with running(late, Server()) as urls:
+        replicas = Replicas(urls, TOKEN, timeout_seconds=20.0, health_seconds=0.2)
+        replicas.wait_for_all(60.0)
+        assert late.healthy and "waiting for 1 of 2" in caplog.text
+        late.healthy = False
+        replicas.wait_for_all(0.1)
+    assert f"left out: {urls[0]}" in caplog.text
+
+
 def test_requests_say_how_to_sample():
     with running(server := Server()) as urls:
         generate(urls)
