@@ -376,6 +376,9 @@ class TrainJobs(Section):
 
     runtime: str = ""
     """Name of the TrainingRuntime; empty starts torchrun here."""
+    rollout_runtime: str = ""
+    """TrainingRuntime with vLLM servers, for the steps that generate with `rollout.engine = served`; empty when the
+    servers are elsewhere, at `rollout.servers`."""
     nodes: int = Field(1, ge=1)
     """Machines of a job; `distributed.processes` counts on each."""
     queue: str = ""

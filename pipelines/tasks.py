@@ -25,15 +25,14 @@ defaults say `retryPolicy: OnError`: infrastructure alone. What was wrong with t
 
 
 def place(
-    task: dsl.PipelineTask, secrets: Mapping[str, Any], *, cpu: str = "1", memory: str = "4Gi", cache: bool = False
+    task: dsl.PipelineTask, secrets: Mapping[str, Any], *, memory: str = "8Gi", cache: bool = False
 ) -> dsl.PipelineTask:
     """Give a task what it needs on a cluster.
 
     Args:
         task: the task.
         secrets: names of the secrets with the credentials, by pipeline parameter; see `SECRETS`.
-        cpu: requested and allowed at most.
-        memory: requested and allowed at most.
+        memory: allowed at most.
         cache: let Kubeflow reuse the outputs of an earlier task with the same inputs.
     """
     kubernetes.use_config_map_as_env(
@@ -42,7 +41,7 @@ def place(
     for parameter, keys in SECRETS.items():
         kubernetes.use_secret_as_env(task, secrets[parameter], {key: key for key in keys}, optional=True)
     kubernetes.mount_pvc(task, *VOLUME)
-    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
+    task.set_cpu_request("500m").set_cpu_limit("4").set_memory_request("1Gi").set_memory_limit(memory)
     return task.set_retry(**RETRIES).set_caching_options(cache)
 
 
@@ -57,7 +56,8 @@ def place_job(
     tolerations: list[dict[str, str]],
 ) -> dsl.PipelineTask:
     """The same for a task that starts a TrainJob: all of it, pipeline parameters, is for the job's pods."""
-    place(task, secrets, cpu=cpu, memory=memory)
+    place(task, secrets)
+    task.set_cpu_request(cpu).set_cpu_limit(cpu).set_memory_request(memory).set_memory_limit(memory)
     # kfp 2.17 forgets to hand the parameters of resources into an exit handler; the cluster then does not find them.
     task.register_pipeline_channels([cpu, memory, gpus])
     kubernetes.add_node_selector_json(task, node_selector)

@@ -20,6 +20,7 @@ from fipo.errors import LaunchError
 Manifest = dict[str, Any]
 
 TRAINER = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "plural": "trainjobs"}
+RUNTIME = {**TRAINER, "plural": "trainingruntimes"}
 WORKFLOW = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
 TIMEOUT_SECONDS = (5.0, 30.0)
 """To connect, and to answer: without them a lost connection waits for ever."""
@@ -70,6 +71,10 @@ class Cluster:
         """Delete a TrainJob and wait for nothing: its pods get their grace period to save."""
         delete = self._objects.delete_namespaced_custom_object
         _or_none(lambda: self._call(delete, **TRAINER, name=name, propagation_policy="Foreground"))
+
+    def runtime(self, name: str) -> Manifest | None:
+        """A TrainingRuntime, or None."""
+        return _or_none(lambda: self._call(self._objects.get_namespaced_custom_object, **RUNTIME, name=name))
 
     def workflow(self, name: str) -> Manifest | None:
         """The Argo workflow of a pipeline run, or None."""

@@ -17,11 +17,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fipo.config import Config
-from fipo.errors import Interrupted, LaunchError
+from fipo.errors import ConfigError, Interrupted, LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Conflict, Manifest
 from fipo.launch.lifecycle import CONTAINER, condition, follow, say
 
+ROLLOUT = ("rollout", "server")
+"""Replicated job and container of the rollout servers, in a runtime that has them."""
+ROLLOUT_PORT = 8000
+SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
+"""Where `fipo.rollout` looks for the servers of a job."""
 LABELS = {"app.kubernetes.io/managed-by": "fipo", "app.kubernetes.io/component": "training"}
 
 
@@ -40,6 +45,10 @@ class TrainJob:
     nodes: int = 1
     processes: int = 0
     """On each node; 0 is one a GPU, or one a requested CPU."""
+    rollout_servers: int = 0
+    """Pods of the runtime's replicated job `rollout`."""
+    settings: str = ""
+    """File of the run's settings, for the rollout servers."""
     time_limit_seconds: int | None = None
     queue: str = ""
     """Kueue LocalQueue; empty starts at once."""
@@ -54,16 +63,23 @@ class TrainJob:
         unique = hashlib.sha256(f"{self.run}/{self.step}/{self.fingerprint}".encode()).hexdigest()[:8]
         return f"fipo-{readable}-{unique}"
 
+    @property
+    def server_urls(self) -> list[str]:
+        """Of the rollout servers, by the names that JobSet gives to pods."""
+        host = f"{self.name}-{ROLLOUT[0]}-0-{{}}.{self.name}"
+        return [f"http://{host.format(index)}:{ROLLOUT_PORT}" for index in range(self.rollout_servers)]
+
     def manifest(self, owner: Manifest | None = None, image: str = "") -> Manifest:
         """As sent to the API server; `owner` takes the job along when it is deleted."""
         labels = {**LABELS, **({"kueue.x-k8s.io/queue-name": self.queue} if self.queue else {})}
+        servers = [{"name": SERVERS_VARIABLE, "value": ",".join(self.server_urls)}] if self.rollout_servers else []
         trainer = {
             "command": list(self.command),
             "numNodes": self.nodes,
             "numProcPerNode": self.processes or None,
             "image": image,
             "resourcesPerNode": self.task.get("resources"),
-            "env": self.task.get("env"),
+            "env": [*self.task.get("env", []), *servers],
         }
         spec = {
             "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": self.runtime},
@@ -81,38 +97,61 @@ class TrainJob:
 
     def _patches(self) -> list[Manifest]:
         """What the pipeline set on the task, laid over the runtime's pods."""
+        jobs = [self._patch(CONTAINER, CONTAINER)]
+        if self.rollout_servers:
+            settings = {"name": "FIPO_CONFIG", "value": self.settings}
+            jobs.append(self._patch(*ROLLOUT, env=[*self.task.get("env", []), settings]))
+        runtime = {"template": {"spec": {"replicatedJobs": [job for job in jobs if job]}}}
+        return [{"manager": "fipo.dev/pipeline", "trainingRuntimeSpec": runtime}] if any(jobs) else []
+
+    def _patch(self, job: str, container: str, env: Sequence[Manifest] = ()) -> Manifest:
+        settings = _given({"volumeMounts": self.task.get("volume_mounts"), "env": list(env)})
         pod = _given(
             {
                 "nodeSelector": self.task.get("node_selector"),
                 "tolerations": self.task.get("tolerations"),
                 "affinity": self.task.get("affinity"),
                 "volumes": self.task.get("volumes"),
+                "containers": [{"name": container, **settings}] if settings else None,
             }
         )
-        if mounts := self.task.get("volume_mounts"):
-            pod["containers"] = [{"name": CONTAINER, "volumeMounts": mounts}]
-        node = {"name": CONTAINER, "template": {"spec": {"template": {"spec": pod}}}}
-        runtime = {"template": {"spec": {"replicatedJobs": [node]}}}
-        return [{"manager": "fipo.dev/pipeline", "trainingRuntimeSpec": runtime}] if pod else []
+        return {"name": job, "template": {"spec": {"template": {"spec": pod}}}} if pod else {}
 
 
 def train_job(
     module: str, arguments: Sequence[str], *, config: Config, step: str, fingerprint: str, task: Mapping[str, Any]
 ) -> None:
     """Run `python -m module arguments` under torchrun in a TrainJob, as `config.trainjob` says; see `run_train_job`."""
+    settings, cluster = config.trainjob, Cluster()
+    served = step != "sft" and config.rollout.engine == "served" and settings.rollout_runtime
     job = TrainJob(
         run=config.run.name,
         step=step,
         fingerprint=fingerprint,
         command=["python", "-m", "fipo.launch.node", "--module", module, *arguments],
-        runtime=config.trainjob.runtime,
-        nodes=config.trainjob.nodes,
+        runtime=settings.rollout_runtime if served else settings.runtime,
+        nodes=settings.nodes,
         processes=config.distributed.processes,
-        time_limit_seconds=config.trainjob.time_limit_seconds,
-        queue=config.trainjob.queue,
+        rollout_servers=_rollout_servers(cluster, settings.rollout_runtime) if served else 0,
+        settings=str(config.run_directory / "config.yaml"),
+        time_limit_seconds=settings.time_limit_seconds,
+        queue=settings.queue,
         task=task,
     )
-    run_train_job(job, Cluster())
+    run_train_job(job, cluster)
+
+
+def _rollout_servers(cluster: Cluster, runtime: str) -> int:
+    """How many there are in a job: the runtime says, so that people set it in one place."""
+    found = cluster.runtime(runtime)
+    jobs = found["spec"]["template"]["spec"]["replicatedJobs"] if found else []
+    count = sum(job["template"]["spec"].get("parallelism", 1) for job in jobs if job["name"] == ROLLOUT[0])
+    if not count:
+        raise ConfigError(
+            f"trainjob.rollout_runtime: must name a TrainingRuntime in namespace {cluster.namespace} with a replicated "
+            f"job {ROLLOUT[0]!r}; got {runtime!r}, which " + ("has none" if found else "does not exist")
+        )
+    return count
 
 
 def run_train_job(job: TrainJob, cluster: Cluster) -> None:
@@ -124,7 +163,8 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
             moved off its node: then the job goes on, and the retried step finds it.
     """
     task_pod = cluster.pod(os.environ["KFP_POD_NAME"]) if "KFP_POD_NAME" in os.environ else None
-    manifest = job.manifest(owner=_owner(task_pod), image=_image(task_pod))
+    # Trainer and rollout servers run the same code: the runtime's. Without servers that is the task's own.
+    manifest = job.manifest(owner=_owner(task_pod), image="" if job.rollout_servers else _image(task_pod))
     with _stop_is_interrupt():
         try:
             _create_or_attach(cluster, manifest)
@@ -178,7 +218,7 @@ def _owner(pod: Manifest | None) -> Manifest | None:
 
 
 def _image(pod: Manifest | None) -> str:
-    """The task's own image, so that both run the same code; empty leaves the runtime's."""
+    """The task's own image; empty where there is no task."""
     return next((entry["image"] for entry in pod["spec"]["containers"] if entry["name"] == "main"), "") if pod else ""
 
 

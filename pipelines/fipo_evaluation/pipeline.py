@@ -62,6 +62,6 @@ def fipo_evaluation(
         settings = place(asked, secrets).outputs["Output"]
         fetched = place(fetch(recipe=recipe, overrides=settings, model=model), secrets)
         run = {"recipe": recipe, "overrides": fetched.outputs["Output"]}
-        data = place(prepare(**run), secrets, cpu="4", memory="16Gi", cache=True).outputs["dataset"]
+        data = place(prepare(**run), secrets, memory="32Gi", cache=True).outputs["dataset"]
         as_it_is = place_job(sft(**run, dataset=data), secrets, **pods).outputs["model"]
         place_job(score(**run, dataset=data, model=as_it_is), secrets, **pods)

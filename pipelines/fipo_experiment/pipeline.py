@@ -80,7 +80,7 @@ def fipo_experiment(
                 secrets,
             )
             run = {"recipe": recipe, "overrides": resolved.outputs["Output"]}
-            data = place(prepare(**run), secrets, cpu="4", memory="16Gi", cache=True).outputs["dataset"]
+            data = place(prepare(**run), secrets, memory="32Gi", cache=True).outputs["dataset"]
             warmup = place_job(sft(**run, dataset=data), secrets, **pods).outputs["model"]
             model = place_job(train(**run, dataset=data, warmup=warmup), secrets, **pods).outputs["model"]
             measured = place_job(evaluate(**run, dataset=data, warmup=warmup, model=model), secrets, **pods)

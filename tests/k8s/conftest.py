@@ -1,5 +1,7 @@
 """Published schemas, strictly applied, and a small API server that the real clients talk to."""
 
+import copy
+import functools
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -47,15 +49,55 @@ def rules(schema: Any, value: Any, path: str = "") -> Iterator[tuple[str, str, A
             yield from rules(schema.get("items"), child, f"{path}[{index}]")
 
 
+@functools.cache
+def program(rule: str) -> celpy.Runner:
+    """A CEL rule, compiled once for all tests."""
+    environment = celpy.Environment()
+    return environment.program(environment.compile(rule))
+
+
 def check_resource(manifest: dict[str, Any]) -> None:
     """Hold a custom resource against its published schema, unknown fields and CEL rules included."""
     schema = SCHEMAS[manifest["kind"].lower()]
     top = {**schema, "properties": {**schema["properties"], "metadata": {"type": "object"}}}
     jsonschema.validate(manifest, refuse_unknown(top))
-    environment = celpy.Environment()
     for path, rule, value in rules(schema, manifest):
-        program = environment.program(environment.compile(rule))
-        assert program.evaluate({"self": json_to_cel(value)}), f"{path}: {rule}"
+        assert program(rule).evaluate({"self": json_to_cel(value)}), f"{path}: {rule}"
+
+
+def job_set(runtime: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
+    """What Kubeflow Trainer makes of a TrainJob and its runtime; it refuses what Trainer's webhook refuses."""
+    template, spec = copy.deepcopy(runtime["spec"]["template"]["spec"]), job["spec"]
+    pods = {entry["name"]: entry["template"]["spec"]["template"]["spec"] for entry in template["replicatedJobs"]}
+    for patch in spec.get("runtimePatches", []):
+        for entry in patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]:
+            assert entry["name"] in pods, f"the runtime has no replicated job {entry['name']}"
+            _lay_over(pods[entry["name"]], entry["template"]["spec"]["template"]["spec"])
+    (node,) = [container for container in pods["node"]["containers"] if container["name"] == "node"]
+    trainer = spec["trainer"]
+    node |= {key: trainer[key] for key in ("image", "command", "args") if key in trainer}
+    node |= {"resources": trainer["resourcesPerNode"]} if "resourcesPerNode" in trainer else {}
+    node["env"] = _merged(node.get("env", []), trainer.get("env", []), "name")
+    for entry in template["replicatedJobs"]:
+        if entry["name"] == "node":
+            entry["template"]["spec"] |= {"parallelism": trainer["numNodes"], "completions": trainer["numNodes"]}
+        entry |= {"replicas": 1}
+    metadata = {"name": job["metadata"]["name"], "labels": job["metadata"]["labels"]}
+    return {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": template}
+
+
+def _lay_over(pod: dict[str, Any], patch: dict[str, Any]) -> None:
+    for container in patch.get("containers", []):
+        (target,) = [entry for entry in pod["containers"] if entry["name"] == container["name"]]
+        assert container["name"] != "node" or "env" not in container, "Trainer takes the node's env from spec.trainer"
+        target["env"] = _merged(target.get("env", []), container.get("env", []), "name")
+        target["volumeMounts"] = _merged(target["volumeMounts"], container.get("volumeMounts", []), "mountPath")
+    pod["volumes"] = _merged(pod["volumes"], patch.get("volumes", []), "name")
+    pod |= {key: patch[key] for key in ("nodeSelector", "tolerations", "affinity") if key in patch}
+
+
+def _merged(base: list[dict[str, Any]], over: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    return list({entry[key]: entry for entry in [*base, *over]}.values())
 
 
 class ApiServer:
@@ -69,6 +111,7 @@ class ApiServer:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.pods: dict[str, dict[str, Any]] = {}
         self.workflows: dict[str, dict[str, Any]] = {}
+        self.runtimes: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[str]] = {}
         self.script: list[Callable[[dict[str, Any]], None]] = []
         self.faults: list[int] = []
@@ -112,12 +155,15 @@ class ApiServer:
 
     def finish(self, job: str, kind: str, message: str = "") -> None:
         condition = {"type": kind, "status": "True", "reason": f"Jobs{kind}", "message": message}
-        self.jobs[job]["status"] = {"conditions": [condition]}
+        self.jobs[job].setdefault("status", {})["conditions"] = [condition]
 
     def answer(self, method: str, url: str, body: dict[str, Any] | None) -> tuple[int, Any]:
         parts, query = urlsplit(url).path.strip("/").split("/"), parse_qs(urlsplit(url).query)
         resource, *name = parts[parts.index("namespaces") + 2 :]
-        table = {"trainjobs": self.jobs, "pods": self.pods, "workflows": self.workflows}[resource]
+        if method == "POST" and name[1:] == ["status"]:  # Trainer's own server
+            return 200, self.jobs[name[0]].setdefault("status", {}).update(body or {})
+        tables = {"trainjobs": self.jobs, "trainingruntimes": self.runtimes, "workflows": self.workflows}
+        table = {**tables, "pods": self.pods}[resource]
         verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get" if name else "list"}[method]
         permission = (verb, "/".join([resource, *name[1:]]))
         self.used.add(permission)
@@ -215,6 +261,19 @@ def api(tmp_path, monkeypatch) -> Iterator[ApiServer]:
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
     yield server
     server.close()
+
+
+@pytest.fixture
+def runtimes() -> dict[str, dict[str, Any]]:
+    """The TrainingRuntimes of the overlay `gpu`, by name."""
+    manifests = yaml.safe_load_all((RENDERED / "gpu.yaml").read_text())
+    return {item["metadata"]["name"]: item for item in manifests if item["kind"] == "TrainingRuntime"}
+
+
+@pytest.fixture
+def build() -> Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]]:
+    """`build(runtime, job)`: the JobSet that Kubeflow Trainer makes."""
+    return job_set
 
 
 @pytest.fixture

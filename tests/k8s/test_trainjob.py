@@ -265,4 +265,5 @@ def test_the_role_grants_no_more_than_is_used(job, api, task_pod):
     api.jobs[job.name] = job.manifest()
     api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
+    Cluster().runtime("fipo-rollouts")  # where there are rollout servers
     assert api.used == api.granted

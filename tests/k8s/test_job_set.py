@@ -1,0 +1,124 @@
+"""What Kubeflow Trainer makes of the launcher's TrainJobs and the project's runtimes."""
+
+import pytest
+
+from fipo.config import load_config
+from fipo.errors import ConfigError, LaunchError
+from fipo.launch import cluster, trainjob
+from fipo.launch.trainjob import TrainJob, train_job
+
+TASK = {
+    "resources": {"limits": {"nvidia.com/gpu": "8", "cpu": "64"}, "requests": {"cpu": "64", "memory": "1500Gi"}},
+    "env": [{"name": "FIPO_SETTINGS", "value": "x=1"}],
+    "node_selector": {"accelerator": "h200"},
+    "tolerations": [{"key": "reserved", "operator": "Equal", "value": "fipo", "effect": "NoSchedule"}],
+    "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "fipo-runs"}}],
+    "volume_mounts": [{"name": "runs", "mountPath": "/runs"}],
+}
+
+
+@pytest.fixture
+def made(runtimes, build, check):
+    """The pods, by replicated job, of a job with this runtime; the JobSet obeys its published schema."""
+
+    def made(runtime, **fields):
+        job = TrainJob("demo", "train", "f", ["python", "-m", "x"], runtime=runtime, nodes=16, task=TASK, **fields)
+        job_set = build(runtimes[runtime], job.manifest(image="fipo:1"))
+        check(job_set)
+        replicated = {entry["name"]: entry["template"]["spec"] for entry in job_set["spec"]["replicatedJobs"]}
+        return job, job_set, replicated
+
+    return made
+
+
+def environment(spec, container):
+    (found,) = [entry for entry in spec["template"]["spec"]["containers"] if entry["name"] == container]
+    return {entry["name"]: entry for entry in found["env"]}
+
+
+def test_what_is_set_on_the_task_reaches_the_pods(made):
+    _, _, replicated = made("fipo")
+    pod = replicated["node"]["template"]["spec"]
+    (node,) = pod["containers"]
+    assert replicated["node"]["parallelism"] == 16
+    assert node["command"] == ["python", "-m", "x"] and node["image"] == "fipo:1"
+    assert node["resources"] == TASK["resources"]
+    assert environment(replicated["node"], "node").keys() >= {"FIPO_SETTINGS", "NCCL_SOCKET_IFNAME", "OMP_NUM_THREADS"}
+    assert pod["nodeSelector"] == TASK["node_selector"] and pod["tolerations"] == TASK["tolerations"]
+    assert {mount["mountPath"] for mount in node["volumeMounts"]} == {"/dev/shm", "/tmp", "/runs"}
+    assert {volume["name"] for volume in pod["volumes"]} == {"shm", "tmp", "runs"}
+    (shm,) = [volume for volume in pod["volumes"] if volume["name"] == "shm"]
+    assert shm["emptyDir"] == {"medium": "Memory", "sizeLimit": "64Gi"}
+
+
+def test_rollout_servers_share_the_jobs_settings_volume_and_secret(made):
+    job, job_set, replicated = made("fipo-rollouts", rollout_servers=2, settings="/runs/demo/config.yaml")
+    servers, trainer = environment(replicated["rollout"], "server"), environment(replicated["node"], "node")
+    assert servers["FIPO_CONFIG"]["value"] == "/runs/demo/config.yaml"
+    assert servers["FIPO_ROLLOUT_TOKEN"] == trainer["FIPO_ROLLOUT_TOKEN"]
+    assert "FIPO_SETTINGS" in servers
+    (server,) = replicated["rollout"]["template"]["spec"]["containers"]
+    assert "/runs" in {mount["mountPath"] for mount in server["volumeMounts"]}
+    # <job set>-<replicated job>-<replica>-<pod>.<subdomain>, which is the job set's name
+    urls = [f"http://{job.name}-rollout-0-{index}.{job.name}:8000" for index in range(2)]
+    assert trainer["FIPO_ROLLOUT_SERVERS"]["value"].split(",") == urls
+    assert server["ports"] == [{"name": "http", "containerPort": 8000}]
+    assert job_set["spec"]["successPolicy"] == {"operator": "All", "targetReplicatedJobs": ["node"]}
+
+
+def test_pod_names_fit(made):
+    job = TrainJob("7b.run_" + "x" * 60, "evaluate", "f", [], runtime="fipo-rollouts")
+    assert len(f"{job.name}-rollout-0-99-abcde") <= 63, "JobSet's limit; a random suffix of five is its own"
+
+
+@pytest.fixture
+def config(tmp_path):
+    settings = [f"run.directory={tmp_path}", "trainjob.runtime=fipo", "trainjob.rollout_runtime=fipo-rollouts"]
+    return load_config("demo", [*settings, "rollout.engine=served"])
+
+
+@pytest.fixture
+def started(api, runtimes, config, monkeypatch):
+    """The job that a step starts."""
+    monkeypatch.setattr(cluster, "POLL_SECONDS", 0.01)
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
+    api.act_as("fipo-launcher")
+    api.runtimes = runtimes
+    api.on_create = lambda manifest: api.finish(manifest["metadata"]["name"], "Complete")
+
+    def started(step):
+        train_job("fipo.x", [], config=config, step=step, fingerprint="f", task={})
+        (job,) = api.jobs.values()
+        return job["spec"]
+
+    return started
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate", "score"])
+def test_steps_that_generate_get_the_servers_that_the_runtime_has(started, step):
+    spec = started(step)
+    assert spec["runtimeRef"]["name"] == "fipo-rollouts"
+    (variable,) = spec["trainer"]["env"]
+    assert variable["name"] == trainjob.SERVERS_VARIABLE and len(variable["value"].split(",")) == 2
+    assert "image" not in spec["trainer"], "trainer and servers run the runtime's"
+
+
+def test_other_steps_take_no_servers(started):
+    spec = started("sft")
+    assert spec["runtimeRef"]["name"] == "fipo"
+    assert "env" not in spec["trainer"]
+
+
+def test_a_runtime_without_servers_is_refused(started, api):
+    api.runtimes = {"fipo-rollouts": api.runtimes["fipo"]}
+    with pytest.raises(ConfigError, match="replicated job 'rollout'; got 'fipo-rollouts', which has none"):
+        started("train")
+    api.runtimes = {}
+    with pytest.raises(ConfigError, match="does not exist"):
+        started("train")
+
+
+def test_a_step_that_may_not_look_at_runtimes_says_so(started, api):
+    api.granted.discard(("get", "trainingruntimes"))
+    with pytest.raises(LaunchError, match="cannot get trainingruntimes"):
+        started("train")
