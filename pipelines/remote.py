@@ -145,6 +145,15 @@ def overview(endpoint: Endpoint) -> tuple[list[Any], list[Any]]:
 
 def _upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:
     """Ids of the pipeline and of the version with this content, uploaded where the server lacks them."""
+    try:
+        return _find_or_upload(client, pipeline, namespace)
+    except kfp_server_api.ApiException as error:
+        if error.status != 409:
+            raise
+        return _find_or_upload(client, pipeline, namespace)  # someone else was quicker: now it is there
+
+
+def _find_or_upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         package = compile_pipeline(pipeline, Path(folder))
         version = hashlib.sha256(package.read_bytes()).hexdigest()[:12]

@@ -15,6 +15,8 @@ class PipelinesServer:
     def __init__(self):
         self.pipelines, self.versions, self.experiments, self.runs, self.recurring = [], [], [], [], []
         self.tokens, self.faults, self.uploads = set(), [], []
+        self.on_upload = lambda: None
+        """Called before the first upload is looked at."""
         self._ids = (f"id-{number}" for number in itertools.count())
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
@@ -29,12 +31,12 @@ class PipelinesServer:
         parts = path.removeprefix("/apis/v2beta1/").split("/")
         match (method, parts):
             case ("POST", ["pipelines", "upload"]):
-                self.uploads.append(body)
+                self._look_at_upload(body, self.pipelines, query["name"])
                 pipeline = self._add(self.pipelines, "pipeline_id", display_name=query["name"])
                 self._add(self.versions, "pipeline_version_id", **pipeline)  # as the server does
                 return pipeline
             case ("POST", ["pipelines", "upload_version"]):
-                self.uploads.append(body)
+                self._look_at_upload(body, self.versions, query["name"])
                 named = {"display_name": query["name"], "pipeline_id": query["pipelineid"]}
                 return self._add(self.versions, "pipeline_version_id", **named)
             case ("GET", ["pipelines"]):
@@ -60,6 +62,13 @@ class PipelinesServer:
                 run["status"] = "DISABLED"
                 return {}
         raise LookupError(f"{method} {url}")
+
+    def _look_at_upload(self, body, table, name):
+        hook, self.on_upload = self.on_upload, lambda: None
+        hook()
+        if any(item["display_name"] == name for item in table):
+            raise FileExistsError(name)
+        self.uploads.append(body)
 
     def _add(self, table, key, **fields):
         table.append({**fields, key: next(self._ids)})
@@ -87,7 +96,10 @@ class PipelinesServer:
                 elif server.faults:
                     status, answer = server.faults.pop(0), {"message": "scripted"}
                 else:
-                    status, answer = 200, server.answer(self.command, self.path, body)
+                    try:
+                        status, answer = 200, server.answer(self.command, self.path, body)
+                    except FileExistsError as taken:
+                        status, answer = 409, {"message": f"{taken} already exists"}
                 text = json.dumps(answer).encode()
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")

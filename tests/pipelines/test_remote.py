@@ -1,6 +1,7 @@
 import pytest
 
 from fipo.errors import ConfigError
+from pipelines import remote
 from pipelines.__main__ import main
 from pipelines.remote import Endpoint, KubeflowError, overview, schedule, submit
 
@@ -31,6 +32,25 @@ def test_the_token_comes_from_the_environment(kubeflow, monkeypatch):
     monkeypatch.setenv("KFP_TOKEN", "secret")
     submit(Endpoint(), "fipo_training", {}, overrides=[])
     assert kubeflow.tokens == {"Bearer secret"}
+
+
+def test_in_a_pod_the_projected_token_is_taken_anew_each_time(kubeflow, monkeypatch, tmp_path):
+    """Kubernetes replaces it every hour."""
+    token = tmp_path / "token"
+    monkeypatch.setattr(remote, "TOKEN_FILE", str(token))
+    for content in ("first", "second"):
+        token.write_text(content)
+        kubeflow.tokens.clear()
+        submit(Endpoint(), "fipo_training", {}, overrides=[])
+        assert kubeflow.tokens == {f"Bearer {content}"}
+
+
+def test_two_who_submit_a_new_pipeline_at_once(kubeflow):
+    """The one who comes second is refused the name, and takes what the first has made."""
+    kubeflow.on_upload = lambda: kubeflow.answer("POST", "/apis/v2beta1/pipelines/upload?name=fipo-training", b"first")
+    submit(Endpoint(), "fipo_training", {}, overrides=[])
+    assert len(kubeflow.pipelines) == 1
+    assert kubeflow.runs[0]["pipeline_version_reference"]["pipeline_id"] == kubeflow.pipelines[0]["pipeline_id"]
 
 
 def nightly(**changes):
