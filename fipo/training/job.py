@@ -12,6 +12,7 @@ from pathlib import Path
 from fipo.config import Config, load_config
 from fipo.distributed.bootstrap import World, join_world
 from fipo.errors import FipoError
+from fipo.launch.progress import Progress
 from fipo.workspace import Attempt, Workspace
 
 
@@ -24,6 +25,7 @@ class Job:
     workspace: Workspace
     attempt: Attempt | None
     """On rank 0: where metrics and results go."""
+    progress: Progress
 
     def input(self, step: str, name: str) -> Path:
         """A local copy of an upstream output; one rank of each machine fetches it, and the run records it."""
@@ -40,6 +42,7 @@ class Job:
         if self.attempt:
             self.attempt.tracker.log(metrics, step)
             self.attempt.metrics.update(metrics)
+            self.progress.report(step, metrics)
 
     def log_final(self, metrics: Mapping[str, float]) -> None:
         """Log scores to the step's run and to the pipeline's, where runs are compared."""
@@ -62,7 +65,8 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
         with join_world(config.distributed, seed=config.run.seed) as world:
             workspace = Workspace(config, step)
             with workspace.attempt() if world.is_main else nullcontext() as attempt:
-                work(Job(config, world, workspace, attempt))
+                steps = config.sft.steps if step == "sft" else config.train.steps
+                work(Job(config, world, workspace, attempt, Progress(steps)))
                 world.barrier()
     except FipoError as error:
         print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)

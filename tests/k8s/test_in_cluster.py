@@ -20,8 +20,8 @@ TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 class Controller:
     """What Kubeflow Trainer does with a job of one node: start its command with `PET_*` set, and say how it ended."""
 
-    def __init__(self, api):
-        self.api = api
+    def __init__(self, api, token):
+        self.api, self.token = api, token
         api.on_create = lambda manifest: threading.Thread(target=self.run, args=(manifest,), daemon=True).start()
 
     def run(self, manifest):
@@ -36,6 +36,8 @@ class Controller:
             "PET_NODE_RANK": "0",
             "PET_MASTER_ADDR": "127.0.0.1",
             "PET_MASTER_PORT": "29431",
+            "KUBEFLOW_TRAINER_SERVER_URL": f"{self.api.url}/apis/x/namespaces/team/trainjobs/{name}/status",
+            "KUBEFLOW_TRAINER_SERVER_TOKEN": str(self.token),
         }
         process = subprocess.Popen(
             trainer["command"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -53,7 +55,9 @@ def config(api, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
     api.act_as("fipo-launcher")
-    Controller(api)
+    token = tmp_path / "token"
+    token.write_text("secret")
+    Controller(api, token)
     settings = [f"run.directory={tmp_path}", "trainjob.runtime=fipo", "sft.steps=2"]
     config = load_config(TINY, settings)
     run_step("prepare", config)
@@ -66,6 +70,7 @@ def test_a_step_runs_in_a_train_job(config, api, capsys):
     assert result.outputs["model"].sha256
     (job,) = api.jobs.values()
     assert job["spec"]["trainer"]["resourcesPerNode"] == {"requests": {"cpu": "1"}}
+    assert job["status"]["trainerStatus"]["progressPercentage"] >= 50
     assert "[sft] step 2/2" in capsys.readouterr().out
     assert run_step("sft", config, task=task).reused
     assert api.created == 1
