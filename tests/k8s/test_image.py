@@ -37,6 +37,8 @@ def test_the_last_stage_has_no_build_tools_and_no_root():
 def test_dependencies_are_pinned_and_what_is_copied_exists():
     assert CONTAINERFILE.count("pip install --constraint constraints.txt") == CONTAINERFILE.count("pip install")
     sources = re.findall(r"^COPY (?!--from)(.+) \S+$", CONTAINERFILE, re.MULTILINE)
-    for source in " ".join(sources).split():
+    constraints = re.findall(r"CONSTRAINTS=(\S+)", CONTAINERFILE)
+    assert set(constraints) == {"constraints.txt", "k8s/constraints-vllm.txt"}
+    for source in {*" ".join(sources).split(), *constraints} - {"${CONSTRAINTS}"}:
         assert (ROOT / source).exists(), source
         assert f"!{source}\n" in (ROOT / ".containerignore").read_text(), source
