@@ -1,11 +1,16 @@
 """What Kubeflow Trainer makes of the launcher's TrainJobs and the project's runtimes."""
 
+import subprocess
+import sys
+
 import pytest
 
 from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError
 from fipo.launch import cluster, trainjob
 from fipo.launch.trainjob import TrainJob, train_job
+from fipo.rollout import factory
+from fipo.rollout.served.guard import TOKEN_VARIABLE
 
 TASK = {
     "resources": {"limits": {"nvidia.com/gpu": "8", "cpu": "64"}, "requests": {"cpu": "64", "memory": "1500Gi"}},
@@ -64,6 +69,21 @@ def test_rollout_servers_share_the_jobs_settings_volume_and_secret(made):
     assert trainer["FIPO_ROLLOUT_SERVERS"]["value"].split(",") == urls
     assert server["ports"] == [{"name": "http", "containerPort": 8000}]
     assert job_set["spec"]["successPolicy"] == {"operator": "All", "targetReplicatedJobs": ["node"]}
+
+
+def test_trainer_and_servers_look_where_the_job_puts_things(runtimes):
+    assert trainjob.SERVERS_VARIABLE == factory.SERVERS_VARIABLE
+    for job in runtimes["fipo-rollouts"]["spec"]["template"]["spec"]["replicatedJobs"]:
+        (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
+        assert TOKEN_VARIABLE in {variable["name"] for variable in container["env"]}
+    assert container["command"][:3] == ["python", "-m", "fipo.training.serve"]
+    done = subprocess.run(
+        [sys.executable, *container["command"][1:3], "--config", "/nowhere", *container["command"][5:]],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 2 and "recipe '/nowhere'" in done.stderr, "the command is understood"
 
 
 def test_pod_names_fit(made):
