@@ -92,6 +92,8 @@ class Source(Section):
     """Column of the problem: a string, or a list of chat messages (the DAPO-Math-17k layout)."""
     answer_column: str = "answer"
     """Column of the reference answer; dots reach into a struct (`reward_model.ground_truth`)."""
+    answer_after: str = ""
+    """The answer is what follows the last occurrence of this text in its column (GSM8K: `####`)."""
     response_column: str = "response"
     """Column of the demonstration, for `data.sft`."""
     generator: RunningSums | None = None
@@ -107,6 +109,26 @@ class Source(Section):
         return self
 
 
+class Benchmark(Source):
+    """A held-out set and how it is measured; what is empty here follows the run's other settings."""
+
+    prompt_template: str = ""
+    """Text around the problem; empty is `data.prompt_template`: the model is asked as it was trained."""
+    grader: Literal["math", "exact"] = "math"
+    """`math` compares answers as mathematics; `exact` as text, spelling normalised."""
+    samples: int | None = Field(None, ge=1)
+    """Responses to each problem; null is `evaluation.samples`."""
+    temperature: float | None = Field(None, ge=0.0)
+    """null is `evaluation.temperature`."""
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    """null is `evaluation.top_p`."""
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        _require("{prompt}" in (self.prompt_template or "{prompt}"), "prompt_template", "a text with {prompt}", "none")
+        return self
+
+
 class Data(Section):
     """What is learned from and what is measured on."""
 
@@ -114,8 +136,9 @@ class Data(Section):
     """Problems for RL: prompt and answer."""
     sft: tuple[Source, ...] = ()
     """Demonstrations for the warm-up: prompt, response, answer."""
-    benchmarks: dict[Name, Source] = Field(min_length=1)
-    """Held-out problems by name; whatever overlaps them is removed from `train` and `sft`."""
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    """Held-out problems: names of shipped benchmarks or files (`[aime-2024, mine.yaml]`), or settings by name. Whatever
+    overlaps them is removed from `train` and `sft`."""
     prompt_template: str = "{prompt}"
     """Text around the problem; must hold `{prompt}`."""
     chat: bool = False
@@ -133,6 +156,11 @@ class Data(Section):
     def _template(self) -> Self:
         _require("{prompt}" in self.prompt_template, "prompt_template", "a text with {prompt}", self.prompt_template)
         return self
+
+    def asked_as(self, benchmark: Name) -> Self:
+        """These settings with the benchmark's own prompt template, if it has one."""
+        own = self.benchmarks[benchmark].prompt_template
+        return self.model_copy(update={"prompt_template": own}) if own else self
 
 
 class Architecture(Section):
@@ -340,15 +368,33 @@ class Evaluation(Section):
     """Sample from the most probable tokens that make up this share."""
 
 
+Score = Literal["avg_at_k", "cons_at_k", "pass_at_k"]
+
+
+class GateRule(Section):
+    """One comparison with the present champion, on the same problems."""
+
+    rule: Literal["improves", "keeps"]
+    """`improves`: the change's 95% interval lies above `by`. `keeps`: the score falls by at most `by`."""
+    benchmark: str = ""
+    """Name of a benchmark; empty is `gate.benchmark` for `improves`, and each of them for `keeps`."""
+    metric: Score = "avg_at_k"
+    """Score that is compared."""
+    by: Probability = 0.0
+    """In the score's unit: 0.02 is two percentage points."""
+
+
 class Gate(Section):
     """What a model must show to become `champion`."""
 
     benchmark: str = ""
     """Name of a benchmark in `data.benchmarks`; empty is the first."""
-    metric: Literal["avg_at_k", "cons_at_k", "pass_at_k"] = "avg_at_k"
-    """Score that decides."""
+    metric: Score = "avg_at_k"
+    """Score that must reach `gate.minimum`."""
     minimum: Probability = 0.0
     """Least value of the metric."""
+    rules: tuple[GateRule, ...] = (GateRule(rule="improves"), GateRule(rule="keeps", by=0.05))
+    """All must hold where there is a champion."""
 
 
 class Registry(Section):
@@ -447,12 +493,11 @@ class Config(Section):
             "an absolute path on a volume that all pods share, with trainjob.runtime",
             self.run.directory,
         )
-        _require(
-            not self.gate.benchmark or self.gate.benchmark in self.data.benchmarks,
-            "gate.benchmark",
-            f"one of {', '.join(self.data.benchmarks)}",
-            self.gate.benchmark,
-        )
+        for field, name in [
+            ("gate.benchmark", self.gate.benchmark),
+            *((f"gate.rules.{index}.benchmark", rule.benchmark) for index, rule in enumerate(self.gate.rules)),
+        ]:
+            _require(not name or name in self.data.benchmarks, field, f"one of {', '.join(self.data.benchmarks)}", name)
         return self
 
     @property
@@ -497,6 +542,7 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
     """
     tree = _read_recipe(recipe)
     for override in overrides:
+        _name_benchmarks(tree)  # for overrides that reach into them
         key, separator, text = override.partition("=")
         if not (separator and key.strip()):
             raise ConfigError(f"--set {override!r}: expected key.path=value, such as train.learning_rate=3e-6")
@@ -504,6 +550,7 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
             _set(tree, key.strip().split("."), yaml.safe_load(text))
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {key}: the value {text!r} is not YAML: {error}") from None
+    _name_benchmarks(tree)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
@@ -517,23 +564,51 @@ def describe_settings() -> Iterator[tuple[str, str, str]]:
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
-    root = Path(str(files("fipo") / "recipes"))
+    return _shipped("recipes")
+
+
+def benchmark_names() -> list[str]:
+    """Names of the shipped benchmarks."""
+    return _shipped("benchmarks")
+
+
+def _shipped(folder: str) -> list[str]:
+    root = Path(str(files("fipo") / folder))
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
 
 
-def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
-    shipped = files("fipo") / "recipes" / f"{recipe}.yaml"
-    path = Path(str(shipped)) if shipped.is_file() else Path(recipe)
+def _find(kind: str, name: str | Path) -> Path:
+    """The shipped file of this name, or the path itself."""
+    shipped = files("fipo") / f"{kind}s" / f"{name}.yaml"
+    path = Path(str(shipped)) if shipped.is_file() else Path(name)
     if not path.is_file():
-        raise ConfigError(f"recipe {str(recipe)!r}: expected a YAML file or one of {', '.join(recipe_names())}")
-    if str(path) in seen:
-        raise ConfigError(f"recipe {str(recipe)!r} extends itself: {' -> '.join((*seen, str(path)))}")
+        raise ConfigError(f"{kind} {str(name)!r}: expected a YAML file or one of {', '.join(_shipped(f'{kind}s'))}")
+    return path
+
+
+def _read_mapping(kind: str, path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ConfigError(f"recipe {path}: not YAML: {error}") from None
+        raise ConfigError(f"{kind} {path}: not YAML: {error}") from None
     if not isinstance(tree, dict):
-        raise ConfigError(f"recipe {path}: expected a mapping of sections, found {type(tree).__name__}")
+        raise ConfigError(f"{kind} {path}: expected a mapping, found {type(tree).__name__}")
+    return tree
+
+
+def _name_benchmarks(tree: Mapping[str, Any]) -> None:
+    """Replace a list of names or files under `data.benchmarks` by what they hold."""
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("benchmarks"), list):
+        paths = [_find("benchmark", str(name)) for name in data["benchmarks"]]
+        data["benchmarks"] = {path.stem: _read_mapping("benchmark", path) for path in paths}
+
+
+def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = _find("recipe", recipe)
+    if str(path) in seen:
+        raise ConfigError(f"recipe {str(recipe)!r} extends itself: {' -> '.join((*seen, str(path)))}")
+    tree = _read_mapping("recipe", path)
     base = tree.pop("extends", None)
     return tree if base is None else _merge(_read_recipe(base, (*seen, str(path))), tree)
 

@@ -1,10 +1,41 @@
-"""Whether a trained model may become the champion."""
+"""Whether a trained model may become the champion: a minimum, and rules that compare it with the present one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
-from fipo.config import Gate
+from fipo.config import Gate, GateRule
+from fipo.evaluation.estimators import Difference, paired_bootstrap
+from fipo.evaluation.results import BenchmarkResult
+
+Results = Mapping[str, BenchmarkResult]
+"""By benchmark."""
+
+_ROUNDING = 1e-9
+"""Means of equal scores differ in their last bits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One rule, what it looked at and what it found."""
+
+    rule: str
+    """`minimum`, `improves` or `keeps`."""
+    benchmark: str
+    metric: str
+    passed: bool
+    value: float
+    """The candidate's."""
+    bound: float
+    """The rule's number: least value, least improvement or largest fall."""
+    champion: float | None
+    """The champion's value on the same problems; None for `minimum`, or if it has not answered them."""
+    interval: tuple[float, float] | None
+    """95% paired bootstrap interval of candidate minus champion."""
+    reason: str
+    """One sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,24 +51,104 @@ class Decision:
     """The present champion's value of the same metric on the same problems; None when there is none to compare with."""
     reason: str
     """One sentence for people."""
+    checks: tuple[Check, ...] = ()
+    """The evidence, one entry a rule and benchmark."""
+    champion_version: str = ""
+    """Version in the registry that it was compared with."""
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Self:
+        """From what `dataclasses.asdict` and JSON made of a decision."""
+        checks = (Check(**{**one, "interval": one["interval"] and tuple(one["interval"])}) for one in record["checks"])
+        return cls(**{**record, "checks": tuple(checks)})
 
 
-def decide(gate: Gate, benchmark: str, *, value: float, champion: float | None) -> Decision:
-    """A model passes that reaches `gate.minimum` and beats the champion, where there is one.
+def decide(
+    gate: Gate, benchmark: str, *, candidate: Results, champion: Results | None, champion_version: str = ""
+) -> Decision:
+    """A model passes that reaches `gate.minimum` and, where there is a champion, meets every one of `gate.rules`.
 
     Args:
         gate: the rules.
-        benchmark: whose metric it is.
-        value: the candidate's.
-        champion: the champion's, on the same problems.
+        benchmark: the one that `gate.minimum` and rules without a benchmark of their own are about.
+        candidate: its answers to every benchmark.
+        champion: the champion's; a benchmark is compared where both answered the same problems equally often. None
+            without a champion.
+        champion_version: for the record.
     """
-    name = f"{gate.metric} on {benchmark}"
-    if value < gate.minimum:
-        passed, reason = False, f"{name} is {value:.4f}, below the minimum of {gate.minimum:.4f}"
-    elif champion is not None and value <= champion:
-        passed, reason = False, f"{name} is {value:.4f} and does not beat the champion's {champion:.4f}"
-    elif champion is not None:
-        passed, reason = True, f"{name} is {value:.4f} and beats the champion's {champion:.4f}"
+    checks = [_minimum(gate, benchmark, candidate[benchmark])]
+    if champion is not None:
+        for rule in gate.rules:
+            checks += _apply(rule, benchmark, candidate, champion)
+    failed = [check.reason for check in checks if not check.passed]
+    if champion is None:
+        checks_passed = f"{checks[0].reason}, and there is no champion to beat"
     else:
-        passed, reason = True, f"{name} is {value:.4f}, at least {gate.minimum:.4f}, and there is no champion to beat"
-    return Decision(passed, gate.metric, benchmark, value, gate.minimum, champion, reason)
+        checks_passed = "; ".join(check.reason for check in checks[1:] if check.rule == "improves") or checks[0].reason
+    value = checks[0].value
+    known = champion and _comparable(candidate, champion, benchmark)
+    return Decision(
+        passed=not failed,
+        metric=gate.metric,
+        benchmark=benchmark,
+        value=value,
+        minimum=gate.minimum,
+        champion=_mean(champion[benchmark], gate.metric) if champion and known else None,
+        reason="; ".join(failed) or checks_passed,
+        checks=tuple(checks),
+        champion_version=champion_version,
+    )
+
+
+def _minimum(gate: Gate, benchmark: str, result: BenchmarkResult) -> Check:
+    value = _mean(result, gate.metric)
+    passed = value >= gate.minimum - _ROUNDING
+    words = "at least" if passed else "below the minimum of"
+    reason = f"{gate.metric} on {benchmark} is {value:.4f}, {words} {gate.minimum:.4f}"
+    return Check("minimum", benchmark, gate.metric, passed, value, gate.minimum, None, None, reason)
+
+
+def _apply(rule: GateRule, benchmark: str, candidate: Results, champion: Results) -> Iterator[Check]:
+    if rule.rule == "improves":
+        yield _compare(rule, rule.benchmark or benchmark, candidate, champion)
+        return
+    # A benchmark that the champion has not answered has no score to keep, unless the rule names it.
+    for name in [rule.benchmark] if rule.benchmark else candidate:
+        if rule.benchmark or _comparable(candidate, champion, name):
+            yield _compare(rule, name, candidate, champion)
+
+
+def _compare(rule: GateRule, benchmark: str, candidate: Results, champion: Results) -> Check:
+    value, metric = _mean(candidate[benchmark], rule.metric), rule.metric
+    score = f"{metric} on {benchmark} is {value:.4f}"
+    if not _comparable(candidate, champion, benchmark):
+        reason = f"{score}, and the champion has not answered the same problems as often: make one champion by hand"
+        return Check(rule.rule, benchmark, metric, False, value, rule.by, None, None, reason)
+    theirs = _mean(champion[benchmark], metric)
+    change = paired_bootstrap(champion[benchmark].scores(metric), candidate[benchmark].scores(metric))
+    passed, words = _verdict(rule, change, theirs)
+    interval = (change.low, change.high)
+    return Check(rule.rule, benchmark, metric, passed, value, rule.by, theirs, interval, f"{score} and {words}")
+
+
+def _verdict(rule: GateRule, change: Difference, champion: float) -> tuple[bool, str]:
+    interval = f"{change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]"
+    more = f" by more than {rule.by:.4f}" if rule.by else ""
+    if rule.rule == "improves":
+        if change.low > rule.by + _ROUNDING:
+            return True, f"improves on the champion's {champion:.4f}{more}: {interval}"
+        return False, f"does not improve on the champion's {champion:.4f}{more} beyond the interval: {interval}"
+    if change.value >= -rule.by - _ROUNDING:
+        return True, f"does not fall from the champion's {champion:.4f}{more}: {interval}"
+    return False, f"falls from the champion's {champion:.4f}{more}: {interval}"
+
+
+def _comparable(candidate: Results, champion: Results, benchmark: str) -> bool:
+    if benchmark not in champion:
+        return False
+    ours, theirs = candidate[benchmark], champion[benchmark]
+    return ours.k == theirs.k and [one.id for one in ours.problems] == [one.id for one in theirs.problems]
+
+
+def _mean(result: BenchmarkResult, metric: str) -> float:
+    return float(result.scores(metric).mean())

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
 CANDIDATE, CHAMPION = "candidate", "champion"
+SETTINGS = "fipo.yaml"
+"""File beside a registered model's weights: the settings of its run."""
 _SHA256, _URI, _PREVIOUS, _METRIC = "sha256", "uri", "previous_champion", "metric."
 _TOKENIZER_FILES = (
     "tokenizer",
@@ -66,10 +68,12 @@ def register(
     provenance: Mapping[str, str],
     metrics: Mapping[str, float],
     promote: bool,
+    settings: str = "",
 ) -> RegisteredModel:
     """Make the folder at `model_uri` a version of the model `name`; the same contents are the same version.
 
-    The version gets the alias `candidate` and, with `promote`, `champion`.
+    The version gets the alias `candidate` and, with `promote`, `champion`. `settings`, the YAML of the run, is kept
+    beside the weights for those who want to ask the model as it was trained (`fipo chat`).
 
     Raises:
         RegistryError: the folder is not the one meant, is no model, or MLflow refuses it.
@@ -80,6 +84,7 @@ def register(
         raise RegistryError(
             f"register {model_uri}: expected the model {sha256}, found {manifest.sha256}; upload it again"
         )
+    provenance = {key: value for key, value in provenance.items() if value}
     tags = {
         **provenance,
         _SHA256: sha256,
@@ -90,6 +95,8 @@ def register(
     with _errors(f"register {name} from {model_uri}"):
         _add_flavour(store, manifest, run_id)
         store.put("README.md", model_card(name, model_uri, sha256, provenance, metrics).encode())
+        if settings:
+            store.put(SETTINGS, settings.encode())
         if not client.search_registered_models(f"name = '{name}'"):
             client.create_registered_model(name)
         known = client.search_model_versions(f"name = '{name}' and tags.{_SHA256} = '{sha256}'")
@@ -109,18 +116,22 @@ def champion(tracking_uri: str, name: str) -> RegisteredModel | None:
 
 
 def find(tracking_uri: str, reference: str) -> RegisteredModel:
-    """The version that `name@alias` or `name/version` means; MLflow's own `models:/` before it may stand or not.
+    """The version that `name@alias` or `name/version` means, and `name` alone its champion, or else its candidate.
+
+    MLflow's own `models:/` before it may stand or not.
 
     Raises:
         RegistryError: the reference has another form, or there is no such version.
     """
-    match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))", reference)
+    match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?", reference)
     if not match:
-        raise RegistryError(f"model {reference!r}: expected name@alias or name/version, such as fipo@champion")
+        raise RegistryError(f"model {reference!r}: expected name, name@alias or name/version, such as fipo@champion")
     name, aliases = match["name"], _aliases(tracking_uri, match["name"])
-    version = match["version"] or aliases.get(match["alias"])
+    wanted = [match["alias"]] if match["alias"] else [CHAMPION, CANDIDATE]
+    version = match["version"] or next((aliases[alias] for alias in wanted if alias in aliases), None)
     if version is None:
-        raise RegistryError(f"model {reference!r}: {name} has the aliases {', '.join(sorted(aliases)) or '(none)'}")
+        known = f"has the aliases {', '.join(sorted(aliases))}" if aliases else f"is not registered at {tracking_uri}"
+        raise RegistryError(f"model {reference!r}: {name} {known}")
     return _get(tracking_uri, name, version)
 
 
@@ -138,19 +149,23 @@ def set_champion(tracking_uri: str, name: str, version: str) -> RegisteredModel:
     return _get(tracking_uri, name, version)
 
 
-def rollback(tracking_uri: str, name: str) -> RegisteredModel:
-    """Make the champion's predecessor champion again.
+def rollback(tracking_uri: str, name: str, version: str = "") -> RegisteredModel:
+    """Make the champion's predecessor champion again, or any `version`.
 
     Raises:
-        RegistryError: there is no champion, or it had no predecessor.
+        RegistryError: there is no such version, no champion, or it had no predecessor.
     """
     client, present = connect(tracking_uri), _aliases(tracking_uri, name).get(CHAMPION)
+    if version:
+        return set_champion(tracking_uri, name, version)
     if present is None:
         raise RegistryError(f"rollback {name}: it has no champion")
     with _errors(f"rollback {name}"):
         previous = client.get_model_version(name, present).tags.get(_PREVIOUS)
         if not previous:
-            raise RegistryError(f"rollback {name}: its champion, version {present}, had no predecessor")
+            raise RegistryError(
+                f"rollback {name}: its champion, version {present}, had no predecessor; name a version to make champion"
+            )
         client.set_registered_model_alias(name, CHAMPION, previous)
     return _get(tracking_uri, name, previous)
 
@@ -169,7 +184,7 @@ def model_card(
             *("", "## Results", "", "| Metric | Value |", "|---|---|"),
             *(f"| `{key}` | {value:.4g} |" for key, value in sorted(metrics.items())),
             *("", "## Provenance", "", "| | |", "|---|---|"),
-            *(f"| {key.replace('_', ' ')} | `{value}` |" for key, value in sorted(provenance.items())),
+            *(f"| {key.replace('_', ' ')} | {_linked(value)} |" for key, value in sorted(provenance.items())),
             f"| weights | `{model_uri}` |",
             f"| SHA-256 of the folder's listing | `{sha256}` |",
             *("", "## Use", "", "```python"),
@@ -178,6 +193,11 @@ def model_card(
             "",
         ]
     )
+
+
+def _linked(value: str) -> str:
+    """A page becomes a link, all else is verbatim."""
+    return f"[{value}]({value})" if value.startswith(("http://", "https://")) else f"`{value}`"
 
 
 def _create(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import fipo
 from fipo.config import Config
+from fipo.errors import StorageError
 from fipo.gate import Decision, decide
 from fipo.launch.local import torchrun
 from fipo.report.run import copy_to_run_directory, write_report
+from fipo.storage import download_directory, open_store
 from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, run_key
+
+if TYPE_CHECKING:
+    from fipo.registry import RegisteredModel
 
 STEPS = tuple(UPSTREAM)
 """The steps in order."""
@@ -113,18 +119,40 @@ def _prepare(attempt: Attempt) -> None:
 
 
 def _gate(attempt: Attempt) -> None:
+    from fipo.evaluation.tables import read_results
     from fipo.registry import champion
 
-    config, upstream = attempt.workspace.config, attempt.workspace.upstream
-    benchmark, metric = config.gate_benchmark, config.gate.metric
-    value = upstream["evaluate"].details["trained"][benchmark][metric]
+    workspace, config = attempt.workspace, attempt.workspace.config
+    candidate = read_results(workspace.input("evaluate", "results") / "trained", config.data.benchmarks)
     present = champion(config.tracking_uri, config.registry.model_name)
-    key = f"eval/{benchmark}/{metric}"
-    decision = decide(config.gate, benchmark, value=value, champion=present.metrics.get(key) if present else None)
+    if present and present.sha256 == workspace.upstream["train"].outputs["model"].sha256:
+        present = None  # the candidate itself, which a repeated run has registered before
+    decision = decide(
+        config.gate,
+        config.gate_benchmark,
+        candidate=candidate,
+        champion=present and read_results(_answers_of(present, config), config.data.benchmarks),
+        champion_version=present.version if present else "",
+    )
     print(f"[gate] {'passed' if decision.passed else 'not passed'}: {decision.reason}", flush=True)
-    attempt.details |= {"decision": asdict(decision)}
-    attempt.metrics |= {"gate/passed": float(decision.passed), "gate/value": value}
+    record = asdict(decision)
+    folder = workspace.directory / "decision"
+    folder.mkdir(exist_ok=True)
+    (folder / "decision.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    attempt.publish("decision", folder)
+    attempt.tracker.artifact(folder / "decision.json")
+    attempt.details |= {"decision": record}
+    attempt.metrics |= {"gate/passed": float(decision.passed), "gate/value": decision.value}
     attempt.tracker.log(attempt.metrics, step=0)
+
+
+def _answers_of(model: RegisteredModel, config: Config) -> Path:
+    """The evaluation of a registered model, brought here; an empty folder where its version names none."""
+    uri, sha256 = model.provenance.get("evaluation_uri"), model.provenance.get("evaluation_sha256", "")
+    folder = config.run_directory / "inputs" / f"champion-{sha256[:12]}"
+    if uri and download_directory(open_store(uri), "", folder).sha256 != sha256:
+        raise StorageError(f"{uri}: not the evaluation of {model.name} version {model.version} any more")
+    return folder / "trained"
 
 
 def _register(attempt: Attempt) -> None:
@@ -132,8 +160,9 @@ def _register(attempt: Attempt) -> None:
 
     workspace = attempt.workspace
     config, upstream = workspace.config, workspace.upstream
-    decision = Decision(**upstream["gate"].details["decision"])
-    model = upstream["train"].outputs["model"]
+    decision = Decision.from_record(upstream["gate"].details["decision"])
+    model, results = upstream["train"].outputs["model"], upstream["evaluate"].outputs["results"]
+    data, evidence = upstream["prepare"].outputs["dataset"], upstream["gate"].outputs["decision"]
     trained: Mapping[str, Mapping[str, Any]] = upstream["evaluate"].details["trained"]
     registered = register(
         config.tracking_uri,
@@ -143,20 +172,26 @@ def _register(attempt: Attempt) -> None:
         run_id=attempt.tracker.run_id,
         provenance={
             "run": config.run.name,
-            "data_sha256": upstream["prepare"].outputs["dataset"].sha256,
+            "data_uri": data.uri,
+            "data_sha256": data.sha256,
             "config_sha256": config.digest(),
             "code_sha256": code_digest(),
             "fipo_version": fipo.__version__,
-            "evaluation_sha256": upstream["evaluate"].outputs["results"].sha256,
+            "evaluation_uri": results.uri,
+            "evaluation_sha256": results.sha256,
             "training_mlflow_run_id": upstream["train"].mlflow_run_id,
+            "training_mlflow_url": upstream["train"].mlflow_url,
             "evaluation_mlflow_run_id": upstream["evaluate"].mlflow_run_id,
+            "evaluation_mlflow_url": upstream["evaluate"].mlflow_url,
             "gate": decision.reason,
+            "gate_evidence_uri": evidence.uri,
         },
         metrics={
             f"eval/{benchmark}/{metric}": summary[metric]
             for benchmark, summary in trained.items()
             for metric in ("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens")
         },
+        settings=config.to_yaml(),
         promote=decision.passed,
     )
     role = "champion" if decision.passed else f"candidate; not promoted: {decision.reason}"

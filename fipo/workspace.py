@@ -32,7 +32,7 @@ UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "sft": ("prepare",),
     "train": ("prepare", "sft"),
     "evaluate": ("prepare", "sft", "train"),
-    "gate": ("evaluate",),
+    "gate": ("evaluate", "train"),
     "register": ("prepare", "train", "evaluate", "gate"),
     "report": ("prepare", "sft", "train", "evaluate", "gate", "register"),
     "score": ("prepare", "sft"),
@@ -56,6 +56,9 @@ PLACEMENT = {
     "tensor_parallel", "gpu_memory_fraction", "servers",
 }  # fmt: skip
 """Settings that say how to run, not what to compute: they may change between a crash and its continuation."""
+
+MEASURING = {"grader", "samples", "temperature", "top_p"}
+"""Settings of a benchmark that change what is measured, but no data and no model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +112,7 @@ class Workspace:
         self.config, self.step = config, step
         self.store = open_store(config.storage_uri)
         self.upstream = {name: self._require(name) for name in UPSTREAM[step]}
-        settings = _without(config.model_dump(mode="json", include=set(SECTIONS[step])), PLACEMENT)
+        settings = _settings(config, step)
         inputs = {name: result.fingerprint for name, result in self.upstream.items()}
         self.fingerprint = _digest({"step": step, "settings": settings, "inputs": inputs})
         # A run with more steps continues from the checkpoints of the shorter one.
@@ -255,6 +258,15 @@ class Attempt:
             mlflow_url=self.tracker.url,
         )
         workspace.commit(result)
+
+
+def _settings(config: Config, step: str) -> dict[str, Any]:
+    """The settings that change the step's result."""
+    tree = _without(config.model_dump(mode="json", include=set(SECTIONS[step])), PLACEMENT)
+    if "data" in tree and "evaluation" not in tree:
+        benchmarks = tree["data"]["benchmarks"]
+        tree["data"]["benchmarks"] = {name: _without(one, MEASURING) for name, one in benchmarks.items()}
+    return tree
 
 
 def _without(tree: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

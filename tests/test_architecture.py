@@ -22,9 +22,11 @@ LAYERS = [
 """From top to bottom; a module imports its own room and what stands below."""
 
 ALLOWED_SIDEWAYS = {
-    # Evaluation drives an engine; a run's report shows evaluations and is read from its workspace.
+    # Evaluation drives an engine, and the gate judges what came of it;
+    # a run's report shows evaluations and is read from its workspace.
     ("fipo.evaluation", "fipo.rollout"),
     ("fipo.report", "fipo.evaluation"),
+    ("fipo.gate", "fipo.evaluation"),
     ("fipo.report", "fipo.gate"),
     ("fipo.report", "fipo.workspace"),
     ("fipo.config", "fipo.errors"),

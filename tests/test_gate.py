@@ -1,21 +1,93 @@
+"""Rules as data: what they compare, and what they say."""
+
+import json
+from dataclasses import asdict
+
 import pytest
 
-from fipo.config import Gate
-from fipo.gate import decide
+from fipo.config import Gate, GateRule
+from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
+from fipo.gate import Decision, decide
+from fipo.outcome import Outcome
+
+KEEPS = GateRule(rule="keeps", by=0.02)
+IMPROVES = GateRule(rule="improves")
 
 
-@pytest.mark.parametrize(
-    ("value", "champion", "passed", "words"),
-    [
-        (0.95, None, True, "no champion"),
-        (0.85, None, False, "below the minimum of 0.9000"),
-        (0.95, 0.94, True, "beats the champion's 0.9400"),
-        (0.95, 0.95, False, "does not beat the champion's 0.9500"),
-        (0.85, 0.80, False, "below the minimum"),
-    ],
-)
-def test_a_model_must_reach_the_minimum_and_beat_the_champion(value, champion, passed, words):
-    decision = decide(Gate(minimum=0.9), "aime-2024", value=value, champion=champion)
-    assert decision.passed is passed
-    assert words in decision.reason
-    assert "avg_at_k on aime-2024" in decision.reason
+def result(correct, k=10, name="aime", problems=20):
+    """`correct` of k responses are right, of each problem or of the problem with this index."""
+
+    def problem(index):
+        right = correct if isinstance(correct, int) else correct[index]
+        outcomes = [Outcome.CORRECT] * right + [Outcome.WRONG] * (k - right)
+        responses = tuple(GradedResponse("", str(n), outcome, 1, False, str(n)) for n, outcome in enumerate(outcomes))
+        return ProblemResult(f"{name}-{index}", "", "1", responses)
+
+    return BenchmarkResult(name, tuple(problem(index) for index in range(problems)))
+
+
+def gate(candidate, champion, rules=(IMPROVES,), minimum=0.0):
+    return decide(
+        Gate(minimum=minimum, rules=rules),
+        "aime",
+        candidate={"aime": candidate},
+        champion=champion and {"aime": champion},
+    )
+
+
+def test_without_a_champion_the_minimum_decides():
+    assert gate(result(9), None, minimum=0.9).passed
+    low = gate(result(8), None, minimum=0.9)
+    assert not low.passed
+    assert low.reason == "avg_at_k on aime is 0.8000, below the minimum of 0.9000"
+    assert not gate(result(8), result(5), minimum=0.9).passed, "beating the champion is not enough"
+
+
+def test_an_improvement_must_exceed_its_interval():
+    assert gate(result(7), result(6)).passed, "each problem is better by 0.1"
+    assert not gate(result(6), result(6)).passed
+    # Half of the problems gain 0.3, half lose 0.2: 0.05 better on average, and that may be chance.
+    noisy = gate(result([9 if index % 2 else 4 for index in range(20)]), result(6))
+    assert not noisy.passed
+    (_, check) = noisy.checks
+    assert check.value - check.champion == pytest.approx(0.05)
+    assert check.interval[0] < 0 < check.interval[1]
+    assert "does not improve on the champion's 0.6000 beyond the interval: +0.0500 [" in noisy.reason
+
+
+def test_a_rule_may_ask_for_more():
+    ten_points = (GateRule(rule="improves", by=0.1),)
+    assert not gate(result(7), result(6), ten_points).passed
+    assert gate(result(8), result(6), ten_points).passed
+
+
+def test_no_benchmark_may_fall_by_more_than_is_allowed():
+    better, worse = result(8), result(5, name="math")
+    champion = {"aime": result(6), "math": result(6, name="math")}
+    decision = decide(
+        Gate(rules=(IMPROVES, KEEPS)), "aime", candidate={"aime": better, "math": worse}, champion=champion
+    )
+    assert [(check.rule, check.benchmark, check.passed) for check in decision.checks] == [
+        ("minimum", "aime", True), ("improves", "aime", True), ("keeps", "aime", True), ("keeps", "math", False),
+    ]  # fmt: skip
+    assert not decision.passed
+    assert decision.reason.startswith(
+        "avg_at_k on math is 0.5000 and falls from the champion's 0.6000 by more than 0.02"
+    )
+    lenient = (IMPROVES, GateRule(rule="keeps", by=0.1))
+    assert decide(Gate(rules=lenient), "aime", candidate={"aime": better, "math": worse}, champion=champion).passed
+
+
+@pytest.mark.parametrize("champion", [result(1, k=8), result(1, problems=19), result(1, name="other")])
+def test_a_champion_measured_otherwise_cannot_be_beaten_unseen(champion):
+    decision = gate(result(9), champion, (IMPROVES, KEEPS))
+    assert not decision.passed
+    assert decision.champion is None
+    assert "has not answered the same problems as often" in decision.reason
+    assert [check.rule for check in decision.checks] == ["minimum", "improves"], "nothing to keep"
+
+
+def test_a_decision_survives_being_stored():
+    decision = gate(result(7), result(6), (IMPROVES, KEEPS))
+    assert Decision.from_record(json.loads(json.dumps(asdict(decision)))) == decision
+    assert decision.champion == pytest.approx(0.6)

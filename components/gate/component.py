@@ -15,8 +15,8 @@ def gate(
 ) -> str:
     """Decide whether the trained model becomes champion.
 
-    It does when it reaches `gate.minimum` and beats the present champion on the gate metric. A model that does not is
-    kept as a candidate; the pipeline ends well and the summary says why.
+    It does when it reaches `gate.minimum` and meets `gate.rules`, which compare it with the present champion. A model
+    that does not is kept as a candidate; the pipeline ends well and the summary says why.
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.

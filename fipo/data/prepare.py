@@ -14,6 +14,7 @@ import tempfile
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -81,7 +82,8 @@ class _Preparation:
 
     def benchmark(self, name: str, source: Source) -> None:
         """Write one benchmark and enter its problems in the index."""
-        cleaner = Cleaner(name, self.rules, demonstrations=False, benchmarks=None)
+        rules = replace(self.rules, data=self.rules.data.asked_as(name))
+        cleaner = Cleaner(name, rules, demonstrations=False, benchmarks=None)
         with self._writer(f"benchmarks/{name}.parquet") as writer:
             for found in cleaner.clean(source):
                 writer.write(found.problem, found.prompt_tokens)

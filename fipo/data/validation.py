@@ -72,6 +72,10 @@ def _answer(record: Mapping[str, Any], source: Source) -> Any:
     value = _lookup(record, source.answer_column)
     if value is None and source.answer_column == Source.model_fields["answer_column"].default:
         value = _lookup(record, DAPO_ANSWER)
+    if isinstance(value, list) and len(value) == 1:  # OlympiadBench: one entry, whatever number of answers it holds
+        value = value[0]
+    if source.answer_after and isinstance(value, str):
+        value = value.rpartition(source.answer_after)[2]
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     is_finite = isinstance(value, float) and math.isfinite(value)
     return str(value) if is_integer or is_finite else value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
@@ -11,13 +12,24 @@ from fipo.batch import FinishReason, Outcome, Prompt, RolloutGroup
 from fipo.errors import DataError
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
+from fipo.evaluation.votes import Ballot, count_votes
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 
-Verify = Callable[[Sequence[tuple[str, str]]], Sequence[Outcome]]
-"""Grades (response, reference answer) pairs, in order."""
 
-ExtractAnswer = Callable[[str], str | None]
-"""The final answer of a response as text, None where there is none."""
+class Grader(Protocol):
+    """Judges responses; `fipo.rewards.graders` has them."""
+
+    def verify(self, pairs: Sequence[tuple[str, str]]) -> Sequence[Outcome]:
+        """The outcome of each (response, reference answer), in order."""
+        ...
+
+    def extract(self, response: str) -> str | None:
+        """The final answer of a response as text, None where there is none; equal texts are one vote in cons@k."""
+        ...
+
+    def equivalent(self, pairs: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        """Whether the final answers of two responses mean the same, for each pair, in order."""
+        ...
 
 
 def evaluate(
@@ -27,8 +39,7 @@ def evaluate(
     *,
     sampling: Sampling,
     tokenizer: PreTrainedTokenizerBase,
-    verify: Verify,
-    extract_answer: ExtractAnswer,
+    grader: Grader,
     parts: Parts | None = None,
     prompts_per_part: int = 64,
     progress: Progress | None = None,
@@ -44,8 +55,7 @@ def evaluate(
         engine: holds the weights to evaluate.
         sampling: how to sample.
         tokenizer: turns responses into text.
-        verify: grades pairs of response and reference answer.
-        extract_answer: a response's vote in cons@k.
+        grader: tells right from wrong, and which wrong answers are one vote in cons@k.
         parts: where finished problems are kept; those found there are not sampled again.
         prompts_per_part: problems that are generated and kept together.
         progress: called with the responses that are done, and all.
@@ -63,7 +73,7 @@ def evaluate(
         groups = engine.generate(
             left[start : start + prompts_per_part], sampling, _shifted(progress, before, responses)
         )
-        problems = _grade(groups, tokenizer, verify, extract_answer)
+        problems = _grade(groups, tokenizer, grader)
         done |= {problem.id: problem for problem in problems}
         if parts:
             parts.append(problems)
@@ -84,16 +94,15 @@ def _shifted(progress: Progress | None, before: int, responses: int) -> Progress
     return progress and (lambda done, _: progress(before + done, responses))
 
 
-def _grade(
-    groups: Sequence[RolloutGroup],
-    tokenizer: PreTrainedTokenizerBase,
-    verify: Verify,
-    extract_answer: ExtractAnswer,
-) -> list[ProblemResult]:
+def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, grader: Grader) -> list[ProblemResult]:
     token_ids = [rollout.token_ids.tolist() for group in groups for rollout in group.rollouts]
-    texts = tokenizer.batch_decode(token_ids, skip_special_tokens=True)
-    answers = [group.prompt.answer for group in groups for _ in group.rollouts]
-    graded = iter(zip(texts, verify(list(zip(texts, answers))), strict=True))
+    decoded = iter(tokenizer.batch_decode(token_ids, skip_special_tokens=True))
+    texts = [[next(decoded) for _ in group.rollouts] for group in groups]
+    verdicts = iter(grader.verify([(text, group.prompt.answer) for group, said in zip(groups, texts) for text in said]))
+    outcomes = [[next(verdicts) for _ in said] for said in texts]
+    answers = [[grader.extract(text) for text in said] for said in texts]
+    ballots = [Ballot(*one) for one in zip(texts, answers, outcomes)]
+    votes = count_votes(ballots, grader.equivalent)
     return [
         ProblemResult(
             id=group.prompt.id,
@@ -102,13 +111,14 @@ def _grade(
             responses=tuple(
                 GradedResponse(
                     text=text,
-                    answer=extract_answer(text),
+                    answer=answer,
                     outcome=outcome,
                     tokens=len(rollout.token_ids),
                     truncated=rollout.finish_reason is FinishReason.LENGTH,
+                    vote=vote,
                 )
-                for rollout, (text, outcome) in zip(group.rollouts, graded)
+                for rollout, text, answer, outcome, vote in zip(group.rollouts, *graded, strict=True)
             ),
         )
-        for group in groups
+        for group, *graded in zip(groups, texts, answers, outcomes, votes, strict=True)
     ]

@@ -23,12 +23,14 @@ class GradedResponse:
 
     text: str
     answer: str | None
-    """The extracted answer, which votes in cons@k; None: there is none."""
+    """The extracted answer; None: there is none."""
     outcome: Outcome
     tokens: int
     """Length, the stop token included."""
     truncated: bool
     """It reached the length limit."""
+    vote: str | None
+    """The answer that it votes for in cons@k: how the first response of the problem wrote what means the same."""
 
     @property
     def correct(self) -> bool:
@@ -70,7 +72,7 @@ class ProblemResult:
     def cons_at_k(self) -> float:
         """Probability that the majority answer is correct."""
         return cons_at_k(
-            [response.answer for response in self.responses], [response.correct for response in self.responses]
+            [response.vote for response in self.responses], [response.correct for response in self.responses]
         )
 
     @property
@@ -80,8 +82,8 @@ class ProblemResult:
 
     @property
     def majority(self) -> tuple[str | None, float]:
-        """The most frequent answer, the first seen of a tie, and its share of all responses."""
-        votes = Counter(response.answer for response in self.responses if response.answer is not None)
+        """The answer with the most votes, the first seen of a tie, and its share of all responses."""
+        votes = Counter(response.vote for response in self.responses if response.vote is not None)
         answer, count = next(iter(votes.most_common(1)), (None, 0))
         return answer, count / len(self.responses)
 

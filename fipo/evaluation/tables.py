@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -25,6 +25,7 @@ RESPONSES_SCHEMA = pa.schema(
         pa.field("outcome", pa.string(), nullable=False),
         pa.field("response_tokens", pa.int32(), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),
+        pa.field("vote", pa.string()),
     ]
 )
 """One row a response; `fipo.evaluation` reads all results back from this table alone."""
@@ -43,6 +44,7 @@ PROBLEMS_SCHEMA = pa.schema(
         pa.field("majority_share", pa.float64(), nullable=False),
         pa.field("mean_response_tokens", pa.float64(), nullable=False),
         pa.field("truncated", pa.int32(), nullable=False),
+        pa.field("contaminated", pa.bool_(), nullable=False),
     ]
 )
 """One row a problem."""
@@ -61,6 +63,7 @@ def responses_table(problems: Iterable[ProblemResult]) -> pa.Table:
             "outcome": response.outcome.value,
             "response_tokens": response.tokens,
             "truncated": response.truncated,
+            "vote": response.vote,
         }
         for problem in problems
         for sample, response in enumerate(problem.responses)
@@ -68,8 +71,8 @@ def responses_table(problems: Iterable[ProblemResult]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=RESPONSES_SCHEMA)
 
 
-def problems_table(problems: Iterable[ProblemResult]) -> pa.Table:
-    """Every problem with its scores, `PROBLEMS_SCHEMA`."""
+def problems_table(problems: Iterable[ProblemResult], contaminated: Container[str] = ()) -> pa.Table:
+    """Every problem with its scores, `PROBLEMS_SCHEMA`; `contaminated` ids are in the training data too."""
     rows = [
         {
             "id": problem.id,
@@ -84,18 +87,19 @@ def problems_table(problems: Iterable[ProblemResult]) -> pa.Table:
             "majority_share": problem.majority[1],
             "mean_response_tokens": float(problem.response_tokens.mean()),
             "truncated": problem.truncated,
+            "contaminated": problem.id in contaminated,
         }
         for problem in problems
     ]
     return pa.Table.from_pylist(rows, schema=PROBLEMS_SCHEMA)
 
 
-def write_result(result: BenchmarkResult, directory: Path) -> tuple[Path, Path]:
+def write_result(result: BenchmarkResult, directory: Path, contaminated: Container[str] = ()) -> tuple[Path, Path]:
     """Write `<benchmark>-responses.parquet` and `<benchmark>-problems.parquet` into `directory`; return both paths."""
     responses = directory / f"{result.benchmark}-responses.parquet"
     problems = directory / f"{result.benchmark}-problems.parquet"
     write_table(responses_table(result.problems), responses, benchmark=result.benchmark)
-    write_table(problems_table(result.problems), problems, benchmark=result.benchmark)
+    write_table(problems_table(result.problems, contaminated), problems, benchmark=result.benchmark)
     return responses, problems
 
 
@@ -107,6 +111,12 @@ def read_result(responses: Path) -> BenchmarkResult:
     """
     problems, metadata = read_problems(responses)
     return BenchmarkResult(metadata["benchmark"], problems)
+
+
+def read_results(folder: Path, benchmarks: Iterable[str]) -> dict[str, BenchmarkResult]:
+    """The results in a folder that `write_result` filled, by benchmark; those that it has not are left out."""
+    tables = {name: folder / f"{name}-responses.parquet" for name in benchmarks}
+    return {name: read_result(path) for name, path in tables.items() if path.is_file()}
 
 
 def write_table(table: pa.Table, path: Path, **metadata: str) -> None:
@@ -144,6 +154,7 @@ def _problems(table: pa.Table) -> Iterator[ProblemResult]:
                 outcome=Outcome(row["outcome"]),
                 tokens=row["response_tokens"],
                 truncated=row["truncated"],
+                vote=row["vote"],
             )
             for row in rows
         )

@@ -52,7 +52,7 @@ def gather(workspace: Workspace) -> ReportData:
         ),
         history=read_journal(records / "journal.jsonl"),
         tokens=_most_telling(records / "influence.jsonl") if config.algorithm.loss == "fipo" else None,
-        gate=Decision(**decision),
+        gate=Decision.from_record(decision),
         model=ModelInfo(**upstream["register"].details["model"]),
         seconds={name: result.seconds for name, result in upstream.items()},
         links={f"MLflow: {name}": result.mlflow_url for name, result in upstream.items() if result.mlflow_url},

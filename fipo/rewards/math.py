@@ -49,7 +49,7 @@ def verify(response: str, answer: str) -> Outcome:
     Raises:
         RewardError: the reference answer parses to nothing (`parses` tells beforehand).
     """
-    final = _final_answer(response)
+    final = final_answer(response)
     if final is not None and _INTEGER.fullmatch(final) and _INTEGER.fullmatch(answer):
         # Nearly all there is in the usual training sets, and not worth a grammar.
         return Outcome.CORRECT if int(final) == int(answer) else Outcome.WRONG
@@ -80,7 +80,7 @@ def extract_answer(response: str) -> str | None:
     """
     from latex2sympy2_extended.math_normalization import normalize_latex
 
-    final = _final_answer(response)
+    final = final_answer(response)
     if final is None:
         return None
     text = normalize_latex(_without_words(final), _extraction().normalization_config)
@@ -93,7 +93,7 @@ def extract_answer(response: str) -> str | None:
         return text
 
 
-def _final_answer(response: str) -> str | None:
+def final_answer(response: str) -> str | None:
     """The text of the last boxed or announced answer."""
     tail = response[-TAIL_CHARACTERS:]
     boxed, announced = _last_boxed(tail), _last_announced(tail)

@@ -149,6 +149,7 @@ METRICS: tuple[Metric, ...] = (
             Metric(f"{prefix}/truncated_fraction", "fraction", "Responses that reached the length limit"),
         )
     ),
+    Metric("eval/<benchmark>/contaminated_fraction", "fraction", "Problems that overlap the training data"),
     Metric("gate/passed", "0 or 1", "Whether the model may become champion"),
     Metric("gate/value", "fraction", "Value of the gate's metric"),
     Metric("data/read", "rows", "Rows found in all sources"),

@@ -57,7 +57,7 @@ def test_missing_answers(answer):
     assert reason({"prompt": "p"}) == Reason.NO_ANSWER
 
 
-@pytest.mark.parametrize("answer", [True, math.nan, math.inf, ["7"], {"value": 7}, b"7"])
+@pytest.mark.parametrize("answer", [True, math.nan, math.inf, ["7", "8"], {"value": 7}, b"7"])
 def test_answers_of_other_types(answer):
     assert reason({"prompt": "p", "answer": answer}) == Reason.NOT_TEXT
 

@@ -64,16 +64,23 @@ def _rollout(text: str) -> Rollout:
     return Rollout(np.array(ids, np.int32), np.zeros(len(ids), np.float32), reason, 0)
 
 
-def extract_answer(response: str) -> str | None:
-    last = response.split()[-1]
-    return last if last.isdigit() else None
+class LastWord:
+    """The last word is the answer, if it is a digit, and only equal digits mean the same."""
 
+    def extract(self, response: str) -> str | None:
+        last = response.split()[-1]
+        return last if last.isdigit() else None
 
-def verify(pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
-    return [
-        Outcome.UNPARSED if extract_answer(response) is None else Outcome(("wrong", "correct")[response[-1] == answer])
-        for response, answer in pairs
-    ]
+    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
+        return [
+            Outcome.UNPARSED
+            if self.extract(response) is None
+            else Outcome(("wrong", "correct")[response[-1] == answer])
+            for response, answer in pairs
+        ]
+
+    def equivalent(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        return [False for _ in pairs]
 
 
 def run(engine=None, prompts=PROMPTS, **settings) -> BenchmarkResult:
@@ -83,8 +90,7 @@ def run(engine=None, prompts=PROMPTS, **settings) -> BenchmarkResult:
         engine or ScriptedEngine(),
         sampling=SAMPLING,
         tokenizer=TOKENIZER,
-        verify=verify,
-        extract_answer=extract_answer,
+        grader=LastWord(),
         **settings,
     )
 

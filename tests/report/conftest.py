@@ -27,7 +27,7 @@ def _problem(index: int, shares: tuple[float, ...], samples: int, rng: np.random
         given = answer if right else (answer + rng.integers(1, 5)) % 5
         tokens = DEPTHS[kind] + int(rng.integers(0, 3))
         outcome = Outcome.CORRECT if right else Outcome.WRONG
-        responses.append(GradedResponse(f"\\boxed{{ {given} }}", str(given), outcome, tokens, tokens == 13))
+        responses.append(GradedResponse(f"\\boxed{{ {given} }}", str(given), outcome, tokens, tokens == 13, str(given)))
     return ProblemResult(f"{index:064x}", f"Add modulo 5 : {index}", str(answer), tuple(responses))
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from fipo.config import Config, Model
+from fipo.config import Benchmark, Config, Model
+from fipo.data.contamination import contaminated
+from fipo.data.progress import report_lines
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import weights_dtype
 from fipo.evaluation.benchmark import evaluate
@@ -15,9 +17,9 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_tokenizer
-from fipo.rewards.math import extract_answer
+from fipo.rewards.graders import ExactGrader, MathGrader
 from fipo.rewards.pool import VerifierPool
-from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
 from fipo.training.job import Job
@@ -31,6 +33,7 @@ def evaluate_models(job: Job) -> None:
     config, folder = job.config, job.workspace.directory / "results"
     dataset = job.input("prepare", "dataset")
     models = {label: job.input(step, "model") for label, step in MODELS[job.workspace.step].items()}
+    overlaps = _contamination(job, dataset)
     summaries: dict[str, dict[str, object]] = {}
     with (
         VerifierPool(workers=config.reward.workers, timeout_seconds=config.reward.timeout_seconds) as verifier,
@@ -44,7 +47,10 @@ def evaluate_models(job: Job) -> None:
                 problems = dataset / "benchmarks" / f"{benchmark}.parquet"
                 result = _evaluate(job, engine, tokenizer, problems, benchmark, label, verifier)
                 summary = result.summary(seed=config.run.seed)
-                summaries[label][benchmark] = summary.to_dict()
+                summaries[label][benchmark] = {
+                    **summary.to_dict(),
+                    "contaminated_problems": len(overlaps.get(benchmark, ())),
+                }
                 # The trained model's scores have the plain names, so that runs compare by them.
                 prefix = f"eval/{benchmark}" if label == "trained" else f"eval/{benchmark}/{label}"
                 job.log_final(
@@ -62,12 +68,29 @@ def evaluate_models(job: Job) -> None:
                     f"mean length {summary.mean_response_tokens:.1f} tokens"
                 )
                 if job.attempt:
-                    write_result(result, folder / label)
-                    rows = problems_table(result.problems).to_pylist()
+                    write_result(result, folder / label, overlaps[benchmark])
+                    rows = problems_table(result.problems, overlaps[benchmark]).to_pylist()
                     job.attempt.tracker.table(rows, f"problems/{benchmark}-{label}.json")
     if job.attempt:
         job.attempt.details |= summaries
         job.attempt.publish("results", folder)
+
+
+def _contamination(job: Job, dataset: Path) -> dict[str, frozenset[str]]:
+    """On rank 0: the problems of each benchmark that the training data hold after all, by id."""
+    if not job.attempt:
+        return {}
+    found = {}
+    for benchmark in job.config.data.benchmarks:
+        problems = read_problems(dataset / "benchmarks" / f"{benchmark}.parquet")
+        found[benchmark] = contaminated(dataset, problems, ngram=job.config.data.decontamination_ngram)
+        job.log_final({f"eval/{benchmark}/contaminated_fraction": len(found[benchmark]) / len(problems)})
+        if found[benchmark]:
+            job.say(
+                f"warning: {len(found[benchmark])} of {len(problems)} problems of {benchmark} overlap the training "
+                "data; they are marked in the table of problems"
+            )
+    return found
 
 
 def _open_engine(job: Job, model: Path) -> RolloutEngine:
@@ -92,27 +115,35 @@ def _evaluate(
     label: str,
     verifier: VerifierPool,
 ) -> BenchmarkResult:
-    config, world = job.config, job.world
-    prompts = [tokenize(problem, tokenizer, config.data) for problem in read_problems(problems)]
+    config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
+    prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
     mine = prompts[world.rank :: world.size]
     shard = mine and evaluate(
         benchmark,
         mine,
         engine,
-        sampling=_sampling(config),
+        sampling=_sampling(config, settings),
         tokenizer=tokenizer,
-        verify=verifier.verify,
-        extract_answer=extract_answer,
+        grader=MathGrader(verifier) if settings.grader == "math" else ExactGrader(),
+        progress=_progress(job, f"{label} on {benchmark}"),
         parts=Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}"),
     )
     return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
 
 
-def _sampling(config: Config) -> Sampling:
+def _progress(job: Job, what: str) -> Progress | None:
+    """Lines for a long evaluation, of rank 0's share."""
+    tell = report_lines()
+    return (lambda done, total: tell(f"{what}: of {total} responses", done)) if job.attempt else None
+
+
+def _sampling(config: Config, benchmark: Benchmark) -> Sampling:
+    """The benchmark's own settings where it has any."""
+    defaults = config.evaluation
     return Sampling(
-        group_size=config.evaluation.samples,
+        group_size=benchmark.samples or defaults.samples,
         max_response_tokens=config.rollout.max_response_tokens,
-        temperature=config.evaluation.temperature,
-        top_p=config.evaluation.top_p,
+        temperature=defaults.temperature if benchmark.temperature is None else benchmark.temperature,
+        top_p=benchmark.top_p or defaults.top_p,
         seed=config.run.seed,
     )
