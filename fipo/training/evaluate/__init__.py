@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,6 @@ from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Benchmark, Config, Model
 from fipo.data.contamination import contaminated
-from fipo.data.progress import report_lines
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import weights_dtype
 from fipo.evaluation.benchmark import evaluate
@@ -26,6 +26,8 @@ from fipo.training.job import Job
 
 MODELS = {"evaluate": {"warmup": "sft", "trained": "train"}, "score": {"trained": "sft"}}
 """By step: the models that answer, and the steps that made them."""
+
+PROGRESS_SECONDS = 10.0
 
 
 def evaluate_models(job: Job) -> None:
@@ -131,10 +133,17 @@ def _evaluate(
     return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
 
 
-def _progress(job: Job, what: str) -> Progress | None:
-    """Lines for a long evaluation, of rank 0's share."""
-    tell = report_lines()
-    return (lambda done, total: tell(f"{what}: of {total} responses", done)) if job.attempt else None
+def _progress(job: Job, what: str) -> Progress:
+    """A line every ten seconds, about rank 0's share."""
+    told = time.monotonic()
+
+    def report(done: int, responses: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > PROGRESS_SECONDS:
+            told = time.monotonic()
+            job.say(f"{what}: {done:,} of {responses:,} responses")
+
+    return report
 
 
 def _sampling(config: Config, benchmark: Benchmark) -> Sampling:
