@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -98,21 +99,11 @@ class PackedTokens:
 
     def to(self, device: torch.device) -> PackedTokens:
         """The same tokens on `device`."""
-        return self._each(lambda tensor: tensor.to(device))
+        return _each(self, lambda tensor: tensor.to(device))
 
     def shard(self, index: int, count: int) -> PackedTokens:
         """Part `index` of `count` equal parts of the time axis."""
-        return self._each(lambda tensor: tensor.chunk(count, dim=-1)[index])
-
-    def _each(self, change: Callable[[Tensor], Tensor]) -> PackedTokens:
-        return PackedTokens(
-            input_ids=change(self.input_ids),
-            targets=change(self.targets),
-            response_mask=change(self.response_mask),
-            position_ids=change(self.position_ids),
-            segment_ids=change(self.segment_ids),
-            lengths=self.lengths,
-        )
+        return _each(self, lambda tensor: tensor.chunk(count, dim=-1)[index])
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +118,26 @@ class TrainingBatch:
     """[1, time] float32; from the inference engine, 0 outside the response."""
     old_log_probs: Tensor | None = None
     """[1, time] float32; the trainer's own, before the updates of this rollout batch."""
+
+    def to(self, device: torch.device) -> TrainingBatch:
+        """The same batch on `device`."""
+        return _each(self, lambda tensor: tensor.to(device))
+
+    def shard(self, index: int, count: int) -> TrainingBatch:
+        """Part `index` of `count` equal parts of the time axis."""
+        return _each(self, lambda tensor: tensor.chunk(count, dim=-1)[index])
+
+
+_Batch = TypeVar("_Batch", PackedTokens, TrainingBatch)
+
+
+def _each(batch: _Batch, change: Callable[[Tensor], Tensor]) -> _Batch:
+    """The same batch with every tensor changed."""
+    changed: dict[str, Any] = {}
+    for each in fields(batch):
+        value = getattr(batch, each.name)
+        if isinstance(value, Tensor):
+            changed[each.name] = change(value)
+        elif isinstance(value, PackedTokens):
+            changed[each.name] = _each(value, change)
+    return replace(batch, **changed)

@@ -409,8 +409,18 @@ class Distributed(Section):
 
     processes: int = Field(0, ge=0)
     """Processes on this machine, one a GPU; 0 is all GPUs, or the cores of a machine without, at most four."""
-    zero_stage: Literal[1, 2, 3] = 1
-    """What ZeRO shards over the ranks: optimizer (1), gradients too (2), weights too (3)."""
+    zero_stage: Literal[0, 1, 2, 3] = 1
+    """What ZeRO shards over the ranks: nothing (0), optimizer (1), gradients too (2), weights too (3). With bf16, stage
+    0 also sums the gradients of micro-batches in bf16, the others in fp32."""
+    offload: Literal["none", "optimizer", "parameters"] = "none"
+    """What waits in the host's memory: the optimizer, which then steps there (from stage 1), or the weights too
+    (stage 3)."""
+    activation_checkpointing: bool = False
+    """Keep only each layer's input and compute the rest again in the backward pass: about a third more work."""
+    tiled_mlp: bool = False
+    """Compute feed-forward layers on `hidden_size` tokens at a time, and again in the backward pass."""
+    sequence_parallel: int = Field(1, ge=1)
+    """Ranks that share each packed row, so that one longer than a GPU can hold fits; best within a machine."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on GPU, fp32 on CPU."""
     timeout_seconds: float = Field(1800.0, gt=0.0)
@@ -485,6 +495,20 @@ class Config(Section):
             "rollout.engine",
             "served or transformers with rollout.one_step_ahead: vllm beside the trainer sleeps during the updates",
             self.rollout.engine,
+        )
+        distributed = self.distributed
+        least = {"none": 0, "optimizer": 1, "parameters": 3}[distributed.offload]
+        _require(
+            distributed.zero_stage >= least,
+            "distributed.zero_stage",
+            f"at least {least} with distributed.offload = {distributed.offload}",
+            distributed.zero_stage,
+        )
+        _require(
+            distributed.sequence_parallel == 1 or algorithm.placebo != "shuffle",
+            "distributed.sequence_parallel",
+            "1 with algorithm.placebo = shuffle, which needs whole rows",
+            distributed.sequence_parallel,
         )
         _require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
         _require(

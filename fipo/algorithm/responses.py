@@ -9,8 +9,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from fipo.errors import ConfigError
-
 
 @dataclass(frozen=True, slots=True)
 class Responses:
@@ -20,26 +18,25 @@ class Responses:
     """[batch, time] integers that tell the responses of a packed row apart, the tokens of each adjacent. None: a row is
     one response."""
     sequence_group: dist.ProcessGroup | None = None
-    """The ranks over which the time axis lies split, evenly and in order (sequence parallelism)."""
+    """The ranks over which the time axis lies split, evenly and in order (sequence parallelism). Then `segment_ids`
+    must count the responses of the whole row: 0, 1, ..."""
 
     def sums(self, values: Tensor) -> Tensor:
-        """At every token, the sum over its response; differentiable.
+        """At every token, the sum over its response; differentiable."""
+        if self.segment_ids is None:
+            return self._over_ranks(values.sum(-1, keepdim=True)).expand_as(values)
+        if self.sequence_group is None:
+            index, most = self.index(values), values.shape[-1]
+        else:  # a row holds no more responses than tokens
+            index, most = self.segment_ids, values.shape[-1] * dist.get_world_size(self.sequence_group)
+        sums = values.new_zeros(*values.shape[:-1], most).scatter_add(-1, index, values)
+        return self._over_ranks(sums).gather(-1, index)
 
-        Raises:
-            ConfigError: rows are both packed and split over ranks.
-        """
-        if self.segment_ids is not None and self.sequence_group is not None:
-            raise ConfigError(
-                "segment_ids, sequence_group: a loss or option that sums over responses (grpo, gspo, "
-                "drop_dual_clipped_responses, sequence-level correction, placebo) takes one of the two; got both"
-            )
-        if self.segment_ids is not None:
-            index = self.index(values)
-            return torch.zeros_like(values).scatter_add(-1, index, values).gather(-1, index)
-        total = values.sum(-1, keepdim=True)
-        if self.sequence_group is not None:
-            total = _AllReduce.apply(total, self.sequence_group)  # type: ignore[no-untyped-call]
-        return total.expand_as(values)
+    def _over_ranks(self, sums: Tensor) -> Tensor:
+        if self.sequence_group is None:
+            return sums
+        total: Tensor = _AllReduce.apply(sums, self.sequence_group)  # type: ignore[no-untyped-call]
+        return total
 
     def index(self, like: Tensor) -> Tensor:
         """Which response of its row a token of [batch, time] belongs to: 0, 1, ...; int64."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from itertools import accumulate
 
 import torch
@@ -15,7 +14,10 @@ from fipo.algorithm.log_probs import linear_log_probs
 from fipo.batch import PackedTokens
 from fipo.config import Distributed, Optimizer
 from fipo.distributed.attention import attention_parity, use_packed_attention
-from fipo.distributed.bootstrap import World, import_deepspeed
+from fipo.distributed.bootstrap import World
+from fipo.distributed.memory import save_activation_memory
+from fipo.distributed.sequence import SequenceParallel
+from fipo.distributed.zero import Zero
 
 
 class TokenLogProbs(nn.Module):
@@ -82,7 +84,6 @@ class TrainingEngine:
         *,
         temperature: float = 1.0,
     ) -> None:
-        deepspeed = import_deepspeed()
         self.world = world
         self.model = model
         self.zero_stage = distributed.zero_stage
@@ -90,34 +91,21 @@ class TrainingEngine:
         self.steps_done = 0
         self.skipped_in_a_row = 0
         """Steps left out since the last one that was taken; the same on every rank."""
+        self.attention_parity = attention_parity(model)
+        self.sequence = SequenceParallel(distributed, world)
         self._settings = optimizer
         self._loss, self._loss_is_finite = torch.zeros((), device=world.device), True
-        self.attention_parity = attention_parity(model)
         use_packed_attention(model)
+        self.sequence.attach(model)
+        save_activation_memory(model, distributed)
         module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
-        # Not from the configuration: DeepSpeed's own AdamW compiles kernels at start.
-        adamw = torch.optim.AdamW(
-            module.parameters(), lr=optimizer.learning_rate, betas=(0.9, 0.999), weight_decay=optimizer.weight_decay
-        )
-        self._guard(adamw)
-        self.deepspeed, *_ = deepspeed.initialize(
-            model=module,
-            optimizer=adamw,
-            config={
-                "train_micro_batch_size_per_gpu": 1,
-                "gradient_accumulation_steps": 1,
-                "managed_gradient_accumulation": False,
-                "gradient_clipping": optimizer.grad_clip,
-                "bf16": {"enabled": self.dtype is torch.bfloat16},
-                "zero_optimization": {"stage": distributed.zero_stage, "overlap_comm": False},
-                "zero_allow_untested_optimizer": True,
-            },
-        )
+        self._zero = Zero(module, optimizer, distributed, self.dtype)
+        self._guard(self._zero.adamw)
 
     def log_probs(self, tokens: PackedTokens) -> tuple[Tensor, Tensor]:
         """(log_probs, entropy) of the targets, each [1, time] float32; see `TokenLogProbs.forward`."""
         ends = torch.tensor([0, *accumulate(tokens.lengths)], dtype=torch.int32, device=tokens.input_ids.device)
-        result: tuple[Tensor, Tensor] = self.deepspeed(
+        result: tuple[Tensor, Tensor] = self._zero.engine(
             tokens.input_ids, tokens.targets, tokens.response_mask, tokens.position_ids, ends, max(tokens.lengths)
         )
         return result
@@ -126,7 +114,7 @@ class TrainingEngine:
         """Accumulate the gradient of this micro-batch's part of the global loss."""
         self._loss += loss.detach()
         # DeepSpeed averages gradients over ranks; our parts are to be summed.
-        self.deepspeed.backward(loss * self.world.size, scale_wrt_gas=False)
+        self._zero.engine.backward(loss * self.world.size, scale_wrt_gas=False)
 
     def step(self) -> float:
         """Clip, update the weights, clear the gradient; returns the gradient norm before clipping, NaN if not finite.
@@ -135,10 +123,9 @@ class TrainingEngine:
         """
         self._loss_is_finite = not self.world.max([not self._loss.isfinite()])[0]
         self.skipped_in_a_row += 1
-        rate = self._settings.learning_rate * min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
-        for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = rate
-        self.deepspeed.step()
+        warm_up = min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
+        self._zero.set_learning_rate(self._settings.learning_rate * warm_up)
+        self._zero.engine.step()
         self._loss.zero_()
         if not self.skipped_in_a_row:
             self.steps_done += 1
@@ -147,40 +134,30 @@ class TrainingEngine:
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""
         for name, parameter in self.model.named_parameters():
-            with self._whole(parameter):
+            with self._zero.whole(parameter):
                 yield name, parameter.detach()
 
     def state_dict(self) -> dict[str, Tensor]:
         """The whole model's state, as `save_pretrained` takes it; collective, complete on rank 0."""
         if self.zero_stage < 3:
             return dict(self.model.state_dict())
-        gathered = self.deepspeed._zero3_consolidated_16bit_state_dict() or {}
+        gathered = self._zero.engine._zero3_consolidated_16bit_state_dict() or {}
         return {name.removeprefix("model."): tensor for name, tensor in gathered.items()}
 
     def get_parameter(self, parameter: nn.Parameter) -> dict[str, Tensor]:
         """`weight`, `exp_avg` and `exp_avg_sq` of a parameter, whole and in float32; collective over the ranks."""
-        utils = import_deepspeed().utils
-        moments = {key: utils.safe_get_full_optimizer_state(parameter, key) for key in ("exp_avg", "exp_avg_sq")}
-        return {"weight": utils.safe_get_full_fp32_param(parameter).detach(), **moments}
+        return self._zero.get_parameter(parameter)
 
     def set_parameter(self, parameter: nn.Parameter, tensors: dict[str, Tensor]) -> None:
         """Restore what `get_parameter` gave, on any number of ranks and any stage; collective over the ranks."""
-        utils = import_deepspeed().utils
-        weight = tensors["weight"].to(self.world.device)
-        utils.safe_set_full_fp32_param(parameter, weight)
-        for key in ("exp_avg", "exp_avg_sq"):
-            utils.safe_set_full_optimizer_state(parameter, tensors[key].to(self.world.device), key)
-        # The model's own copy: DeepSpeed renews it from the float32 one only after a step.
-        with self._whole(parameter, modified=True):
-            parameter.data.copy_(weight)
+        self._zero.set_parameter(parameter, tensors)
 
     def set_steps_done(self, steps: int) -> None:
         """Continue the learning-rate schedule and Adam's bias correction after so many steps."""
         self.steps_done = steps
         self.skipped_in_a_row = 0
         self._loss.zero_()
-        for state in self.deepspeed.optimizer.optimizer.state.values():
-            state["step"].fill_(steps)
+        self._zero.set_steps_done(steps)
 
     def _guard(self, adamw: torch.optim.Optimizer) -> None:
         """Have DeepSpeed, which knows the norm just before it calls the optimizer, leave out what is no good step."""
@@ -194,26 +171,17 @@ class TrainingEngine:
         adamw.step = step
 
     def _grad_norm(self) -> float:
-        norm = float(self.deepspeed.optimizer._global_grad_norm)
+        norm = self._zero.grad_norm
         return norm if 0.0 <= norm < math.inf else math.nan  # DeepSpeed says -1 or infinity
-
-    def _whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
-        """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""
-        if self.zero_stage < 3:
-            return nullcontext()
-        gathered: AbstractContextManager[None] = import_deepspeed().zero.GatheredParameters(
-            [parameter], modifier_rank=0 if modified else None
-        )
-        return gathered
 
     def null_step(self) -> None:
         """A step that changes no weight: after it the optimizer has its state."""
-        one = torch.ones((1, 1), dtype=torch.int64, device=self.world.device)
-        log_probs, _ = self.log_probs(PackedTokens(one, one, one.bool(), one, one, lengths=(1,)))
+        ones = torch.ones((1, self.sequence.size), dtype=torch.int64, device=self.world.device)
+        tokens = PackedTokens(ones, ones, ones.bool(), ones, ones, lengths=(self.sequence.size,))
+        log_probs, _ = self.log_probs(self.sequence.shard(tokens))
         self.backward(log_probs.sum() * 0.0)
-        for group in self.deepspeed.optimizer.param_groups:
-            group["lr"] = 0.0
-        self.deepspeed.step()
+        self._zero.set_learning_rate(0.0)
+        self._zero.engine.step()
 
 
 def weights_dtype(distributed: Distributed, device: torch.device) -> torch.dtype:

@@ -77,12 +77,13 @@ def cross_entropy(
     num_loss_tokens = sum(len(row.response_ids) for row in rows)
     plan = plan_micro_batches(
         [len(row) for row in rows],
-        ranks=world.size,
+        ranks=engine.sequence.data_ranks,
         max_tokens=max_tokens,
         attention_parity=engine.attention_parity,
     )
-    for indices in plan[world.rank]:
-        log_probs, _ = engine.log_probs(pack_rows([rows[index] for index in indices], pad_token_id).to(world.device))
+    for indices in plan[engine.sequence.data_rank]:
+        packed = pack_rows([rows[index] for index in indices], pad_token_id, multiple_of=engine.sequence.size)
+        log_probs, _ = engine.log_probs(engine.sequence.shard(packed).to(world.device))
         loss = -log_probs.sum() / num_loss_tokens
         if learn:
             engine.backward(loss)

@@ -40,13 +40,17 @@ def worker(rank: int, store: str) -> None:
     log_probs, old, advantages, mask, rollout = case()
     shard = slice(rank * TIME // RANKS, (rank + 1) * TIME // RANKS)
     counts = {"num_loss_tokens": int(mask.sum()), "num_loss_responses": 3}
-    for options in SETTINGS:
-        whole = policy_loss(options, log_probs, old, advantages, mask, rollout_log_probs=rollout, **counts)
+    packed = (torch.arange(TIME) >= 50).long().expand(3, TIME)
+    for options, ids in [*((options, None) for options in SETTINGS), *((options, packed) for options in SETTINGS)]:
+        whole = policy_loss(
+            options, log_probs, old, advantages, mask, rollout_log_probs=rollout, segment_ids=ids, **counts
+        )
         (expected,) = torch.autograd.grad(whole.loss, log_probs)
         part = policy_loss(
             options,
             *(x[:, shard] for x in (log_probs, old, advantages, mask)),
             rollout_log_probs=rollout[:, shard],
+            segment_ids=None if ids is None else ids[:, shard],
             sequence_group=group,
             **counts,
         )

@@ -73,13 +73,12 @@ def close(one, other, tolerance):
 
 def main(folder, phase):
     with join_world(Distributed(timeout_seconds=60), seed=0) as world:
-        for stage in (1, 2, 3):
+        for stage in (0, 1, 2, 3):
             tie = stage != 2
 
-            def engine(stage=stage, tie=tie):
-                return TrainingEngine(
-                    copy.deepcopy(model(tie)), SETTINGS, Distributed(zero_stage=stage, timeout_seconds=60), world
-                )
+            def engine(stage=stage, offload="none", tie=tie):
+                distributed = Distributed(zero_stage=stage, offload=offload, timeout_seconds=60)
+                return TrainingEngine(copy.deepcopy(model(tie)), SETTINGS, distributed, world)
 
             losses, norms, weights = reference(tie, 6)
             checkpoints = Path(folder) / f"stage-{stage}"
@@ -98,8 +97,8 @@ def main(folder, phase):
                 assert again[0] == second[0], (stage, again[0], second[0])
                 for name, weight in again[2].items():
                     assert torch.equal(weight, second[2][name]), (stage, name)
-            else:  # another number of ranks, and another stage, than what wrote it
-                other = engine(stage=stage % 3 + 1)
+            else:  # another number of ranks, another stage, and offload, than what wrote it
+                other = engine((stage + 1) % 4, ("optimizer", "none", "parameters", "none")[stage])
                 assert load_checkpoint(other, checkpoints, at_most=99) == {"cursor": 4}
                 again = train(other, 5, 6)
                 close(again[0], losses[4:], 1e-5)

@@ -29,6 +29,7 @@ class MiniBatch:
     """One optimizer step: this rank's micro-batches and the loss denominators, which count all ranks."""
 
     micro_batches: list[TrainingBatch]
+    """Whole rows, also where ranks share them."""
     num_loss_tokens: int
     num_loss_responses: int
 
@@ -74,35 +75,37 @@ class Updater:
 
     def _mini_batch(self, experiences: list[Experience]) -> MiniBatch:
         """Pack this rank's share and compute its `old_log_probs`, by the trainer and in the update's own packing."""
-        world = self.engine.world
+        sequence = self.engine.sequence
         plan = plan_micro_batches(
             [len(one.row) for one in experiences],
-            ranks=world.size,
+            ranks=sequence.data_ranks,
             max_tokens=self.config.train.max_tokens_per_micro_batch,
             attention_parity=self.engine.attention_parity,
         )
         learned = [one for one in experiences if one.outcome is not Outcome.TIMEOUT]
         micro_batches = []
-        for indices in plan[world.rank]:
+        for indices in plan[sequence.data_rank]:
             batch = self._batch([experiences[index] for index in indices])
             with torch.no_grad():
-                old_log_probs, _ = self.engine.log_probs(batch.tokens)
-            micro_batches.append(replace(batch, old_log_probs=old_log_probs))
+                old_log_probs, _ = self.engine.log_probs(sequence.shard(batch.tokens))
+            micro_batches.append(replace(batch, old_log_probs=sequence.gather(old_log_probs)))
         return MiniBatch(micro_batches, sum(len(one.rollout.token_ids) for one in learned), len(learned))
 
     def _batch(self, experiences: list[Experience]) -> TrainingBatch:
-        device = self.engine.world.device
-        tokens = pack_rows([one.row for one in experiences], self.tokenizer.pad_token_id)
+        rows, multiple_of = [one.row for one in experiences], self.engine.sequence.size
+        tokens = pack_rows(rows, self.tokenizer.pad_token_id, multiple_of=multiple_of)
         advantages = spread([one.advantage for one in experiences], tokens)
         rollout_log_probs = spread([one.rollout.log_probs for one in experiences], tokens)
         judged = torch.tensor([one.outcome is not Outcome.TIMEOUT for one in experiences] + [False])
         tokens = replace(tokens, response_mask=tokens.response_mask & judged[tokens.segment_ids])
-        return TrainingBatch(tokens.to(device), advantages.to(device), rollout_log_probs.to(device))
+        return TrainingBatch(tokens, advantages, rollout_log_probs).to(self.engine.world.device)
 
     def _step(self, mini_batch: MiniBatch) -> dict[str, Tensor] | None:
         """Metrics of the update on this rank; None when it was left out (`TrainingEngine.step`)."""
         totals: dict[str, Tensor] = {}
-        for batch in mini_batch.micro_batches:
+        sequence = self.engine.sequence
+        for whole in mini_batch.micro_batches:
+            batch = sequence.shard(whole)
             log_probs, entropy = self.engine.log_probs(batch.tokens)
             output = policy_loss(
                 self.options,
@@ -114,13 +117,14 @@ class Updater:
                 num_loss_responses=mini_batch.num_loss_responses,
                 max_response_tokens=self.config.rollout.max_response_tokens,
                 segment_ids=batch.tokens.segment_ids,
+                sequence_group=sequence.group,
                 rollout_log_probs=batch.rollout_log_probs,
             )
             self.engine.backward(output.loss)
             entropy_mean = entropy.detach().sum() / mini_batch.num_loss_tokens
             for name, value in {**output.metrics, "loss": output.loss.detach(), "entropy": entropy_mean}.items():
                 totals[name] = combine(name, totals[name], value) if name in totals else value
-        self._last = batch, log_probs.detach()
+        self._last = whole, sequence.gather(log_probs.detach())
         grad_norm = self.engine.step()
         if self.engine.skipped_in_a_row:
             return None

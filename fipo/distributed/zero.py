@@ -1,0 +1,127 @@
+"""DeepSpeed's ZeRO in one place: its settings, and the optimizer's float32 state by parameter at every stage."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from fipo.config import Distributed, Optimizer
+from fipo.distributed.bootstrap import import_deepspeed
+
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Zero:
+    """A module with our own AdamW under DeepSpeed.
+
+    The optimizer is torch's fused AdamW, on the CPU too: DeepSpeed's own compile kernels when they start.
+    """
+
+    def __init__(self, module: nn.Module, optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> None:
+        self.stage = distributed.zero_stage
+        self.adamw = torch.optim.AdamW(
+            module.parameters(),
+            lr=optimizer.learning_rate,
+            betas=(0.9, 0.999),
+            weight_decay=optimizer.weight_decay,
+            fused=True,
+        )
+        with redirect_stdout(io.StringIO()):  # DeepSpeed prints memory figures here
+            self.engine, *_ = import_deepspeed().initialize(
+                model=module, optimizer=self.adamw, config=_settings(optimizer, distributed, dtype)
+            )
+        if self._plain:
+            self.engine.clip_fp32_gradients = self._clip
+
+    @property
+    def grad_norm(self) -> float:
+        """Of the whole gradient before clipping, known when DeepSpeed calls the optimizer; -1 or inf if not finite."""
+        return float(self.engine.optimizer._global_grad_norm)
+
+    def set_learning_rate(self, rate: float) -> None:
+        """Of the next step."""
+        for group in self.engine.optimizer.param_groups:
+            group["lr"] = rate
+
+    def set_steps_done(self, steps: int) -> None:
+        """Continue Adam's bias correction after so many steps."""
+        for state in self.adamw.state.values():
+            state["step"].fill_(steps)
+
+    def whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
+        """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""
+        if self.stage < 3:
+            return nullcontext()
+        gathered: AbstractContextManager[None] = import_deepspeed().zero.GatheredParameters(
+            [parameter], modifier_rank=0 if modified else None
+        )
+        return gathered
+
+    def get_parameter(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """`weight`, `exp_avg` and `exp_avg_sq` of a parameter, whole and in float32; collective over the ranks."""
+        if self.stage == 0:
+            master = self._master(parameter)
+            return {"weight": master.detach(), **{key: self.adamw.state[master][key] for key in MOMENTS}}
+        utils = import_deepspeed().utils
+        moments = {key: utils.safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
+        return {"weight": utils.safe_get_full_fp32_param(parameter).detach(), **moments}
+
+    def set_parameter(self, parameter: nn.Parameter, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what `get_parameter` gave, on any number of ranks and any stage; collective over the ranks."""
+        if self.stage == 0:
+            master = self._master(parameter)
+            master.data.copy_(tensors["weight"])
+            for key in MOMENTS:
+                self.adamw.state[master][key].copy_(tensors[key])
+        else:
+            utils = import_deepspeed().utils
+            utils.safe_set_full_fp32_param(parameter, tensors["weight"].to(parameter.device))
+            for key in MOMENTS:
+                utils.safe_set_full_optimizer_state(parameter, tensors[key].to(parameter.device), key)
+        # The model's own copy: DeepSpeed renews it from the float32 one only after a step.
+        with self.whole(parameter, modified=True):
+            parameter.data.copy_(tensors["weight"])
+
+    @property
+    def _plain(self) -> bool:
+        """Stage 0 in float32: DeepSpeed steps our AdamW itself, and neither keeps the norm."""
+        return self.engine.optimizer is self.adamw
+
+    def _clip(self) -> None:
+        parameters, most = self.engine.module.parameters(), self.engine.gradient_clipping()
+        self.adamw._global_grad_norm = torch.nn.utils.clip_grad_norm_(parameters, most)
+
+    def _master(self, parameter: nn.Parameter) -> Tensor:
+        """At stage 0, what AdamW updates: the parameter, or its float32 copy where the model is in bfloat16."""
+        if self._plain:
+            return parameter
+        [low_precision], [masters] = self.engine.optimizer.fp16_groups, self.engine.optimizer.fp32_groups
+        return next(master for low, master in zip(low_precision, masters) if low is parameter)
+
+
+def _settings(optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> dict[str, Any]:
+    cpu = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
+    offload = {}
+    if distributed.offload != "none":
+        offload["offload_optimizer"] = cpu
+    if distributed.offload == "parameters":
+        offload["offload_param"] = cpu
+    settings: dict[str, Any] = {
+        "train_micro_batch_size_per_gpu": 1,
+        "gradient_accumulation_steps": 1,
+        "managed_gradient_accumulation": False,
+        "gradient_clipping": optimizer.grad_clip,
+        "bf16": {"enabled": dtype is torch.bfloat16},
+        "zero_optimization": {"stage": distributed.zero_stage, "overlap_comm": False, **offload},
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    if distributed.zero_stage:
+        # The sum over micro-batches. In bfloat16 small parts would vanish in a large sum; stage 0 knows no other.
+        settings["data_types"] = {"grad_accum_dtype": "fp32"}
+    return settings
