@@ -45,7 +45,8 @@ class Storage(Section):
     """Where data sets, weights and results are kept."""
 
     uri: str = ""
-    """`file:///folder` or `s3://bucket/prefix`; empty is the folder `objects` in `run.directory`."""
+    """`file:///folder` or `s3://bucket/prefix`, with copies of the checkpoints too; empty is the folder `objects` in
+    `run.directory`, without them."""
 
 
 class Tracking(Section):
@@ -230,12 +231,18 @@ class Optimizer(Section):
     """Largest gradient norm."""
     skip_grad_norm: float | None = Field(None, gt=0.0)
     """An update is left out when its gradient norm is above this; one that is not finite is left out in any case."""
+    max_skipped_updates: int = Field(3, ge=1)
+    """So many left out in a row return training to the last checkpoint, from where it takes other data."""
     max_tokens_per_micro_batch: int = Field(32768, ge=1)
     """Tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
     checkpoint_every: int = Field(10, ge=1)
     """Steps between checkpoints."""
     keep_checkpoints: int = Field(2, ge=1)
     """Newest checkpoints that are kept."""
+    keep_best_checkpoints: int = Field(0, ge=0)
+    """Besides them, those with the best validation result: accuracy in RL, loss in the warm-up."""
+    keep_checkpoints_every: int | None = Field(None, ge=1)
+    """Besides them, each whose step is a multiple of this."""
 
 
 class Sft(Optimizer):

@@ -5,6 +5,7 @@ fingerprint is already committed is reused; one that was interrupted finds its w
 
 Object store:  <run>/<step>/<fingerprint>/<output>/…   files and their manifest
                <run>/<step>/result.json                the newest committed result
+               <run>/<step>/checkpoints/<lineage>/…    copies of checkpoints, with `storage.uri`
 Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpoints, journal
                <run.directory>/<run>/inputs/…          verified copies of upstream outputs
 """
@@ -24,7 +25,7 @@ from typing import Any
 
 from fipo.config import Config
 from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
-from fipo.storage import download_directory, open_store, upload_directory
+from fipo.storage import delete_directory, download_directory, open_store, upload_directory
 from fipo.tracking import Tracker, parent_run
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -52,8 +53,8 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 """The settings that change each step's result."""
 
 PLACEMENT = {
-    "directory", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints", "max_batch_tokens", "workers",
-    "tensor_parallel", "gpu_memory_fraction", "servers",
+    "directory", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints", "keep_best_checkpoints",
+    "keep_checkpoints_every", "max_batch_tokens", "workers", "tensor_parallel", "gpu_memory_fraction", "servers",
 }  # fmt: skip
 """Settings that say how to run, not what to compute: they may change between a crash and its continuation."""
 
@@ -118,6 +119,7 @@ class Workspace:
         # A run with more steps continues from the checkpoints of the shorter one.
         lineage = _digest({"step": step, "settings": _without(settings, {"steps"}), "inputs": inputs})
         self.directory = config.run_directory / step / lineage[:12]
+        self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage[:12]}"
 
     def finished(self) -> StepResult | None:
         """The committed result of this very step, settings and inputs, or None."""
@@ -143,6 +145,7 @@ class Workspace:
     def discard(self) -> None:
         """Forget the step's result and its work in progress, so that it begins anew."""
         self.store.delete(self._result_key(self.step))
+        delete_directory(self.store, self.checkpoint_prefix)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def input(self, step: str, name: str) -> Path:

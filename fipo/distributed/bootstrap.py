@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import signal
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import FrameType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 from fipo.config import Distributed
+from fipo.distributed.random_state import seed_everything
 
 _PR_SET_PDEATHSIG = 1
+_STOP_KEY = "fipo/stop"
+
+
+class StopRequested(Exception):
+    """Ends the block of `World.interruptible` in which a stop request arrives."""
 
 
 @dataclass
@@ -35,6 +40,7 @@ class World:
     group: dist.ProcessGroup | None = None
     """Whose collectives these are; None is the default group."""
     _stop: bool = field(default=False, init=False)
+    _interruptible: bool = field(default=False, init=False)
 
     @property
     def is_main(self) -> bool:
@@ -69,8 +75,37 @@ class World:
         return bool(self.max([float(self._stop)])[0])
 
     def request_stop(self) -> None:
-        """Ask for a stop at the next step."""
+        """Ask for a stop at the next step.
+
+        Raises:
+            StopRequested: within `interruptible`.
+        """
         self._stop = True
+        if self._interruptible:
+            self._interruptible = False
+            raise StopRequested
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """A block, without collectives, that a stop request to any rank ends at once by `StopRequested`."""
+        self._interruptible = True
+        try:
+            if self._stop:
+                raise StopRequested
+            yield
+        finally:
+            self._interruptible = False
+
+    def wait_or_stop(self, wait: Callable[[], object]) -> None:
+        """Call `wait`, which may not use this world's collectives; collective at its end.
+
+        Raises:
+            StopRequested: on every rank, when any was asked to stop; `wait` has ended then, or is given up.
+        """
+        with suppress(StopRequested), self.interruptible():
+            wait()
+        if self.stop_requested():
+            raise StopRequested
 
     def _reduce(self, values: Any, operation: dist.ReduceOp.RedOpType) -> torch.Tensor:
         tensor = torch.as_tensor(values, dtype=torch.float64).to(self.device)
@@ -82,7 +117,8 @@ class World:
 def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
     """Join the process group of torchrun's environment (a group of one without it), and leave it at the end.
 
-    SIGTERM and SIGINT no longer end the process: they make `World.stop_requested` true.
+    SIGTERM and SIGINT no longer end the process: they make `World.stop_requested` true, and end what is
+    `World.interruptible` on every rank, also where only one machine is told to stop.
     """
     die_with_parent()
     environment = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
@@ -102,9 +138,13 @@ def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
     world = World(dist.get_rank(), dist.get_world_size(), local_rank, device)
     seed_everything(seed, world.rank)
     previous = {number: signal.signal(number, _stopper(world)) for number in (signal.SIGTERM, signal.SIGINT)}
+    left = threading.Event()
+    if world.size > 1:
+        threading.Thread(target=_share_stop, args=(world, left), name="stop-request", daemon=True).start()
     try:
         yield world
     finally:
+        left.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
         dist.destroy_process_group()
@@ -134,11 +174,17 @@ def _set_default_timeout(timeout: timedelta) -> None:
     distributed_c10d.default_pg_timeout = distributed_c10d.default_pg_nccl_timeout = timeout
 
 
-def seed_everything(seed: int, rank: int) -> None:
-    """Seed Python, numpy and torch, differently on each rank."""
-    random.seed(seed * 1_000_003 + rank)
-    np.random.seed((seed * 1_000_003 + rank) % 2**32)
-    torch.manual_seed(seed * 1_000_003 + rank)
+def _share_stop(world: World, left: threading.Event) -> None:
+    """Tell the other ranks of a stop request, and pass theirs on as a signal, within a second."""
+    store = distributed_c10d._get_default_store()
+    with suppress(RuntimeError):  # the store's host is gone: the next collective says so
+        while not left.wait(1.0):
+            if world._stop:
+                store.set(_STOP_KEY, "1")
+                return
+            if store.check([_STOP_KEY]):
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
 
 
 def _stopper(world: World) -> Any:

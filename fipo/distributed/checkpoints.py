@@ -12,73 +12,133 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.random_state import set_random_state
 from fipo.errors import CheckpointError
 
 COMMIT = "COMMIT.json"
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def save_checkpoint(engine: TrainingEngine, folder: Path, step: int, state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write checkpoint `step` and remove all but the newest `keep`; collective over the ranks.
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What makes a folder of shards a checkpoint."""
+
+    step: int
+    optimizer_steps: int
+    state: Mapping[str, Any]
+    """Counters and cursors, JSON-serialisable."""
+    score: float | None
+    """Validation result, higher is better; None where it was not measured at this step."""
+    files: Mapping[str, str]
+    """SHA-256 (hex) of each shard, in the order of the ranks that wrote them."""
+
+    @classmethod
+    def parse(cls, text: bytes) -> Commit | None:
+        """From the contents of a COMMIT file; None if it is damaged."""
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError):
+            return None
+
+    def verified(self, folder: Path) -> bool:
+        """Whether all shards are what was written."""
+        return all(_hash(folder / name) == digest for name, digest in self.files.items())
+
+
+def save_checkpoint(
+    engine: TrainingEngine,
+    folder: Path,
+    step: int,
+    state: Mapping[str, Any],
+    *,
+    random_state: str,
+    score: float | None = None,
+) -> Path:
+    """Write checkpoint `step`; collective over the ranks.
 
     Args:
         engine: whose weights and optimizer state to save.
         folder: where checkpoints live; on several nodes, a folder that all of them share.
         step: names the checkpoint and orders it.
         state: JSON-serialisable counters and cursors, returned by `load_checkpoint`; rank 0's is written.
-        keep: how many committed checkpoints stay.
+        random_state: of this rank's generators.
+        score: validation result of these weights, higher is better.
+
+    Raises:
+        CheckpointError: on every rank, when one could not write (a full disk); what was written is gone.
     """
-    world, target = engine.world, folder / f"step-{step:08d}"
+    world, target = engine.world, checkpoint_path(folder, step)
+    shard = target / f"rank-{world.rank:05d}.safetensors"
+    tensors = dict(_owned_tensors(engine))
+    error = None
     if world.is_main:
         shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
     world.barrier()
-    shard = target / f"rank-{world.rank:05d}.safetensors"
-    save_file(dict(_owned_tensors(engine)), shard)
-    files = dict(world.gather((shard.name, _flush_and_hash(shard))))
-    if world.is_main:
-        commit = {"step": step, "optimizer_steps": engine.steps_done, "state": dict(state), "files": files}
-        write_atomically(target / COMMIT, json.dumps(commit, indent=1).encode())
-        for old in _committed(folder)[:-keep]:
-            shutil.rmtree(old)
-    world.barrier()
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, shard, metadata={"random_state": random_state})
+        digest = _flush_and_hash(shard)
+    except (OSError, SafetensorError) as failure:
+        error, digest = str(failure), ""
+    written = world.gather((shard.name, digest, error))
+    errors = [f"rank {rank}: {error}" for rank, (*_, error) in enumerate(written) if error]
+    if world.is_main and not errors:
+        files = {name: digest for name, digest, _ in written}
+        commit = Commit(step, engine.steps_done, state, score, files)
+        try:
+            write_atomically(target / COMMIT, json.dumps(asdict(commit), indent=1).encode())
+            _fsync_folder(folder)
+        except OSError as failure:
+            errors = [str(failure)]
+    [errors, *_] = world.gather(errors)
+    if errors:
+        if world.is_main:
+            shutil.rmtree(target, ignore_errors=True)
+        raise CheckpointError(f"checkpoint {target} could not be written: {'; '.join(errors)}")
     return target
 
 
-def load_checkpoint(engine: TrainingEngine, folder: Path, *, at_most: int) -> dict[str, Any] | None:
-    """Restore the newest undamaged checkpoint of at most step `at_most`; collective over the ranks.
+def load_checkpoint(engine: TrainingEngine, checkpoint: Path, commit: Commit) -> None:
+    """Restore a verified checkpoint; collective over the ranks.
 
-    Returns:
-        The `state` that it was saved with, or None when there is no checkpoint: the engine is as it was.
+    The random number generators continue too, unless another number of ranks wrote it.
 
     Raises:
-        CheckpointError: the checkpoint holds other parameters than the model.
+        CheckpointError: it holds other parameters than the model.
     """
     world = engine.world
-    [chosen, *_] = world.gather(_newest_valid(folder, at_most) if world.is_main else None)
-    if chosen is None:
-        return None
-    commit = json.loads((chosen / COMMIT).read_bytes())
-    shards = [safe_open(chosen / name, framework="pt") for name in commit["files"]]
+    shards = [safe_open(checkpoint / name, framework="pt") for name in commit.files]
     where = {key: shard for shard in shards for key in shard.keys()}  # noqa: SIM118 (no mapping)
     engine.null_step()  # Adam's moments exist after the first step only
     for name, parameter in engine.model.named_parameters():
         if f"weight/{name}" not in where:
-            raise CheckpointError(f"checkpoint {chosen}: no weights for {name}; it is of another model")
+            raise CheckpointError(f"checkpoint {checkpoint}: no weights for {name}; it is of another model")
         tensors = {kind: where[f"{kind}/{name}"].get_tensor(f"{kind}/{name}") for kind in ("weight", *MOMENTS)}
         engine.set_parameter(parameter, tensors)
-    engine.set_steps_done(commit["optimizer_steps"])
+    engine.set_steps_done(commit.optimizer_steps)
+    if len(shards) == world.size:
+        set_random_state(shards[world.rank].metadata()["random_state"])
     world.barrier()
-    state: dict[str, Any] = commit["state"]
-    return state
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Folder of checkpoint `step`."""
+    return folder / f"step-{step:08d}"
+
+
+def committed(folder: Path) -> dict[int, Commit]:
+    """The checkpoints in `folder` by step, ascending; their shards are not verified."""
+    commits = (Commit.parse(path.read_bytes()) for path in sorted(folder.glob(f"step-*/{COMMIT}")))
+    return {commit.step: commit for commit in commits if commit}
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -100,18 +160,6 @@ def _owned_tensors(engine: TrainingEngine) -> list[tuple[str, torch.Tensor]]:
         if index % engine.world.size == engine.world.rank:
             owned += [(f"{kind}/{name}", tensor.cpu().contiguous()) for kind, tensor in tensors.items()]
     return owned
-
-
-def _newest_valid(folder: Path, at_most: int) -> Path | None:
-    for path in reversed(_committed(folder)):
-        commit = json.loads((path / COMMIT).read_bytes())
-        if commit["step"] <= at_most and all(_hash(path / name) == digest for name, digest in commit["files"].items()):
-            return path
-    return None
-
-
-def _committed(folder: Path) -> list[Path]:
-    return sorted(path.parent for path in folder.glob(f"step-*/{COMMIT}"))
 
 
 def _flush_and_hash(path: Path) -> str:

@@ -3,6 +3,7 @@
 from fipo.storage.directory import (
     DirectoryManifest,
     FileDigest,
+    delete_directory,
     download_directory,
     read_manifest,
     upload_directory,
@@ -15,6 +16,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "Progress",
+    "delete_directory",
     "download_directory",
     "open_store",
     "read_manifest",

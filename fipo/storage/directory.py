@@ -119,6 +119,13 @@ def download_directory(
     return manifest
 
 
+def delete_directory(store: ObjectStore, prefix: str) -> None:
+    """Remove every object under `prefix`, the manifest first: a folder is there whole or not at all."""
+    store.delete(_join(prefix, MANIFEST))
+    for info in list(store.list(_join(prefix, ""))):
+        store.delete(info.key)
+
+
 def read_manifest(store: ObjectStore, prefix: str) -> DirectoryManifest:
     """The manifest of the folder under `prefix`, with names that are safe to use.
 

@@ -137,6 +137,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("sft/loss", "nats/token", "Negative log-likelihood of the response tokens in the batch"),
     Metric("sft/validation_loss", "nats/token", "The same on held-out demonstrations"),
     Metric("sft/grad_norm", "1", "Gradient norm before clipping"),
+    Metric("sft/skipped_updates", "updates", "1 where the step was left out, as train/skipped_updates says"),
     Metric("sft/learning_rate", "1", "Learning rate"),
     *(
         metric
@@ -150,6 +151,10 @@ METRICS: tuple[Metric, ...] = (
         )
     ),
     Metric("eval/<benchmark>/contaminated_fraction", "fraction", "Problems that overlap the training data"),
+    Metric("checkpoint/failed_saves", "checkpoints", "Not written (a full disk), so far in this attempt"),
+    Metric("checkpoint/failed_uploads", "checkpoints", "Refused by the object store, so far in this attempt"),
+    Metric("checkpoint/uploaded_step", "step", "Newest checkpoint that this attempt brought to the object store"),
+    Metric("checkpoint/rollbacks", "returns", "Returns to the last checkpoint, so far in this attempt"),
     Metric("gate/passed", "0 or 1", "Whether the model may become champion"),
     Metric("gate/value", "fraction", "Value of the gate's metric"),
     Metric("data/read", "rows", "Rows found in all sources"),

@@ -15,11 +15,10 @@ from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
-from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
-from fipo.errors import Interrupted
 from fipo.models import load_model, load_tokenizer, save_model
+from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job, run_job
 from fipo.training.rows import Row, pack_rows
 
@@ -39,17 +38,23 @@ def train(job: Job) -> None:
     train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, config)
     held_out = _demonstrations(dataset / "sft-validation.parquet", tokenizer, config)
     engine = TrainingEngine(model, settings, config.distributed, world)
-    checkpoints = job.workspace.directory / "checkpoints"
-    state = load_checkpoint(engine, checkpoints, at_most=settings.steps) or {"step": 0}
-    job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {state['step']}")
+    checkpoints = Checkpoints(job, engine, settings)
+    state = checkpoints.resume({"step": 0, "batches_drawn": 0}, at_most=settings.steps)
+    step, drawn = state["step"], state["batches_drawn"]
+    job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {step}")
 
     said = began = time.monotonic()
-    for step in range(state["step"] + 1, settings.steps + 1):
-        batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, step, config.run.seed)]
+    while step < settings.steps:
+        step, drawn = step + 1, drawn + 1
+        batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, drawn, config.run.seed)]
         loss = cross_entropy(engine, batch, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=True)
-        grad_norm = engine.step()
-        last = step == settings.steps
-        metrics = {"sft/loss": loss, "sft/grad_norm": grad_norm}
+        grad_norm, last = engine.step(), step == settings.steps
+        if checkpoints.should_roll_back():
+            step = checkpoints.roll_back(step)["step"]  # but the batches that led here stay behind
+            continue
+        metrics = {"sft/skipped_updates": float(engine.skipped_in_a_row > 0)}
+        if not engine.skipped_in_a_row:
+            metrics |= {"sft/loss": loss, "sft/grad_norm": grad_norm}
         if held_out and (step % settings.evaluate_every == 0 or last):
             with torch.no_grad():
                 metrics["sft/validation_loss"] = cross_entropy(
@@ -58,14 +63,12 @@ def train(job: Job) -> None:
         job.log(metrics, step)
         if time.monotonic() - said > REPORT_SECONDS or last:
             said = time.monotonic()
-            rate = (step - state["step"]) / (said - began)
+            rate = (drawn - state["batches_drawn"]) / (said - began)
             left = (settings.steps - step) / rate
             job.say(f"step {step}/{settings.steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left:.0f} s left")
-        stopping = world.stop_requested()
-        if stopping or step % settings.checkpoint_every == 0:
-            save_checkpoint(engine, checkpoints, step, {"step": step}, keep=settings.keep_checkpoints)
-        if stopping:
-            raise Interrupted(f"stopped on request after step {step}; run the same command again to continue")
+        score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
+        checkpoints.reached({"step": step, "batches_drawn": drawn}, score=score)
+    checkpoints.close()
     _publish(job, model, tokenizer, state_dict=engine.state_dict())
 
 
@@ -91,9 +94,9 @@ def cross_entropy(
     return float(world.sum([total])[0])
 
 
-def draw(rows: int, batch_size: int, step: int, seed: int) -> list[int]:
-    """Indices of the batch of `step` (from 1): each epoch is a permutation of its own; batches run across epochs."""
-    positions = range((step - 1) * batch_size, step * batch_size)
+def draw(rows: int, batch_size: int, number: int, seed: int) -> list[int]:
+    """Indices of batch `number` (from 1): each epoch is a permutation of its own; batches run across epochs."""
+    positions = range((number - 1) * batch_size, number * batch_size)
     order = {epoch: np.random.default_rng((seed, epoch)).permutation(rows) for epoch in {p // rows for p in positions}}
     return [int(order[position // rows][position % rows]) for position in positions]
 

@@ -8,8 +8,9 @@ import torch
 
 from fipo.config import Architecture, Distributed, Model, Optimizer
 from fipo.distributed.bootstrap import join_world
-from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
+from fipo.distributed.checkpoints import checkpoint_path, committed, load_checkpoint, save_checkpoint
 from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.random_state import random_state
 from fipo.models import load_model
 from fipo.training.rows import Row
 from fipo.training.sft import cross_entropy
@@ -67,6 +68,12 @@ def train(engine, first, last):
     return losses, norms, {name: value.clone() for name, value in engine.weights()}
 
 
+def load(engine, folder):
+    commit = committed(folder)[4]
+    assert commit.state == {"cursor": 4} and commit.verified(checkpoint_path(folder, 4))
+    load_checkpoint(engine, checkpoint_path(folder, 4), commit)
+
+
 def close(one, other, tolerance):
     torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=tolerance, atol=tolerance)
 
@@ -85,21 +92,21 @@ def main(folder, phase):
             if phase == "write":
                 whole = engine()
                 first = train(whole, 1, 4)
-                save_checkpoint(whole, checkpoints, 4, {"cursor": 4}, keep=2)
+                save_checkpoint(whole, checkpoints, 4, {"cursor": 4}, random_state=random_state())
                 second = train(whole, 5, 6)
                 close(first[0] + second[0], losses, 1e-5)
                 close(first[1] + second[1], norms, 1e-4)
                 for name, weight in second[2].items():
                     torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5)
                 resumed = engine()
-                assert load_checkpoint(resumed, checkpoints, at_most=99) == {"cursor": 4}
+                load(resumed, checkpoints)
                 again = train(resumed, 5, 6)
                 assert again[0] == second[0], (stage, again[0], second[0])
                 for name, weight in again[2].items():
                     assert torch.equal(weight, second[2][name]), (stage, name)
             else:  # another number of ranks, another stage, and offload, than what wrote it
                 other = engine((stage + 1) % 4, ("optimizer", "none", "parameters", "none")[stage])
-                assert load_checkpoint(other, checkpoints, at_most=99) == {"cursor": 4}
+                load(other, checkpoints)
                 again = train(other, 5, 6)
                 close(again[0], losses[4:], 1e-5)
                 for name, weight in again[2].items():

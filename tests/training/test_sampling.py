@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import load_config
+from fipo.distributed.bootstrap import StopRequested, World
 from fipo.training.rl.experience import experiences_of
 from fipo.training.rl.sampling import PromptStream, collect, has_signal
 from fipo.training.rl.timing import Timer
@@ -54,8 +56,9 @@ def test_a_timeout_is_compared_with_nobody():
     assert advantages == pytest.approx([0.5**0.5, 0.0, -(0.5**0.5)])
 
 
-class OneRank:
-    rank, size = 0, 1
+class OneRank(World):
+    def __init__(self):
+        super().__init__(rank=0, size=1, local_rank=0, device=torch.device("cpu"))
 
     def gather(self, item):
         return [item]
@@ -103,3 +106,21 @@ def test_drawing_ends_after_the_given_rounds():
 def test_without_dynamic_sampling_one_round_is_enough():
     batch, parts = filled(lambda index: False, prompts_per_step=8, mini_batch_prompts=4, dynamic_sampling="false")
     assert (len(batch.groups), parts.asked) == (8, [8])
+
+
+def test_a_stop_request_ends_generation_at_once_and_takes_nothing():
+    class AskedToStop(EngineAndScorer):
+        def generate(self, prompts, sampling):
+            world.request_stop()
+            raise AssertionError("generation went on")
+
+    world, parts = OneRank(), AskedToStop(lambda index: True)
+    with pytest.raises(StopRequested):
+        collect(PromptStream(PROMPTS, seed=0), parts, parts, load_config("demo"), world, 1, Timer())
+
+
+def test_a_stop_request_between_generations_waits_for_the_next():
+    world = OneRank()
+    world.request_stop()
+    with pytest.raises(StopRequested), world.interruptible():
+        raise AssertionError("the block was entered")

@@ -43,6 +43,11 @@ class RolloutBatches:
         if self._next is not None:
             self._next.result()
 
+    def discard(self) -> None:
+        """Wait for a batch that is being made and forget it."""
+        self.settle()
+        self._next = None
+
 
 def _in_background(collect: Collect, step: int) -> Future[tuple[RolloutBatch, Timer]]:
     """A thread that ends with the process: after an error nobody waits for responses that nobody wants."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -10,13 +11,14 @@ from transformers import PreTrainedTokenizerBase
 from fipo.batch import Prompt
 from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
-from fipo.distributed.checkpoints import load_checkpoint, save_checkpoint
+from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
-from fipo.errors import Interrupted, TrainingError
+from fipo.errors import TrainingError
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.rewards.scorer import Scorer
-from fipo.rollout.engine import Sampling
+from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
+from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches
 from fipo.training.rl.metrics import progress_line, rollout_metrics, staleness_metrics, validation_metrics
@@ -47,24 +49,26 @@ def train(job: Job) -> None:
         # ZeRO-3 leaves each rank a part of the trained model, and weights in training cannot sample: take a copy.
         trained=None if engine.zero_stage == 3 or config.rollout.one_step_ahead else engine.model,
     )
-    checkpoints = job.workspace.directory / "checkpoints"
-    state = load_checkpoint(engine, checkpoints, at_most=settings.steps) or {"step": 0, "prompts_drawn": 0}
+    checkpoints = Checkpoints(job, engine, settings)
+    start_of_run = {"step": 0, "prompts_drawn": 0, "evaluation_due": False}
+    state = checkpoints.resume(start_of_run, at_most=settings.steps)
     stream = PromptStream(prompts, seed=config.run.seed, position=state["prompts_drawn"])
     rollout.load_weights(engine.weights(), version=engine.steps_done)
-    job.say(f"{len(prompts)} problems, {world.size} process(es), from step {state['step']}")
+    step = state["step"]
+    job.say(f"{len(prompts)} problems, {world.size} process(es), from step {step}")
 
-    with Scorer(
-        config.reward,
-        max_response_tokens=config.rollout.max_response_tokens,
-        tokenizer=tokenizer,
-    ) as scorer:
-        ahead = config.rollout.one_step_ahead
-        ranks = world.aside(config.distributed.timeout_seconds) if ahead else world
-        batches = RolloutBatches(
-            lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer),
-            begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
-        )
-        for step in range(state["step"] + 1, settings.steps + 1):
+    scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
+    ahead = config.rollout.one_step_ahead
+    ranks = world.aside(config.distributed.timeout_seconds) if ahead else world
+    batches = RolloutBatches(
+        lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer),
+        begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
+    )
+    with scorer, checkpoints.save_on_stop():
+        if state["evaluation_due"]:  # it was stopped between the updates of this step and their evaluation
+            job.log(_validate(validation, rollout, scorer, config, world), step)
+        while step < settings.steps:
+            step += 1
             timer = Timer()
             batch = batches.take(step, timer)
             metrics = rollout_metrics(batch) | staleness_metrics(batch, engine.steps_done)
@@ -73,31 +77,35 @@ def train(job: Job) -> None:
                 metrics |= updater.update(batch.groups, timer)
                 for warning in updater.warnings:
                     job.say(f"warning: {warning}")
-                with timer("wait"):
-                    batches.settle()
-                with timer("sync"):
-                    rollout.load_weights(engine.weights(), version=engine.steps_done)
             elif not any(score.accuracy for group in batch.sampled for score in group.scores):
                 raise TrainingError(
                     f"step {step}: none of {len(batch.sampled)} prompts has a correct response, so there is nothing to "
                     "learn from: warm up longer (sft.steps), take easier problems, or raise rollout.group_size"
                 )
-            last = step == settings.steps
-            if step % settings.evaluate_every == 0 or last:
-                batches.settle()
-                with timer("evaluate"):
-                    groups = generate_and_score(validation, rollout, scorer, _one_each(config), world, Timer())
-                    metrics |= validation_metrics(groups)
-            metrics |= timer.metrics()
+            if checkpoints.should_roll_back():
+                batches.discard()
+                step = checkpoints.roll_back(step)["step"]  # but the prompts that led here stay behind
+                rollout.load_weights(engine.weights(), version=engine.steps_done)
+                continue
             job.log(metrics, step)
-            job.say(progress_line(step, settings.steps, metrics))
+            last = step == settings.steps
+            state = {"step": step, "prompts_drawn": batch.prompts_drawn}
+            evaluation_due = last or step % settings.evaluate_every == 0
+            checkpoints.mark({**state, "evaluation_due": evaluation_due})
+            with timer("wait"):
+                world.wait_or_stop(batches.settle)
+            with timer("sync"):
+                rollout.load_weights(engine.weights(), version=engine.steps_done)
+            validated = {}
+            if evaluation_due:
+                with timer("evaluate"):
+                    validated = _validate(validation, rollout, scorer, config, world)
+            job.log(validated | timer.metrics(), step)
+            job.say(progress_line(step, settings.steps, metrics | validated | timer.metrics()))
             updater.write_sample(job, step)
-            stopping = world.stop_requested()
-            if stopping or last or step % settings.checkpoint_every == 0:
-                state = {"step": step, "prompts_drawn": batch.prompts_drawn}
-                save_checkpoint(engine, checkpoints, step, state, keep=settings.keep_checkpoints)
-            if stopping:
-                raise Interrupted(f"stopped on request after step {step}; run the same command again to continue")
+            score = validated.get("validation/accuracy")
+            checkpoints.reached({**state, "evaluation_due": False}, score=score, last=last)
+    checkpoints.close()
     rollout.close()
     weights = engine.state_dict()
     if job.attempt:
@@ -111,6 +119,12 @@ def train(job: Job) -> None:
 
 def _prompts(path: Path, tokenizer: PreTrainedTokenizerBase, config: Config) -> list[Prompt]:
     return [tokenize(problem, tokenizer, config.data) for problem in read_problems(path)]
+
+
+def _validate(
+    validation: Sequence[Prompt], rollout: RolloutEngine, scorer: Scorer, config: Config, world: World
+) -> dict[str, float]:
+    return validation_metrics(generate_and_score(validation, rollout, scorer, _one_each(config), world, Timer()))
 
 
 def _one_each(config: Config) -> Sampling:

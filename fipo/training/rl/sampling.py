@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
 from fipo.batch import Outcome, Prompt, RolloutGroup
 from fipo.config import Config
-from fipo.distributed.bootstrap import World
+from fipo.distributed.bootstrap import StopRequested, World
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
@@ -89,14 +90,21 @@ def generate_and_score(
     world: World,
     timer: Timer,
 ) -> list[RolloutGroup]:
-    """Graded groups for all prompts, in their order, on every rank; each rank generates its share."""
-    mine = prompts[world.rank :: world.size]
-    with timer("generate"):
-        groups = engine.generate(mine, sampling, on_group=scorer.begin)
-    with timer("score"):
-        groups = scorer.score(groups)
+    """Graded groups for all prompts, in their order, on every rank; each rank generates its share.
+
+    Raises:
+        StopRequested: on every rank, when any was asked to stop; nothing is returned then.
+    """
+    mine, groups = prompts[world.rank :: world.size], None
+    with suppress(StopRequested), world.interruptible():
+        with timer("generate"):
+            generated = engine.generate(mine, sampling, on_group=scorer.begin)
+        with timer("score"):
+            groups = scorer.score(generated)
     with timer("gather"):
         by_rank = world.gather(groups)
+    if None in by_rank:
+        raise StopRequested
     return [by_rank[index % world.size][index // world.size] for index in range(len(prompts))]
 
 

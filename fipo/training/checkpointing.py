@@ -1,0 +1,191 @@
+"""When a training loop saves, stops, resumes and rolls back: SFT and RL alike."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from fipo.config import Optimizer
+from fipo.distributed.bootstrap import StopRequested
+from fipo.distributed.checkpoints import (
+    Commit,
+    checkpoint_path,
+    committed,
+    load_checkpoint,
+    save_checkpoint,
+)
+from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.mirror import Mirror
+from fipo.distributed.random_state import random_state
+from fipo.distributed.retention import Retention
+from fipo.errors import CheckpointError, Interrupted, StorageError, TrainingError
+from fipo.training.job import Job
+
+STOP_SECONDS, END_SECONDS = 20.0, 600.0
+"""How long a stopped and a finished step wait for the upload of a checkpoint."""
+
+
+class Checkpoints:
+    """The checkpoints of one training step; every method is collective over the ranks.
+
+    A loop calls `resume` first and `reached` after each step, inside `save_on_stop`. Its `state` holds counters and
+    cursors; `step` is one of them.
+    """
+
+    def __init__(self, job: Job, engine: TrainingEngine, settings: Optimizer) -> None:
+        self._job, self._engine, self._settings, self._world = job, engine, settings, job.world
+        self._folder = job.workspace.directory / "checkpoints"
+        self._retention = Retention(
+            settings.keep_checkpoints, settings.keep_best_checkpoints, settings.keep_checkpoints_every
+        )
+        self._mirror: Mirror | None = None
+        # Without a store of its own the objects lie on the same disk: a copy there would protect from nothing.
+        if job.world.is_main and job.config.storage.uri:
+            workspace = job.workspace
+            self._mirror = Mirror(workspace.store, workspace.checkpoint_prefix, self._folder, self._retention, job.say)
+        self._boundary: tuple[dict[str, Any], str]
+        self._saved_step = 0
+        self._failed_saves, self._rollbacks, self._rolled_back_at = 0, 0, 0
+
+    def resume(self, start: Mapping[str, Any], *, at_most: int) -> dict[str, Any]:
+        """The state of the newest sound checkpoint of at most this step, restored; `start` where there is none."""
+        state = self._load(at_most) or dict(start)
+        if self._mirror:
+            self._mirror.update()  # what an earlier attempt did not send
+        self.mark(state)
+        return state
+
+    def mark(self, state: Mapping[str, Any]) -> None:
+        """What a stop saves from here on: the state to which the weights belong, and the generators as they are now."""
+        self._boundary = dict(state), random_state()
+
+    def reached(self, state: Mapping[str, Any], *, score: float | None = None, last: bool = False) -> None:
+        """A step is done: save if it is time to; score: validation result at this step, higher is better.
+
+        Raises:
+            Interrupted: asked to stop; this step is saved.
+        """
+        self.mark(state)
+        stopping = self._world.stop_requested()
+        if stopping or last or state["step"] % self._settings.checkpoint_every == 0:
+            self._save(score)
+        if stopping:
+            self._stop()
+
+    @contextmanager
+    def save_on_stop(self) -> Iterator[None]:
+        """A stop request within a step saves the state before it: what was marked last."""
+        try:
+            yield
+        except StopRequested:
+            self._stop()
+
+    def _stop(self) -> NoReturn:
+        if self._boundary[0]["step"] != self._saved_step:
+            self._save(None)
+        self.close(STOP_SECONDS)
+        raise Interrupted(
+            f"stopped on request, saved up to step {self._saved_step}; run the same command again to continue"
+        )
+
+    def should_roll_back(self) -> bool:
+        """Whether the limit of updates left out in a row is reached."""
+        return self._engine.skipped_in_a_row >= self._settings.max_skipped_updates
+
+    def roll_back(self, step: int) -> dict[str, Any]:
+        """Restore the newest checkpoint before `step`, whose updates were left out, and return its state.
+
+        Raises:
+            TrainingError: there is none, or a roll back has led to the same place before.
+        """
+        what = (
+            f"step {step}: {self._engine.skipped_in_a_row} updates in a row were left out, for a loss or gradient norm "
+        )
+        what += "that is not finite or a norm above skip_grad_norm"
+        advice = "lower learning_rate, raise warmup_steps, or look at the data of these steps"
+        if step <= self._rolled_back_at:
+            raise TrainingError(f"{what}, again after a return to the last checkpoint and with other data: {advice}")
+        state = self._load(step - 1)
+        if state is None:
+            raise TrainingError(f"{what}, and there is no checkpoint yet to return to: {advice}")
+        self._rolled_back_at, self._rollbacks = step, self._rollbacks + 1
+        self._job.say(f"warning: {what}; back to the checkpoint of step {state['step']}, and on with other data")
+        self._job.log({"checkpoint/rollbacks": float(self._rollbacks)}, step)
+        self.mark(state)
+        return state
+
+    def close(self, seconds: float = END_SECONDS) -> None:
+        """Wait for the upload of the newest checkpoint, at most so long."""
+        if self._mirror:
+            self._mirror.close(seconds)
+        self._world.barrier()
+
+    def _save(self, score: float | None) -> None:
+        """Save the boundary; failing to is told and counted, and training goes on."""
+        state, generators = self._boundary
+        if self._engine.skipped_in_a_row:
+            self._job.say(f"step {state['step']} is not saved: its last update was left out")
+            return
+        started = time.monotonic()
+        try:
+            save_checkpoint(self._engine, self._folder, state["step"], state, random_state=generators, score=score)
+            self._saved_step = state["step"]
+            self._prune()
+        except CheckpointError as error:
+            self._failed_saves += 1
+            self._job.say(f"warning: {error}; training goes on without it")
+        metrics = {
+            "perf/checkpoint_seconds": time.monotonic() - started,
+            "checkpoint/failed_saves": float(self._failed_saves),
+        }
+        if self._mirror:
+            metrics["checkpoint/failed_uploads"] = float(self._mirror.failures)
+            metrics["checkpoint/uploaded_step"] = float(self._mirror.uploaded_step)
+        self._job.log(metrics, state["step"])
+
+    def _prune(self) -> None:
+        if not self._world.is_main:
+            return
+        kept = self._retention.kept({step: commit.score for step, commit in committed(self._folder).items()})
+        if self._mirror:
+            self._mirror.update()
+            kept |= {self._mirror.sending or 0}
+        names = {checkpoint_path(self._folder, step).name for step in kept}
+        for path in self._folder.glob("step-*"):
+            if path.name not in names:  # what a crash left unfinished goes too
+                shutil.rmtree(path, ignore_errors=True)
+
+    def _load(self, at_most: int) -> dict[str, Any] | None:
+        [chosen, *_] = self._world.gather(self._newest(at_most) if self._world.is_main else None)
+        if chosen is None:
+            return None
+        path, commit = chosen
+        load_checkpoint(self._engine, path, commit)
+        self._saved_step = commit.step
+        return dict(commit.state)
+
+    def _newest(self, at_most: int) -> tuple[Path, Commit] | None:
+        """The newest checkpoint that is whole, on disk or else from the store."""
+        local, remote = committed(self._folder), self._mirror.commits() if self._mirror else {}
+        for step in sorted({*local, *remote}, reverse=True):
+            if step > at_most:
+                continue
+            path = checkpoint_path(self._folder, step)
+            if step in local and local[step].verified(path):
+                return path, local[step]
+            if step in local:
+                self._job.say(f"warning: checkpoint {path} is damaged")
+            if step in remote and self._mirror:
+                self._job.say(f"checkpoint of step {step} comes from the object store")
+                try:
+                    self._mirror.download(step)
+                except StorageError as error:
+                    self._job.say(f"warning: {error}")
+                    continue
+                if remote[step].verified(path):
+                    return path, remote[step]
+        return None
