@@ -2,19 +2,29 @@
 
 import copy
 import math
+import resource
+import shutil
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 import torch
 from torch.distributed.distributed_c10d import _world
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stages_worker import SETTINGS, model, rows
 
-from fipo.config import Distributed
+from fipo.config import Distributed, load_config
 from fipo.distributed.bootstrap import join_world
+from fipo.distributed.checkpoints import committed, load_checkpoint, save_checkpoint
 from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.random_state import random_state
+from fipo.errors import CheckpointError, TrainingError
+from fipo.storage import open_store
+from fipo.training.checkpointing import Checkpoints
 from fipo.training.rows import pack_rows
 
 
@@ -57,7 +67,176 @@ def every_group_has_the_time_out(world, folder):
         assert group._get_backend(torch.device("cpu")).options._timeout == timedelta(seconds=60)
 
 
-CASES = (bad_steps_change_nothing, every_group_has_the_time_out)
+def a_full_disk_on_one_rank_fails_the_save_on_all_and_no_more(world, folder):
+    engine = make_engine(world, 1)
+    step(engine, 1.0)
+    save_checkpoint(engine, folder, 1, {}, random_state=random_state())
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if world.rank == 1:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    with pytest.raises(CheckpointError, match=r"step-00000002 could not be written: rank 1: .*File too large"):
+        save_checkpoint(engine, folder, 2, {}, random_state=random_state())
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    world.barrier()
+    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+    world.barrier()
+    save_checkpoint(engine, folder, 2, {}, random_state=random_state())
+    assert list(committed(folder)) == [1, 2]
+
+
+def random_numbers_continue_on_every_rank(world, folder):
+    """With dropout, which draws from torch's generator."""
+
+    def dropping():
+        engine = make_engine(world, 1)
+        for layer in engine.model.model.layers:
+            layer.self_attn.attention_dropout = 0.5
+        engine.deepspeed.train()
+        return engine
+
+    whole = dropping()
+    step(whole, 1.0)
+    path = save_checkpoint(whole, folder, 1, {}, random_state=random_state())
+    then = [step(whole, 1.0)[0] for _ in range(2)]
+    again = dropping()
+    load_checkpoint(again, path, committed(folder)[1])
+    assert [step(again, 1.0)[0] for _ in range(2)] == then
+    assert same(weights(again), weights(whole))
+    load_checkpoint(again, path, committed(folder)[1])
+    torch.manual_seed(world.rank)
+    assert [step(again, 1.0)[0] for _ in range(2)] != then
+
+
+class Job:
+    """What `Checkpoints` needs of a job; keeps what was said and logged."""
+
+    def __init__(self, world, folder):
+        self.world, self.lines, self.metrics = world, [], {}
+        store = folder / "store"
+        self.config = load_config("demo", [f"storage.uri={store.as_uri()}"])
+        self.workspace = SimpleNamespace(
+            directory=folder, store=open_store(store.as_uri()), checkpoint_prefix="run/checkpoints"
+        )
+
+    def say(self, line):
+        self.lines.append(line)
+
+    def log(self, metrics, step):
+        self.metrics |= metrics
+
+
+def begin(world, folder, **settings):
+    job, engine = Job(world, folder), make_engine(world, 1)
+    settings = {"checkpoint_every": 1, **settings}
+    return job, engine, Checkpoints(job, engine, SETTINGS.model_copy(update=settings))
+
+
+def train(engine, checkpoints, steps, scores=None):
+    for number in steps:
+        step(engine, 1.0)
+        checkpoints.reached({"step": number}, score=(scores or {}).get(number))
+
+
+def steps_in(folder):
+    return sorted(int(path.parent.name.removeprefix("step-")) for path in folder.glob("step-*/COMMIT.json"))
+
+
+def a_fresh_machine_continues_from_the_store(world, folder):
+    scores = {1: 0.5, 2: 0.9, 3: 0.1}
+    _, engine, checkpoints = begin(world, folder, keep_checkpoints=1, keep_best_checkpoints=1, keep_checkpoints_every=4)
+    assert checkpoints.resume({"step": 0}, at_most=99) == {"step": 0}
+    train(engine, checkpoints, range(1, 7), scores)
+    checkpoints.close()
+    local = folder / "checkpoints"
+    for place in (local, folder / "store/run/checkpoints"):
+        assert steps_in(place) == [2, 4, 6], (place, steps_in(place))  # best, every fourth, newest
+    world.barrier()
+    if world.is_main:
+        shutil.rmtree(local)
+    job, fresh, checkpoints = begin(world, folder)
+    assert checkpoints.resume({"step": 0}, at_most=99) == {"step": 6}
+    assert same(weights(fresh), weights(engine))
+    assert not world.is_main or "checkpoint of step 6 comes from the object store" in job.lines
+    assert checkpoints.resume({"step": 0}, at_most=5) == {"step": 4}
+
+
+def a_damaged_checkpoint_is_mended_from_the_store_or_passed_over(world, folder):
+    _, engine, checkpoints = begin(world, folder)
+    checkpoints.resume({"step": 0}, at_most=99)
+    train(engine, checkpoints, [1, 2])
+    checkpoints.close()
+    [shard] = (folder / "checkpoints/step-00000002").glob("rank-00001*")
+    stored = folder / "store/run/checkpoints/step-00000002" / shard.name
+    for damaged, expected in (([shard], 2), ([shard, stored], 1)):
+        if world.is_main:
+            for path in damaged:
+                data = bytearray(path.read_bytes())
+                data[-1] ^= 1
+                path.write_bytes(data)
+        world.barrier()
+        job, _, checkpoints = begin(world, folder)
+        assert checkpoints.resume({"step": 0}, at_most=99) == {"step": expected}
+        assert not world.is_main or any("is damaged" in line for line in job.lines)
+
+
+def without_the_store_training_goes_on_and_the_rest_is_sent_later(world, folder):
+    job, engine, checkpoints = begin(world, folder)
+    checkpoints.resume({"step": 0}, at_most=99)
+    store = folder / "store/run/checkpoints"
+    if world.is_main:
+        store.parent.mkdir(parents=True)
+        store.write_text("a file where the store wants a folder")
+    train(engine, checkpoints, [1])
+    while world.is_main and not any("could not be sent to the object store" in line for line in job.lines):
+        time.sleep(0.05)
+    world.barrier()
+    if world.is_main:
+        store.unlink()
+    train(engine, checkpoints, [2])
+    checkpoints.close()
+    assert steps_in(store) == [1, 2]
+    assert not world.is_main or job.metrics["checkpoint/failed_uploads"] == 1
+
+
+def too_many_bad_steps_return_to_the_checkpoint_once(world, folder):
+    job, engine, checkpoints = begin(world, folder, max_skipped_updates=2)
+    checkpoints.resume({"step": 0}, at_most=99)
+    with pytest.raises(TrainingError, match="no checkpoint yet to return to"):
+        checkpoints.roll_back(1)
+    train(engine, checkpoints, [1])
+    good = weights(engine)
+    step(engine, 1.0)  # a good step, which the return undoes, before two bad ones
+    step(engine, math.nan)
+    assert not checkpoints.should_roll_back()
+    checkpoints.reached({"step": 3})
+    assert steps_in(folder / "checkpoints") == [1]  # nothing is saved on the way down
+    step(engine, math.nan)
+    assert checkpoints.should_roll_back()
+    assert checkpoints.roll_back(4) == {"step": 1}
+    assert same(weights(engine), good)
+    assert not checkpoints.should_roll_back()
+    assert "back to the checkpoint of step 1, and on with other data" in job.lines[-1]
+    assert job.metrics["checkpoint/rollbacks"] == 1
+    step(engine, math.nan)
+    step(engine, math.nan)
+    with pytest.raises(TrainingError, match=r"again after a return to the last checkpoint.*lower learning_rate"):
+        checkpoints.roll_back(3)
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+CASES = (
+    bad_steps_change_nothing,
+    every_group_has_the_time_out,
+    a_full_disk_on_one_rank_fails_the_save_on_all_and_no_more,
+    random_numbers_continue_on_every_rank,
+    a_fresh_machine_continues_from_the_store,
+    a_damaged_checkpoint_is_mended_from_the_store_or_passed_over,
+    without_the_store_training_goes_on_and_the_rest_is_sent_later,
+    too_many_bad_steps_return_to_the_checkpoint_once,
+)
 
 if __name__ == "__main__":
     with join_world(Distributed(timeout_seconds=60), seed=0) as world:

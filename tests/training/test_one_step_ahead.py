@@ -65,7 +65,7 @@ def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
     [journal] = (
         path
         for path in (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
-        if any("perf/wait_seconds" in metrics and metrics["rollout/staleness_max"] for _, metrics in read_journal(path))
+        if any(metrics.get("rollout/staleness_max") for _, metrics in read_journal(path))
     )
     steps = {step: metrics for step, metrics in read_journal(journal) if "rollout/staleness_mean" in metrics}
     updates = {step: metrics["train/updates"] for step, metrics in steps.items()}
