@@ -432,6 +432,9 @@ class Distributed(Section):
     """`auto`: bf16 on GPU, fp32 on CPU."""
     timeout_seconds: float = Field(1800.0, gt=0.0)
     """A collective that takes longer fails, so that a frozen rank is noticed."""
+    max_restarts: int = Field(3, ge=0)
+    """Times that all workers start again, from the last checkpoint, after one crashed or froze; in a TrainJob its
+    runtime says how often."""
 
 
 class TrainJobs(Section):

@@ -79,7 +79,8 @@ def _launch(workspace: Workspace, arguments: list[str], task: Mapping[str, Any])
 
         train_job(JOBS[step], arguments, config=config, step=step, fingerprint=workspace.fingerprint, task=task)
     else:
-        torchrun(JOBS[step], arguments, processes=config.distributed.processes)
+        settings = config.distributed
+        torchrun(JOBS[step], arguments, processes=settings.processes, max_restarts=settings.max_restarts)
 
 
 def write_config(config: Config) -> Path:

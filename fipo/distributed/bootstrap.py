@@ -155,6 +155,11 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether a collective failed because another rank is gone or silent."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
+
+
 def import_deepspeed() -> Any:
     """DeepSpeed, told which accelerator there is and not to compile kernels that we do not use."""
     if not torch.cuda.is_available():

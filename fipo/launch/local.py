@@ -10,16 +10,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fipo.errors import Interrupted, LaunchError
+from fipo.errors import STOPPED, Interrupted, LaunchError
 
 _PR_SET_PDEATHSIG = 1
 
-GRACE_SECONDS = 60.0
-"""How long workers may take to save after they were asked to stop."""
+GRACE_SECONDS = 300.0
+"""How long torchrun may take after it was asked to stop; it kills workers that take longer to save."""
 
 
-def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
+def torchrun(module: str, arguments: Sequence[str], *, processes: int, max_restarts: int) -> None:
     """Run `python -m module arguments` in `processes` workers and wait for the end; 0 is one a GPU, or one a core.
+
+    When a worker crashes or freezes, all are started again, at most `max_restarts` times.
 
     Ctrl-C and SIGTERM are passed on: the workers save and stop.
 
@@ -30,7 +32,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
     count = str(processes or _devices())
     command = [
         *(sys.executable, "-m", "fipo.launch.node", "--standalone", "--nproc-per-node", count),
-        *("--module", module, *arguments),
+        *("--max-restarts", str(max_restarts), "--module", module, *arguments),
     ]
     # The workers share the cores out themselves; without the variable torchrun warns.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
@@ -44,6 +46,8 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int) -> None:
         raise Interrupted(f"{module} was stopped (exit code {code}); run the same command again to continue") from None
     finally:
         signal.signal(signal.SIGTERM, previous)
+    if code == STOPPED:
+        raise Interrupted(f"{module} was stopped from outside; run the same command again to continue")
     if code:
         raise LaunchError(f"{module} failed with exit code {code} on {count} process(es); see its output above")
 

@@ -1,7 +1,8 @@
 """torchrun on one node, ending as the worker that failed first did: `python -m fipo.launch.node --module NAME ...`.
 
-torchrun itself ends with 1 whatever the cause, after a page of traceback about itself. Whoever started it, Kubernetes
-too, decides by the exit code whether another attempt makes sense.
+torchrun itself ends with 1 whatever the cause, after a page of traceback about itself, and restarts workers
+(`--max-restarts`) whatever the cause. Whoever started it, Kubernetes too, decides by the exit code whether another
+attempt makes sense; so does this module.
 """
 
 from __future__ import annotations
@@ -10,15 +11,36 @@ import os
 import sys
 from collections.abc import Sequence
 
+from torch.distributed.elastic.agent.server.api import RunResult, WorkerGroup
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher import api
 from torch.distributed.run import parse_args, run
 
-from fipo.errors import STOPPED
+from fipo.errors import PERMANENT, STOPPED
 
 SAVE_SECONDS = 270
 """How long workers that were asked to stop may take to finish their step and save, before they are killed; the pods'
 `terminationGracePeriodSeconds` is a little more."""
+
+CRASH_SECONDS = 10
+"""How long the other workers may take after one crashed: there is nothing to save, and a frozen one never ends."""
+
+
+class _Agent(LocalElasticAgent):
+    """Restarts workers where another attempt makes sense."""
+
+    _patience_seconds = CRASH_SECONDS
+
+    def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
+        result = super()._monitor_workers(worker_group)
+        if any(failure.exitcode in PERMANENT | {STOPPED} for failure in result.failures.values()):
+            self._remaining_restarts, self._patience_seconds = 0, SAVE_SECONDS
+        return result
+
+    def _stop_workers(self, worker_group: WorkerGroup) -> None:
+        self._shutdown(timeout=self._patience_seconds)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
     A worker that a signal ended counts as 128 plus its number, as in a shell; a stop on request as `STOPPED`.
     """
+    api.LocalElasticAgent = _Agent  # torchrun takes no other
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
     try:
         run(parse_args(list(arguments)))

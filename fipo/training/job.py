@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fipo.config import Config, load_config
-from fipo.distributed.bootstrap import World, join_world
+from fipo.distributed.bootstrap import World, is_lost_peer, join_world
 from fipo.errors import FipoError
 from fipo.launch.progress import Progress
 from fipo.workspace import Attempt, Workspace
@@ -71,3 +72,13 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
     except FipoError as error:
         print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
+    except RuntimeError as error:
+        if not is_lost_peer(error):
+            raise
+        print(
+            f"[{step}] rank {os.environ['RANK']}: another rank crashed, or froze for "
+            f"{config.distributed.timeout_seconds:g} s (distributed.timeout_seconds): {error}",
+            file=sys.stderr,
+            flush=True,
+        )
+        sys.exit(FipoError.exit_code)

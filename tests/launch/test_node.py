@@ -49,6 +49,13 @@ def test_ends_as_the_first_worker_that_failed(node, how, code):
         assert f"rank 1 failed first, with exit code {code}" in done.stderr
 
 
+@pytest.mark.parametrize(("how", "starts"), [("65", 1), ("75", 1), ("killed", 3)])
+def test_workers_start_again_where_that_can_help(node, how, starts):
+    done = node(how, "--standalone", "--nproc-per-node", "2", "--max-restarts", "2")
+    assert done.stdout.count("rank 1 of 2") == starts, done.stderr
+    assert done.returncode == (128 + signal.SIGKILL if how == "killed" else int(how))
+
+
 def test_a_stop_on_request_leaves_time_to_save(node):
     done = node("stopped")
     assert done.returncode == 75, done.stderr

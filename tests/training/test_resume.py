@@ -35,17 +35,14 @@ def workers(process):
 
 
 @pytest.mark.slow
-def test_kill_9_in_the_middle_then_the_same_command(tiny_run, undisturbed):
-    killed = tiny_run.start("train", "--fresh")
-    until(killed, "[train] step 2/4")
-    workers(killed)[0].kill()
-    output, _ = killed.communicate(timeout=120)
-    assert killed.returncode == 1
-    assert "fipo.training.rl failed" in output
-
-    code, output = tiny_run("train")
-    assert code == 0, output
+def test_a_killed_worker_and_training_goes_on_by_itself(tiny_run, undisturbed):
+    process = tiny_run.start("train", "--fresh")
+    until(process, "[train] step 2/4")
+    workers(process)[0].kill()
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
     assert re.search("from step [123]", output), output
+    assert "another rank crashed" in output
     assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
     [journal] = (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
     logged = Counter(step for step, metrics in read_journal(journal) if "rollout/accuracy" in metrics)
