@@ -48,3 +48,11 @@ def tiny_run(tmp_path_factory):
         code, output = run(step)
         assert code == 0, output
     return run
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny_run):
+    """SHA-256 of the weights that training ends with, when nothing happens."""
+    code, output = tiny_run("train")
+    assert code == 0, output
+    return tiny_run.result("train").outputs["model"].sha256

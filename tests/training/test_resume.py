@@ -10,13 +10,6 @@ import pytest
 from fipo.tracking import read_journal
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tiny_run):
-    code, output = tiny_run("train")
-    assert code == 0, output
-    return tiny_run.result("train").outputs["model"].sha256
-
-
 def until(process, text):
     for line in process.stdout:
         if text in line:
