@@ -49,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
     A worker that a signal ended counts as 128 plus its number, as in a shell; a stop on request as `STOPPED`.
     """
     api.LocalElasticAgent = _Agent  # torchrun takes no other
+    # torch 2.13 else gives restarted workers the store of those before, with the addresses of the dead.
+    os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))
     try:
         run(parse_args(list(arguments)))
