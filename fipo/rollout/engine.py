@@ -38,6 +38,9 @@ class Sampling:
 class RolloutEngine(ABC):
     """Generates responses. Weights change only through `load_weights`."""
 
+    interruptible = True
+    """Whether an exception may end `generate` on this rank alone; not where ranks compute a response together."""
+
     @abstractmethod
     def generate(
         self,

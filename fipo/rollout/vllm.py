@@ -58,6 +58,7 @@ class VllmEngine(RolloutEngine):
 
         self._stop_ids = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
         self._context, self._tensor_parallel = context, tensor_parallel
+        self.interruptible = tensor_parallel == 1
         self._gpu = torch.cuda.is_available()
         self._llm: Any = LLM(
             model,

@@ -67,6 +67,8 @@ class OneRank(World):
 class EngineAndScorer:
     """Every third prompt teaches; counts what was asked."""
 
+    interruptible = True
+
     def __init__(self, teaches):
         self.teaches, self.asked = teaches, []
 
@@ -110,7 +112,7 @@ def test_without_dynamic_sampling_one_round_is_enough():
 
 def test_a_stop_request_ends_generation_at_once_and_takes_nothing():
     class AskedToStop(EngineAndScorer):
-        def generate(self, prompts, sampling):
+        def generate(self, prompts, sampling, on_group):
             world.request_stop()
             raise AssertionError("generation went on")
 

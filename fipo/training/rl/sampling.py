@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,7 +96,7 @@ def generate_and_score(
         StopRequested: on every rank, when any was asked to stop; nothing is returned then.
     """
     mine, groups = prompts[world.rank :: world.size], None
-    with suppress(StopRequested), world.interruptible():
+    with suppress(StopRequested), world.interruptible() if engine.interruptible else nullcontext():
         with timer("generate"):
             generated = engine.generate(mine, sampling, on_group=scorer.begin)
         with timer("score"):
