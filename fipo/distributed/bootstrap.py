@@ -61,6 +61,12 @@ class World:
         dist.all_gather_object(items, item, group=self.group)
         return items
 
+    def broadcast(self, tensor: torch.Tensor, source: int) -> torch.Tensor:
+        """`source`'s tensor on every rank, on its device; the others give one of the same shape and type."""
+        tensor = tensor.to(self.device)
+        dist.broadcast(tensor, source, group=self.group)
+        return tensor
+
     def barrier(self) -> None:
         """Wait for all ranks."""
         dist.barrier(self.group)

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.random_state import set_random_state
 from fipo.errors import CheckpointError
@@ -49,9 +50,10 @@ class Commit:
         except (ValueError, TypeError):
             return None
 
-    def verified(self, folder: Path) -> bool:
-        """Whether all shards are what was written."""
-        return all(_hash(folder / name) == digest for name, digest in self.files.items())
+    def verified(self, folder: Path, world: World) -> bool:
+        """Whether all shards are what was written; collective: each rank reads its share, and all get one answer."""
+        share = list(self.files.items())[world.rank :: world.size]
+        return all(world.gather(all(_hash(folder / name) == digest for name, digest in share)))
 
 
 def save_checkpoint(
@@ -119,10 +121,14 @@ def load_checkpoint(engine: TrainingEngine, checkpoint: Path, commit: Commit) ->
     shards = [safe_open(checkpoint / name, framework="pt") for name in commit.files]
     where = {key: shard for shard in shards for key in shard.keys()}  # noqa: SIM118 (no mapping)
     engine.null_step()  # Adam's moments exist after the first step only
-    for name, parameter in engine.model.named_parameters():
+    for index, (name, parameter) in enumerate(engine.model.named_parameters()):
         if f"weight/{name}" not in where:
             raise CheckpointError(f"checkpoint {checkpoint}: no weights for {name}; it is of another model")
-        tensors = {kind: where[f"{kind}/{name}"].get_tensor(f"{kind}/{name}") for kind in ("weight", *MOMENTS)}
+        # One rank reads, so that the files are read once and not once a rank.
+        tensors = {
+            kind: _broadcast(where[f"{kind}/{name}"], f"{kind}/{name}", index % world.size, world)
+            for kind in ("weight", *MOMENTS)
+        }
         engine.set_parameter(parameter, tensors)
     engine.set_steps_done(commit.optimizer_steps)
     if len(shards) == world.size:
@@ -160,6 +166,12 @@ def _owned_tensors(engine: TrainingEngine) -> list[tuple[str, torch.Tensor]]:
         if index % engine.world.size == engine.world.rank:
             owned += [(f"{kind}/{name}", tensor.cpu().contiguous()) for kind, tensor in tensors.items()]
     return owned
+
+
+def _broadcast(shard: safe_open, key: str, reader: int, world: World) -> torch.Tensor:
+    mine = world.rank == reader
+    tensor = shard.get_tensor(key) if mine else torch.empty(shard.get_slice(key).get_shape(), dtype=torch.float32)
+    return world.broadcast(tensor, reader)
 
 
 def _flush_and_hash(path: Path) -> str:

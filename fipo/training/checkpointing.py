@@ -6,7 +6,6 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NoReturn
 
 from fipo.config import Optimizer
@@ -160,32 +159,38 @@ class Checkpoints:
                 shutil.rmtree(path, ignore_errors=True)
 
     def _load(self, at_most: int) -> dict[str, Any] | None:
-        [chosen, *_] = self._world.gather(self._newest(at_most) if self._world.is_main else None)
-        if chosen is None:
-            return None
-        path, commit = chosen
-        load_checkpoint(self._engine, path, commit)
-        self._saved_step = commit.step
-        return dict(commit.state)
-
-    def _newest(self, at_most: int) -> tuple[Path, Commit] | None:
-        """The newest checkpoint that is whole, on disk or else from the store."""
-        local, remote = committed(self._folder), self._mirror.commits() if self._mirror else {}
-        for step in sorted({*local, *remote}, reverse=True):
-            if step > at_most:
-                continue
+        """Restore the newest checkpoint that is whole, on disk or else in the store; its state."""
+        for step, (local, remote) in self._known(at_most).items():
             path = checkpoint_path(self._folder, step)
-            if step in local and local[step].verified(path):
-                return path, local[step]
-            if step in local:
-                self._job.say(f"warning: checkpoint {path} is damaged")
-            if step in remote and self._mirror:
-                self._job.say(f"checkpoint of step {step} comes from the object store")
-                try:
-                    self._mirror.download(step)
-                except StorageError as error:
-                    self._job.say(f"warning: {error}")
-                    continue
-                if remote[step].verified(path):
-                    return path, remote[step]
+            if local and local.verified(path, self._world):
+                found = local
+            elif remote and self._brought(step) and remote.verified(path, self._world):
+                found = remote
+            else:
+                self._job.say(f"warning: checkpoint {path} is damaged; looking for an older one")
+                continue
+            load_checkpoint(self._engine, path, found)
+            self._saved_step = step
+            return dict(found.state)
         return None
+
+    def _known(self, at_most: int) -> dict[int, tuple[Commit | None, Commit | None]]:
+        """Steps with their commits on disk and in the store, newest first; on every rank what rank 0 sees."""
+        found = {}
+        if self._world.is_main:
+            local, remote = committed(self._folder), self._mirror.commits() if self._mirror else {}
+            steps = sorted((step for step in {*local, *remote} if step <= at_most), reverse=True)
+            found = {step: (local.get(step), remote.get(step)) for step in steps}
+        return self._world.gather(found)[0]
+
+    def _brought(self, step: int) -> bool:
+        """Bring a checkpoint from the store; whether that worked, on every rank alike."""
+        self._job.say(f"checkpoint of step {step} comes from the object store")
+        failure = ""
+        if self._mirror:
+            try:
+                self._mirror.download(step)
+            except StorageError as error:
+                failure = str(error)
+                self._job.say(f"warning: {failure}")
+        return not self._world.gather(failure)[0]

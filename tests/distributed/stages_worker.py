@@ -70,7 +70,7 @@ def train(engine, first, last):
 
 def load(engine, folder):
     commit = committed(folder)[4]
-    assert commit.state == {"cursor": 4} and commit.verified(checkpoint_path(folder, 4))
+    assert commit.state == {"cursor": 4} and commit.verified(checkpoint_path(folder, 4), engine.world)
     load_checkpoint(engine, checkpoint_path(folder, 4), commit)
 
 
