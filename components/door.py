@@ -23,7 +23,6 @@ from fipo.config import load_config
 from fipo.errors import FipoError
 from fipo.steps import finish as finish_run
 from fipo.steps import run_step
-from fipo.storage import download_directory, open_store
 from fipo.workspace import StepResult
 
 
@@ -66,13 +65,12 @@ def configure(recipe: str, overrides: list[str], parameters: Parameters, page: d
 
 def fetch(recipe: str, overrides: list[str], model: str, artifact: dsl.Model) -> list[str]:
     """Bring a registered model to the run's volume; returns the overrides with which it is taken as it is."""
-    from fipo.registry import find  # mlflow takes seconds to import
+    from fipo.registry import fetch, find  # mlflow takes seconds to import
 
     with _explained("fetch"):
         config = load_config(recipe, overrides)
         found = find(config.tracking_uri, model)
-        folder = config.run.directory.absolute() / "models" / found.sha256[:12]
-        download_directory(open_store(found.uri), "", folder)
+        folder = fetch(found, config.run.directory.absolute())
     _point(artifact, {"name": found.name, "version": found.version, "uri": found.uri, "sha256": found.sha256})
     return [*overrides, f"model={json.dumps({'name_or_path': str(folder)})}", "sft.steps=0", "data.sft=[]"]
 

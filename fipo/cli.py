@@ -48,10 +48,7 @@ def _run_step(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    settings = Config.model_fields["run"].default.directory / options.run / "config.yaml"
-    if not settings.is_file():
-        raise ConfigError(f"run {options.run!r}: no {settings}; name a run whose folder is in {settings.parent.parent}")
-    config = load_config(settings)
+    config = _config_of(options.run)
     from fipo.report.run import print_summary, write_figure
     from fipo.steps import run_step
     from fipo.workspace import Workspace
@@ -63,6 +60,52 @@ def _report(options: argparse.Namespace) -> None:
         print(f"figure   {options.figure}")
     else:
         print_summary(workspace)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    configs = [_config_of(run) for run in options.runs]
+    import rich
+
+    from fipo.report.compare import compare_runs, write_figures
+    from fipo.report.terminal import comparison_table
+
+    benchmarks = compare_runs(configs)
+    for runs in benchmarks.values():
+        rich.print(comparison_table(runs))
+    names = "-".join(config.run.name for config in configs)
+    for path in write_figures(benchmarks, options.figure or configs[0].run.directory / f"compare-{names}.png"):
+        print(f"figure   {path}")
+
+
+def _config_of(run: str) -> Config:
+    """The settings of a run, given by its name or its folder."""
+    runs = Config.model_fields["run"].default.directory
+    for folder in (Path(run), runs / run):
+        if (folder / "config.yaml").is_file():
+            return load_config(folder / "config.yaml")
+    raise ConfigError(f"run {run!r}: no {runs / run / 'config.yaml'}; name a run in {runs}, or the folder of one")
+
+
+def _chat(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from fipo.chat import Chat, converse, locate
+
+    found = locate(options.model, tracking_uri=config.tracking_uri, directory=config.run.directory)
+    chat = Chat(found.folder, max_response_tokens=options.max_tokens, temperature=options.temperature)
+    if options.prompt:
+        chat.answer(options.prompt)
+        return
+    if sys.stdin.isatty():
+        print(f"{found.name}. Each line is a problem of its own; Ctrl-D ends.")
+    converse(chat)
+
+
+def _rollback(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from fipo.registry import rollback
+
+    model = rollback(config.tracking_uri, options.model or config.registry.model_name, options.version)
+    print(f"{model.name}: version {model.version} is champion")
 
 
 def _config_command(options: argparse.Namespace) -> None:
@@ -80,14 +123,10 @@ def _recipes(options: argparse.Namespace) -> None:
 
 def _ui(options: argparse.Namespace) -> None:
     config = _config(options)
-    uri = config.tracking_uri
+    from fipo.tracking.server import serve
+
     config.run.directory.mkdir(parents=True, exist_ok=True)
-    print(f"MLflow on {uri}: http://127.0.0.1:{options.port}  (Ctrl-C ends it)", flush=True)
-    # Without the job runner MLflow starts in a third of the time; nothing here uses it.
-    os.environ["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] = "false"
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    command += ["--default-artifact-root", f"{config.storage_uri}/mlflow"]
-    os.execv(sys.executable, [*command, "--host", "127.0.0.1", "--port", str(options.port)])
+    serve(config.tracking_uri, artifact_root=f"{config.storage_uri}/mlflow", port=options.port)
 
 
 def _config(options: argparse.Namespace) -> Config:
@@ -119,6 +158,27 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the result as one picture instead")
     report.set_defaults(command=_report)
 
+    compare = commands.add_parser("compare", help="compare the trained models of finished runs, paired by problem")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help="names or folders of runs; the first is the baseline")
+    compare.add_argument(
+        "--figure", type=Path, metavar="FILE.png", help="where to draw them (default: in the runs' folder)"
+    )
+    compare.set_defaults(command=_compare)
+
+    chat = commands.add_parser("chat", parents=[recipe], help="try a model in the terminal")
+    chat.add_argument("model", help="a registered model (name, name@alias, name/version) or a folder")
+    chat.add_argument("--prompt", help="answer this one and end; without it, each line of the input is answered")
+    chat.add_argument("--max-tokens", type=int, help="cut answers off here (default: as in training)")
+    chat.add_argument("--temperature", type=float, help="0 takes the most probable token (default: as in evaluation)")
+    chat.set_defaults(command=_chat)
+
+    rollback = commands.add_parser(
+        "rollback", parents=[recipe], help="make the champion's predecessor champion again, or any version"
+    )
+    rollback.add_argument("model", nargs="?", help="the registered model (default: the recipe's)")
+    rollback.add_argument("--version", default="", help="the version that shall be champion (default: the predecessor)")
+    rollback.set_defaults(command=_rollback)
+
     config = commands.add_parser("config", parents=[recipe], help="print every setting, resolved and checked")
     config.set_defaults(command=_config_command)
 
@@ -128,7 +188,7 @@ def _parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the shipped recipes")
     recipes.set_defaults(command=_recipes)
 
-    ui = commands.add_parser("ui", parents=[recipe], help="open MLflow on the runs")
+    ui = commands.add_parser("ui", parents=[recipe], help="serve MLflow on the runs, and start it again when it dies")
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
     ui.set_defaults(command=_ui)
     return parser

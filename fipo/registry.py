@@ -11,15 +11,16 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from fipo.errors import RegistryError
-from fipo.storage import DirectoryManifest, ObjectStore, open_store, read_manifest
+from fipo.errors import ObjectNotFound, RegistryError
+from fipo.storage import DirectoryManifest, ObjectStore, download_directory, open_store, read_manifest
 from fipo.tracking.client import connect
 
 if TYPE_CHECKING:
@@ -133,6 +134,20 @@ def find(tracking_uri: str, reference: str) -> RegisteredModel:
         known = f"has the aliases {', '.join(sorted(aliases))}" if aliases else f"is not registered at {tracking_uri}"
         raise RegistryError(f"model {reference!r}: {name} {known}")
     return _get(tracking_uri, name, version)
+
+
+def fetch(model: RegisteredModel, directory: Path) -> Path:
+    """A verified local copy below `directory`, with the settings of its run where the version has them.
+
+    Raises:
+        StorageError: the weights are gone or damaged.
+    """
+    folder, store = directory / "models" / model.sha256[:12], open_store(model.uri)
+    download_directory(store, "", folder)
+    (folder / SETTINGS).unlink(missing_ok=True)
+    with suppress(ObjectNotFound):
+        (folder / SETTINGS).write_bytes(store.get(SETTINGS))
+    return folder
 
 
 def set_champion(tracking_uri: str, name: str, version: str) -> RegisteredModel:

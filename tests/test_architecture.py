@@ -11,7 +11,7 @@ LAYERS = [
     ["pipelines"],
     ["components"],
     ["fipo.cli"],
-    ["fipo.steps"],
+    ["fipo.steps", "fipo.chat"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
      "fipo.registry", "fipo.gate", "fipo.workspace"],

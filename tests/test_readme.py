@@ -1,7 +1,9 @@
 """Every command and every line of code in the README does what it says."""
 
+import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,27 +51,37 @@ def test_every_other_command_runs(tmp_path):
     assert list((tmp_path / "compiled").glob("*.yaml"))
 
 
-def test_the_ui_answers(tmp_path):
+def healthy(port, ui):
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            assert ui.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+
+
+def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
     assert ".venv/bin/fipo ui" in COMMANDS
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-    ui = subprocess.Popen(
-        [sys.executable, "-m", "fipo.cli", "ui", "--port", str(port)], cwd=tmp_path, stdout=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "fipo.cli", "ui", "--port", str(port)]
+    ui = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
-                    assert answer.status == 200
-                    return
-            except OSError:
-                assert ui.poll() is None
-                assert time.monotonic() < deadline
-                time.sleep(0.5)
+        assert healthy(port, ui)
+        taken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert (taken.returncode, "name another one with --port" in taken.stderr) == (1, True)
+        (child,) = psutil.Process(ui.pid).children()
+        os.killpg(child.pid, signal.SIGKILL)
+        assert any("ended unexpectedly: it is started again" in line for line in ui.stdout)
+        assert healthy(port, ui)
+        processes = psutil.Process(ui.pid).children(recursive=True)
     finally:
         ui.terminate()
-        ui.wait(30)
+        assert ui.wait(30) == 0
+    assert processes and not any(process.is_running() for process in processes)
 
 
 @pytest.mark.parametrize("code", blocks("python"))

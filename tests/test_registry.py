@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fipo.config import Architecture, Model
-from fipo.errors import RegistryError
+from fipo.chat import Chat, locate
+from fipo.config import Architecture, Model, load_config
+from fipo.errors import DataError, RegistryError
 from fipo.models import load_model, load_tokenizer, save_model
-from fipo.registry import champion, register, rollback
+from fipo.registry import champion, find, register, rollback
 from fipo.storage import download_directory, open_store, upload_directory
 
 SETTINGS = Model(
@@ -38,10 +39,10 @@ def publish(tmp_path):
     return upload
 
 
-def add(tracking_uri, name, model, *, promote=False, score=0.5):
+def add(tracking_uri, name, model, *, promote=False, score=0.5, settings=""):
     return register(
         tracking_uri, name=name, **model, run_id="", provenance={"data_sha256": "d" * 64, "run": "demo"},
-        metrics={"eval/sums/avg_at_k": score}, promote=promote,
+        metrics={"eval/sums/avg_at_k": score}, promote=promote, settings=settings,
     )  # fmt: skip
 
 
@@ -68,6 +69,10 @@ def test_champion_and_rollback(tracking_uri, publish):
     assert champion(tracking_uri, "race").aliases == ("champion",)
     with pytest.raises(RegistryError, match="version 1, had no predecessor"):
         rollback(tracking_uri, "race")
+    assert rollback(tracking_uri, "race", "2").aliases == ("champion",)
+    assert rollback(tracking_uri, "race").version == "1"
+    with pytest.raises(RegistryError, match="promote version 7 of race"):
+        rollback(tracking_uri, "race", "7")
 
 
 def test_it_loads_with_transformers_and_with_mlflow(tracking_uri, publish, tmp_path):
@@ -87,6 +92,31 @@ def test_it_loads_with_transformers_and_with_mlflow(tracking_uri, publish, tmp_p
     (answer,) = pipeline("1 + 2 =", max_new_tokens=5, do_sample=False, return_tensors=True)
     assert answer["generated_token_ids"] == expected.tolist()
     assert torch.equal(pipeline.model.lm_head.weight, plain.lm_head.weight)
+
+
+def test_it_answers_a_prompt_as_it_was_trained(tracking_uri, publish, tmp_path, capsys):
+    model = publish(4)
+    assert add(tracking_uri, "chat", model, promote=True, settings="").aliases == ("candidate", "champion")
+    recipe = load_config("demo", ["data.prompt_template='1 + {prompt} ='", "rollout.max_response_tokens=6"])
+    add(tracking_uri, "chat", model, settings=recipe.to_yaml())
+    found = locate("chat", tracking_uri=tracking_uri, directory=tmp_path)
+    answer = Chat(found.folder, temperature=0.0).answer("2")
+    tokenizer, plain = load_tokenizer(Model(name_or_path=str(found.folder))), load_model(SETTINGS, seed=4)
+    prompt = tokenizer("1 + 2 =", return_tensors="pt")
+    expected = plain.generate(**prompt, max_new_tokens=6, do_sample=False)[0, 4:]
+    assert answer == tokenizer.decode(expected, skip_special_tokens=True) != ""
+    assert capsys.readouterr().out.split() == answer.split()
+    assert locate(str(found.folder), tracking_uri="", directory=tmp_path).folder == found.folder
+    with pytest.raises(DataError, match=r"no tokens for 'what\?'; it knows only \+ 0 1 2 3"):
+        Chat(found.folder).answer("what?")
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"), [("a@b@c", "expected name"), ("nowhere", "is not registered"), ("same@best", "candidate")]
+)
+def test_models_that_are_not_there_are_named(tracking_uri, reference, words):
+    with pytest.raises(RegistryError, match=words):
+        find(tracking_uri, reference)
 
 
 def test_another_model_at_the_uri_is_refused(tracking_uri, publish):

@@ -1,0 +1,56 @@
+"""`fipo compare`: finished runs side by side, read from what they left in the object store."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fipo.config import Config
+from fipo.errors import ConfigError
+from fipo.evaluation.results import BenchmarkResult
+from fipo.evaluation.tables import read_results
+from fipo.report.benchmark_figures import comparison_figure
+from fipo.report.style import to_png
+from fipo.storage import download_directory, open_store
+from fipo.workspace import Workspace
+
+Runs = Mapping[str, BenchmarkResult]
+"""What each run's trained model answered to one benchmark, by run; the first is the baseline."""
+
+
+def compare_runs(configs: Sequence[Config]) -> dict[str, Runs]:
+    """By benchmark, what the runs that `configs` describe have answered; only benchmarks that all of them answered.
+
+    Raises:
+        ConfigError: fewer than two runs, one given twice, one that is not evaluated, or no benchmark in common.
+    """
+    names = [config.run.name for config in configs]
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise ConfigError(f"compare: expected at least two different runs; got {', '.join(names) or 'none'}")
+    answers = {config.run.name: _answers(config) for config in configs}
+    shared = [name for name in answers[names[0]] if all(name in others for others in answers.values())]
+    if not shared:
+        own = "; ".join(f"{run}: {', '.join(results)}" for run, results in answers.items())
+        raise ConfigError(f"compare: the runs have no benchmark in common ({own})")
+    return {benchmark: {run: results[benchmark] for run, results in answers.items()} for benchmark in shared}
+
+
+def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
+    """One PNG a benchmark: at `path`, or beside it with the benchmark in the name where there are several."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for benchmark, runs in benchmarks.items():
+        file = path if len(benchmarks) == 1 else path.with_stem(f"{path.stem}-{benchmark}")
+        file.write_bytes(to_png(comparison_figure(runs)))
+        written.append(file)
+    return written
+
+
+def _answers(config: Config) -> dict[str, BenchmarkResult]:
+    result = Workspace(config, "prepare").result_of("evaluate")
+    if result is None:
+        raise ConfigError(f"run {config.run.name!r}: not evaluated yet; run `fipo evaluate` with its recipe first")
+    with tempfile.TemporaryDirectory() as folder:
+        download_directory(open_store(result.outputs["results"].uri), "", Path(folder))
+        return read_results(Path(folder) / "trained", config.data.benchmarks)

@@ -1,0 +1,55 @@
+"""`fipo compare` on runs as their evaluations left them in the object store."""
+
+import re
+
+import pytest
+
+from fipo.cli import main
+from fipo.config import load_config
+from fipo.evaluation.tables import write_result
+from fipo.steps import write_config
+from fipo.workspace import StepResult, Workspace
+
+
+@pytest.fixture
+def finished(tmp_path, data):
+    """A run whose trained model gave these answers; returns its folder."""
+
+    def finish(name, result):
+        config = load_config("demo", [f"run.directory={tmp_path}", f"run.name={name}"])
+        write_config(config)
+        workspace = Workspace(config, "prepare")
+        write_result(result, tmp_path / name / "results" / "trained")
+        output = workspace.publish("results", tmp_path / name / "results")
+        workspace.step = "evaluate"
+        workspace.commit(StepResult("evaluate", "0" * 64, 1.0, {"results": output}))
+        return str(tmp_path / name)
+
+    return finish
+
+
+def test_runs_are_compared_with_paired_intervals(finished, data, tmp_path, capsys):
+    before, after = data.benchmarks[0].baseline, data.benchmarks[0].candidate
+    main(["compare", finished("dapo", before), finished("fipo", after), "--figure", str(tmp_path / "figure.png")])
+    printed = capsys.readouterr().out
+    change = data.benchmarks[0].difference("avg_at_k")
+    expected = f"{100 * change.value:+.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}]"
+    assert expected in re.sub(r"\s+", " ", printed)
+    assert "dapo" in printed and "fipo" in printed
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("names", [["one"], ["one", "one"]])
+def test_a_comparison_needs_two_runs(finished, data, names, capsys):
+    runs = [finished(name, data.benchmarks[0].baseline) for name in names]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *runs])
+    assert ended.value.code == 2
+    assert "at least two different runs" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_evaluated_is_named(finished, data, tmp_path, capsys):
+    write_config(load_config("demo", [f"run.directory={tmp_path}", "run.name=early"]))
+    with pytest.raises(SystemExit):
+        main(["compare", finished("done", data.benchmarks[0].baseline), str(tmp_path / "early")])
+    assert "run 'early': not evaluated yet" in capsys.readouterr().err
