@@ -181,6 +181,9 @@ class Workspace:
         started = time.monotonic()
         with _locked(self.directory / "lock"), self._tracker() as tracker:
             tracker.params(self.config.flat())
+            settings = self.directory / "config.yaml"
+            settings.write_text(self.config.to_yaml(), encoding="utf-8")
+            tracker.artifact(settings)
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
@@ -197,7 +200,7 @@ class Workspace:
         return Tracker.open(
             config.tracking_uri,
             experiment=f"{config.tracking.experiment_prefix}/{self.step}",
-            run_name=f"{config.run.name}-{self.step}",
+            run_name=_telling_name(config, self.step),
             run_key=f"{config.run.name}/{self.step}/{self.fingerprint[:12]}",
             journal=self.directory / "journal.jsonl",
             parent=parent,
@@ -227,6 +230,14 @@ def _locked(path: Path) -> Iterator[None]:
                 f"another process is running this step ({path} is locked): wait for it, or stop it first"
             ) from None
         yield
+
+
+def _telling_name(config: Config, step: str) -> str:
+    """`demo-train-fipo-lr0.0001-s0`: what tells runs of one kind apart in MLflow's lists and legends."""
+    name = f"{config.run.name}-{step}"
+    if step == "train":
+        name += f"-{config.algorithm.loss}-lr{config.train.learning_rate:g}"
+    return f"{name}-s{config.run.seed}"
 
 
 def run_key(config: Config) -> str:

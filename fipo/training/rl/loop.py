@@ -100,6 +100,7 @@ def train(job: Job) -> None:
             if evaluation_due:
                 with timer("evaluate"):
                     validated = _validate(validation, rollout, scorer, config, world)
+                updater.show_rollouts(job, step, batch.groups or batch.sampled)
             job.log(validated | timer.metrics(), step)
             job.say(progress_line(step, settings.steps, metrics | validated | timer.metrics()))
             updater.write_sample(job, step)

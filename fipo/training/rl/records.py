@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fipo.algorithm.influence import influence, masked_log_ratio
 from fipo.algorithm.options import LossOptions
 from fipo.algorithm.responses import Responses
-from fipo.batch import TrainingBatch
+from fipo.batch import RolloutGroup, TrainingBatch
+from fipo.rollout.record import record_table, sample_rows
+from fipo.training.rl.experience import experiences_of
+
+SHOWN_GROUPS = 4
+"""Prompts of a step whose responses people get to see."""
+
+
+def rollout_rows(
+    step: int, groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, *, scale_by_std: bool
+) -> list[dict[str, object]]:
+    """A few of the step's responses with verdict, reward and advantage, for MLflow's table page."""
+    shown = groups[:SHOWN_GROUPS]
+    advantages = {
+        (group.prompt.id, index): experience.advantage
+        for group in shown
+        for index, experience in enumerate(experiences_of(group, scale_by_std=scale_by_std))
+    }
+    columns = sample_rows(record_table(step, shown, advantages), tokenizer, groups=SHOWN_GROUPS)
+    return [dict(zip(columns, row)) for row in zip(*columns.values())]
 
 
 def influence_record(
