@@ -1,0 +1,70 @@
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.functional import scaled_dot_product_attention
+
+from fipo.config import Architecture, Model
+from fipo.distributed import attention
+from fipo.errors import ConfigError
+from fipo.models import load_model
+
+HEADS, KV_HEADS, SIZE = 4, 2, 8
+
+
+def qkv(time, **options):
+    torch.manual_seed(0)
+    return [torch.randn(1, heads, time, SIZE, **options) for heads in (HEADS, KV_HEADS, KV_HEADS)]
+
+
+def starts(lengths):
+    return torch.tensor([0, *lengths]).cumsum(0).int()
+
+
+@pytest.mark.parametrize("lengths", [(1,), (5, 5, 5), (90, 3, 88, 1, 200, 70), (130, 120, 64, 30, 2, 1)])
+def test_each_sequence_attends_to_itself_alone(lengths):
+    """Values and gradients, against each sequence by itself: equal lengths, odd orders, and one that stands alone."""
+    packed = qkv(sum(lengths), requires_grad=True)
+    weights = torch.randn(1, sum(lengths), HEADS, SIZE)
+    output, _ = attention.packed_attention(
+        None, *packed, None, scaling=0.3, cu_seq_lens_q=starts(lengths), max_length_q=max(lengths)
+    )
+    gradients = torch.autograd.grad((output * weights).sum(), packed)
+
+    alone = qkv(sum(lengths), requires_grad=True)
+    expected = torch.cat(
+        [
+            scaled_dot_product_attention(*parts, is_causal=True, scale=0.3, enable_gqa=True)
+            for parts in zip(*(x.split(lengths, dim=2) for x in alone))
+        ],
+        dim=2,
+    ).transpose(1, 2)
+    torch.testing.assert_close(output, expected, rtol=1e-5, atol=1e-6)
+    expected_gradients = torch.autograd.grad((expected * weights).sum(), alone)
+    torch.testing.assert_close(gradients, expected_gradients, rtol=1e-4, atol=1e-5)
+
+
+def test_similar_lengths_are_attended_together():
+    assert attention._buckets((100, 98, 60, 50, 5)) == [(100, 98), (60, 50, 5)]
+
+
+def test_the_kernel_for_gpus_takes_what_it_is_given():
+    """No kernel runs on fake tensors, but torch checks arguments and shapes of the call and of its backward pass."""
+    with FakeTensorMode():
+        packed = [torch.empty(9, heads, SIZE, dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2)]
+        output = attention._flash(*packed, torch.empty(3, dtype=torch.int32), 5, 0.3)
+        assert output.shape == (9, HEADS, SIZE)
+
+
+def test_models_with_other_attention_are_refused():
+    model = load_model(Model(architecture=Architecture(vocabulary=("a", "b"))))
+    model.config.layer_types = ["full_attention", "sliding_attention"]
+    with pytest.raises(ConfigError, match="full attention in every layer"):
+        attention.use_packed_attention(model)
+
+
+def test_parity_counts_weights_and_channels():
+    """A layer of width 8 with two heads of 4: q, k, v, o of 8 x 8 and three matrices of 8 x 16, over 8 channels."""
+    architecture = Architecture(
+        vocabulary=("a", "b"), hidden_size=8, intermediate_size=16, layers=3, attention_heads=2, key_value_heads=2
+    )
+    assert attention.attention_parity(load_model(Model(architecture=architecture))) == (4 * 64 + 3 * 128) / 8
