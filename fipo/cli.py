@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -112,6 +113,30 @@ def _config_command(options: argparse.Namespace) -> None:
     print(_config(options).to_yaml(), end="")
 
 
+def _plan(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from fipo.planning.hardware import GPUS, assume
+    from fipo.planning.model import shape_of
+    from fipo.planning.plan import Hardware, advise, make_plan
+
+    gpu, assumptions = assume(GPUS[options.gpu], options.assume)
+    nodes = options.nodes or config.trainjob.nodes
+    servers = options.servers or len(config.rollout.servers) or 1
+    hardware = Hardware(gpu, nodes, options.gpus or config.distributed.processes or 8, servers, assumptions)
+    shape = shape_of(config.model, options.model_config)
+    plan = make_plan(config, shape, hardware)
+    advice = advise(lambda more: load_config(options.recipe, [*options.overrides, *more]), plan)
+    if options.json:
+        print(json.dumps(plan.as_json() | {"advice": advice.as_json() if advice else None}))
+        return
+    import rich
+
+    from fipo.planning.table import advice_text, plan_tables
+
+    rich.print(plan_tables(plan, options.recipe))
+    rich.print(advice_text(plan, advice))
+
+
 def _settings(options: argparse.Namespace) -> None:
     for name, default, description in describe_settings():
         print(f"{name} = {default}\n    {description}")
@@ -138,9 +163,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"fipo {fipo.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
-    recipe = argparse.ArgumentParser(add_help=False)
-    recipe.add_argument("--recipe", default="demo", help="name of a shipped recipe, or a YAML file (default: demo)")
-    recipe.add_argument(
+    sets = argparse.ArgumentParser(add_help=False)
+    sets.add_argument(
         "--set",
         dest="overrides",
         action="append",
@@ -148,6 +172,8 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="replace a setting of the recipe, such as train.learning_rate=3e-6; may be repeated",
     )
+    recipe = argparse.ArgumentParser(add_help=False, parents=[sets])
+    recipe.add_argument("--recipe", default="demo", help="name of a shipped recipe, or a YAML file (default: demo)")
     for step, text in STEP_HELP.items():
         command = commands.add_parser(step, parents=[recipe], help=text, description=f"{step}: {text}.")
         command.add_argument("--fresh", action="store_true", help="start anew instead of reusing or continuing")
@@ -182,6 +208,24 @@ def _parser() -> argparse.ArgumentParser:
     config = commands.add_parser("config", parents=[recipe], help="print every setting, resolved and checked")
     config.set_defaults(command=_config_command)
 
+    plan = commands.add_parser("plan", parents=[sets], help="memory, time and cost of a recipe on given hardware")
+    plan.description = "Memory of a rank, and time and cost of a step; docs/planning.md has the formulae."
+    plan.add_argument("recipe", help="name of a shipped recipe, or a YAML file")
+    plan.add_argument("--nodes", type=_count, help="machines of the trainer (default: trainjob.nodes)")
+    plan.add_argument("--gpus", type=_count, help="GPUs of each (default: distributed.processes, or 8)")
+    plan.add_argument("--gpu", choices=["a100", "h100", "h200", "b200", "l40s"], default="h100", help="default: h100")
+    plan.add_argument("--servers", type=_count, help="vLLM servers, with rollout.engine = served (default: 1)")
+    plan.add_argument("--model-config", type=Path, metavar="FILE", help="the model's config.json, instead of the hub's")
+    plan.add_argument(
+        "--assume",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="replace what the plan takes for given, such as mfu=0.35 or price_per_hour=2; may be repeated",
+    )
+    plan.add_argument("--json", action="store_true", help="print one JSON object: bytes, seconds, dollars")
+    plan.set_defaults(command=_plan)
+
     settings = commands.add_parser("settings", help="explain every setting, with its default")
     settings.set_defaults(command=_settings)
 
@@ -192,6 +236,12 @@ def _parser() -> argparse.ArgumentParser:
     ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
     ui.set_defaults(command=_ui)
     return parser
+
+
+def _count(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1; got {text!r}")
+    return int(text)
 
 
 if __name__ == "__main__":

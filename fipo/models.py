@@ -15,7 +15,7 @@ from fipo.errors import ConfigError
 
 if TYPE_CHECKING:  # the model classes take seconds to import, and data preparation needs none
     import torch
-    from transformers import PreTrainedModel, Qwen3Config
+    from transformers import PreTrainedConfig, PreTrainedModel, Qwen3Config
 
 # Loading a model is quick next to training it; the bars of many ranks hide what matters.
 logging.disable_progress_bar()
@@ -40,6 +40,22 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_model_config(model: Model) -> PreTrainedConfig:
+    """The configuration of `model.name_or_path`, or of the architecture.
+
+    Raises:
+        ConfigError: the model cannot be found.
+    """
+    from transformers import AutoConfig
+
+    if model.architecture:
+        return _qwen3_config(model.architecture)
+    try:
+        return AutoConfig.from_pretrained(model.name_or_path, revision=model.revision or None)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.name_or_path: no configuration at {model.name_or_path!r}: {error}") from error
 
 
 def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None) -> PreTrainedModel:

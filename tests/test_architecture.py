@@ -14,7 +14,7 @@ LAYERS = [
     ["fipo.steps", "fipo.chat"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
-     "fipo.registry", "fipo.gate", "fipo.workspace"],
+     "fipo.registry", "fipo.gate", "fipo.planning", "fipo.workspace"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
     ["fipo.config", "fipo.errors", "fipo.outcome"],

@@ -1,0 +1,95 @@
+"""A plan as tables for the terminal."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fipo.planning.memory import GIB
+from fipo.planning.plan import Advice, Plan
+
+_MEMORY = {
+    "weights": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer (float32 weights, two moments)",
+    "rollout": "weights to generate with",
+    "cache": "key/value cache",
+    "buffers": "communication buffers",
+    "activations": "activations",
+    "logits": "logits of the LM head",
+    "update": "flattened gradient",
+}
+_PHASES = ("generation", "forward and backward", "optimizer step")
+_USED = {"rollout": _PHASES[:1], "cache": _PHASES[:1], "update": _PHASES[2:]}
+_USED |= dict.fromkeys(("buffers", "activations", "logits"), _PHASES[1:2])
+
+
+def plan_tables(plan: Plan, name: str) -> Group:
+    """Memory by phase, time by phase, cost and verdict."""
+    shape, hardware = plan.shape, plan.hardware
+    served = f" and {plan.gpus - plan.layout.ranks} for vLLM servers" if plan.gpus > plan.layout.ranks else ""
+    gpus = f"{hardware.nodes} x {hardware.gpus_per_node} GPUs{served}"
+    head = (
+        f"{name}: {shape.parameters / 1e9:,.3g}B parameters, on {gpus}, "
+        f"ZeRO-{plan.layout.zero_stage}, micro-batches of {plan.layout.micro_batch_tokens:,} tokens"
+    )
+    parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan)]
+    if plan.memory.host:
+        parts.append(Text(f"Host memory: {plan.memory.host / GIB:,.1f} GiB a rank."))
+    verdict = f"Does not fit: {plan.problem}." if plan.problem else "Fits."
+    return Group(*parts, Text(verdict, style="bold red" if plan.problem else "bold green"))
+
+
+def advice_text(plan: Plan, advice: Advice | None) -> Text:
+    """What to change so that the recipe fits, or is faster."""
+    if advice is None:
+        return Text("" if plan.fits else "Nothing makes it fit: take GPUs with more memory, or shorter responses.")
+    better = advice.plan
+    more = f" --nodes {better.hardware.nodes}" if better.hardware.nodes != plan.hardware.nodes else ""
+    sets = "".join(f" --set {change}" for change in advice.changes)
+    return Text(
+        f"{'Faster' if plan.fits else 'It fits'} with{sets}{more}: {better.memory.peak / GIB:.1f} GiB, "
+        f"{_duration(better.time.total)} and ${better.step_cost:,.2f} a step."
+    )
+
+
+def _memory(plan: Plan) -> Table:
+    table = Table(title="GiB on each rank", box=box.SIMPLE_HEAD, title_justify="left", show_footer=True, pad_edge=False)
+    table.add_column("", footer=f"in all, of {plan.available / GIB:.1f} available")
+    for phase in _PHASES:
+        peak = plan.memory.phases[phase]
+        style = "bold red" if peak > plan.available else ""
+        table.add_column(phase, footer=Text(f"{peak / GIB:,.1f}", style=style), justify="right")
+    for field, title in _MEMORY.items():
+        size = getattr(plan.memory, field)
+        if size:
+            used = _USED.get(field, _PHASES)
+            table.add_row(title, *(f"{size / GIB:,.1f}" if phase in used else "" for phase in _PHASES))
+    return table
+
+
+def _time(plan: Plan) -> Table:
+    time, work = plan.time, plan.work
+    table = Table(title="time of a step", box=box.SIMPLE_HEAD, title_justify="left", show_footer=True, pad_edge=False)
+    run = f"{plan.steps:,} steps: {_duration(time.total * plan.steps)}, ${plan.step_cost * plan.steps:,.0f}"
+    table.add_column("", footer="step")
+    table.add_column("", footer=_duration(time.total), justify="right")
+    table.add_column("", footer=f"${plan.step_cost:,.2f}; {run}")
+    sampled = f"{work.responses_sampled:,.0f} responses of {work.response_tokens:,.0f} tokens"
+    trained = f"{work.responses_trained:,.0f} with a signal, {work.tokens_trained / 1e6:,.3g}M tokens with prompts"
+    table.add_row("generation", _duration(time.generation), sampled)
+    table.add_row("old log-probs", _duration(time.old_log_probs), trained)
+    table.add_row("updates", _duration(time.updates), f"{work.updates} optimizer steps")
+    table.add_row("communication", _duration(time.communication), "gradients, and weights that are sharded")
+    table.add_row("weight sync", _duration(time.weight_sync), "to the inference engine")
+    return table
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.3g} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.1f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172800 else f"{seconds / 86400:.1f} days"
