@@ -6,10 +6,10 @@ RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint ui clean
+.PHONY: help setup demo test lint bench experiments ui clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## make .venv with the pinned dependencies and the package
 
@@ -32,6 +32,14 @@ lint: setup  ## style and types
 
 test: setup lint  ## every test that needs no cluster and no GPU
 	@$(BIN)/python -m pytest
+
+bench: setup  ## every benchmark beside its peer (about an hour); writes docs/benchmarks.md
+	@$(PIP) --editable '.[dev,k8s,bench]'
+	@$(BIN)/python -m benchmarks
+
+experiments: setup  ## the study of FIPO against its baselines (hours, resumable); writes docs/experiments.md
+	@$(BIN)/python -m experiments run
+	@$(BIN)/python -m experiments report
 
 ui: setup  ## open MLflow on the local runs
 	@$(BIN)/fipo ui

@@ -265,6 +265,8 @@ class Train(Optimizer):
 
     steps: int = Field(500, ge=1)
     """Rollout batches."""
+    token_budget: int | None = Field(None, ge=1)
+    """Stop once this many response tokens have been sampled in all, if that is before `steps`; null is no limit."""
     prompts_per_step: int = Field(512, ge=1)
     """Prompts with a learning signal in one rollout batch."""
     mini_batch_prompts: int = Field(64, ge=1)

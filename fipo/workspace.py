@@ -17,7 +17,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -116,8 +116,8 @@ class Workspace:
         settings = _settings(config, step)
         inputs = {name: result.fingerprint for name, result in self.upstream.items()}
         self.fingerprint = _digest({"step": step, "settings": settings, "inputs": inputs})
-        # A run with more steps continues from the checkpoints of the shorter one.
-        lineage = _digest({"step": step, "settings": _without(settings, {"steps"}), "inputs": inputs})
+        # A longer run continues from the checkpoints of the shorter one.
+        lineage = _digest({"step": step, "settings": _without(settings, {"steps", "token_budget"}), "inputs": inputs})
         self.directory = config.run_directory / step / lineage[:12]
         self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage[:12]}"
 
@@ -238,6 +238,17 @@ def _telling_name(config: Config, step: str) -> str:
     if step == "train":
         name += f"-{config.algorithm.loss}-lr{config.train.learning_rate:g}"
     return f"{name}-s{config.run.seed}"
+
+
+def adopt(config: Config, run: str, steps: Iterable[str]) -> None:
+    """Take finished steps of another run in the same store as steps of this run: variants share what comes before them.
+
+    Raises:
+        ObjectNotFound: the other run has not finished one of them.
+    """
+    store = open_store(config.storage_uri)
+    for step in steps:
+        store.put(f"{config.run.name}/{step}/result.json", store.get(f"{run}/{step}/result.json"))
 
 
 def run_key(config: Config) -> str:

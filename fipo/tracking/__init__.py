@@ -2,7 +2,16 @@
 
 from fipo.tracking.client import RunIdentity
 from fipo.tracking.journal import read_journal
-from fipo.tracking.runs import parent_run, reconcile, replay
+from fipo.tracking.runs import FinishedRun, finished_runs, parent_run, reconcile, replay
 from fipo.tracking.tracker import Tracker
 
-__all__ = ["RunIdentity", "Tracker", "parent_run", "read_journal", "reconcile", "replay"]
+__all__ = [
+    "FinishedRun",
+    "RunIdentity",
+    "Tracker",
+    "finished_runs",
+    "parent_run",
+    "read_journal",
+    "reconcile",
+    "replay",
+]

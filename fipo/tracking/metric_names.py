@@ -122,6 +122,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollout/signal_fraction", "fraction", "Sampled groups whose responses are not all right or all wrong"),
     Metric("rollout/sampled_batches", "batches", "Rounds of generation until the rollout batch was full"),
     Metric("rollout/trained_prompts", "prompts", "Prompts in the rollout batch"),
+    Metric("rollout/sampled_tokens", "tokens", "Response tokens sampled for the step, groups without signal included"),
     Metric(
         "rollout/staleness_mean",
         "updates",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from fipo.tracking.client import PARENT, RUN_KEY, RunIdentity, connect, find_runs
@@ -50,6 +52,49 @@ def reconcile(tracking_uri: str, *, run_key: str, status: str) -> list[str]:
         _log.warning("MLflow cannot be reached to close the runs of %s: %s", run_key, error)
         return []
     return [run.info.run_id for run in left]
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """What MLflow has of a run that ended well."""
+
+    id: str
+    metrics: Mapping[str, float]
+    """The newest value of each."""
+    history: Mapping[str, Mapping[int, float]]
+    """Values by metric and step, of the metrics that were asked for; empty for one that was never logged."""
+
+
+def finished_runs(tracking_uri: str, experiment: str, history: Sequence[str] = ()) -> dict[str, FinishedRun]:
+    """The finished runs of an experiment by the setting `run.name`; of those with the same name the newest.
+
+    Args:
+        tracking_uri: a database or a server.
+        experiment: such as `fipo/train`; one that does not exist has no runs.
+        history: metrics whose values at every step are wanted.
+    """
+    client = connect(tracking_uri)
+    found = client.get_experiment_by_name(experiment)
+    runs = {}
+    token = None
+    while found:
+        page = client.search_runs(
+            [found.experiment_id],
+            "attributes.status = 'FINISHED'",
+            order_by=["attributes.start_time ASC"],
+            page_token=token,
+        )
+        for run in page:
+            points = {name: client.get_metric_history(run.info.run_id, name) for name in history}
+            runs[run.data.params.get("run.name", "")] = FinishedRun(
+                run.info.run_id,
+                run.data.metrics,
+                {name: {point.step: point.value for point in series} for name, series in points.items()},
+            )
+        token = page.token
+        if not token:
+            break
+    return runs
 
 
 def replay(journal: Path, timeout_seconds: float = 600.0) -> bool:

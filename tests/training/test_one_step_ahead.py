@@ -56,6 +56,13 @@ def test_stale_responses_need_a_correction():
         load_config("demo", ["rollout.one_step_ahead=true"])
 
 
+def test_an_engine_that_sleeps_during_the_updates_cannot_run_ahead():
+    ahead = ["rollout.one_step_ahead=true", "algorithm.correction=mask"]
+    assert load_config("demo", [*ahead, "rollout.engine=served"]).rollout.one_step_ahead
+    with pytest.raises(ConfigError, match=r"rollout\.engine: must be served or transformers"):
+        load_config("demo", [*ahead, "rollout.engine=vllm"])
+
+
 @pytest.mark.slow
 def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
     settings = [part for setting in AHEAD for part in ("--set", setting)]

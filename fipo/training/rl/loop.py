@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,11 +51,11 @@ def train(job: Job) -> None:
         trained=None if engine.zero_stage == 3 or config.rollout.one_step_ahead else engine.model,
     )
     checkpoints = Checkpoints(job, engine, settings)
-    start_of_run = {"step": 0, "prompts_drawn": 0, "evaluation_due": False}
+    start_of_run = {"step": 0, "prompts_drawn": 0, "tokens_sampled": 0, "evaluation_due": False}
     state = checkpoints.resume(start_of_run, at_most=settings.steps)
     stream = PromptStream(prompts, seed=config.run.seed, position=state["prompts_drawn"])
     rollout.load_weights(engine.weights(), version=engine.steps_done)
-    step = state["step"]
+    step, tokens, budget = state["step"], state["tokens_sampled"], settings.token_budget or math.inf
     job.say(f"{len(prompts)} problems, {world.size} process(es), from step {step}")
 
     scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
@@ -67,7 +68,7 @@ def train(job: Job) -> None:
     with scorer, checkpoints.save_on_stop():
         if state["evaluation_due"]:  # it was stopped between the updates of this step and their evaluation
             job.log(_validate(validation, rollout, scorer, config, world), step)
-        while step < settings.steps:
+        while step < settings.steps and tokens < budget:
             step += 1
             timer = Timer()
             batch = batches.take(step, timer)
@@ -84,12 +85,14 @@ def train(job: Job) -> None:
                 )
             if checkpoints.should_roll_back():
                 batches.discard()
-                step = checkpoints.roll_back(step)["step"]  # but the prompts that led here stay behind
+                state = checkpoints.roll_back(step)
+                step, tokens = state["step"], state["tokens_sampled"]  # but the prompts that led here stay behind
                 rollout.load_weights(engine.weights(), version=engine.steps_done)
                 continue
             job.log(metrics, step)
-            last = step == settings.steps
-            state = {"step": step, "prompts_drawn": batch.prompts_drawn}
+            tokens += int(metrics["rollout/sampled_tokens"])
+            last = step == settings.steps or tokens >= budget
+            state = {"step": step, "prompts_drawn": batch.prompts_drawn, "tokens_sampled": tokens}
             evaluation_due = last or step % settings.evaluate_every == 0
             checkpoints.mark({**state, "evaluation_due": evaluation_due})
             with timer("wait"):

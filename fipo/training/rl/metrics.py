@@ -28,6 +28,7 @@ def rollout_metrics(batch: RolloutBatch) -> dict[str, float]:
         "rollout/signal_fraction": _mean([has_signal(group) for group in batch.sampled]),
         "rollout/sampled_batches": float(batch.rounds),
         "rollout/trained_prompts": float(len(batch.groups)),
+        "rollout/sampled_tokens": float(sum(len(one.token_ids) for group in batch.sampled for one in group.rollouts)),
         **length_metrics("rollout", batch.sampled),
     }
 

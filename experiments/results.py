@@ -1,0 +1,75 @@
+"""What MLflow has of a study's trials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from experiments.study import Study, Trial
+from fipo.errors import DataError
+from fipo.tracking import finished_runs
+
+SCORES = ("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens")
+"""Of the trained model on the task's benchmark."""
+
+TOKENS = "rollout/sampled_tokens"
+CURVES = {
+    "rollout/accuracy": "Accuracy in training",
+    "rollout/response_tokens_mean": "Response length (tokens)",
+    "train/entropy": "Entropy (nats a token)",
+    "train/policy_kl_k3": "Policy KL (nats a token)",
+    "train/grad_norm": "Gradient norm",
+    "train/influence_weight_std": "Spread of the influence weights",
+    "train/advantage_mean": "Length-weighted mean advantage",
+}
+"""Metrics over training that are drawn, and their titles."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished trial."""
+
+    trial: Trial
+    scores: Mapping[str, float]
+    """By the names of `SCORES`."""
+    tokens: NDArray[np.float64]
+    """[steps]; response tokens sampled up to and with each step."""
+    curves: Mapping[str, NDArray[np.float64]]
+    """[steps] each; NaN where a step did not log it."""
+
+
+def read_results(study: Study, directory: Path) -> list[Result]:
+    """All finished trials of a study, from its MLflow.
+
+    Raises:
+        DataError: none is finished.
+    """
+    trials = list(study.trials())
+    uri = trials[0].config(directory).tracking_uri
+    trained = finished_runs(uri, f"{study.name}/train", (TOKENS, *CURVES))
+    scored = finished_runs(uri, f"{study.name}/evaluate")
+    results = []
+    for trial in trials:
+        training, evaluation = trained.get(trial.name), scored.get(trial.name)
+        if training and evaluation:
+            steps = sorted(training.history[TOKENS])
+            benchmark = trial.config(directory).gate_benchmark
+            results.append(
+                Result(
+                    trial,
+                    {name: evaluation.metrics[f"eval/{benchmark}/{name}"] for name in SCORES},
+                    np.cumsum([training.history[TOKENS][step] for step in steps]),
+                    {name: _values(training.history[name], steps) for name in CURVES},
+                )
+            )
+    if not results:
+        raise DataError(f"study {study.name}: no finished trial in {uri}; run `python -m experiments run` first")
+    return results
+
+
+def _values(history: Mapping[int, float], steps: Sequence[int]) -> NDArray[np.float64]:
+    return np.array([history.get(step, np.nan) for step in steps])

@@ -1,0 +1,86 @@
+"""From MLflow to the document: means, intervals, paired differences, figures."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from experiments.intervals import mean_over_seeds
+from experiments.report import score_table, write_report
+from experiments.results import CURVES, SCORES, TOKENS, read_results
+from experiments.study import Study
+from fipo.errors import DataError
+from fipo.tracking import Tracker
+
+TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
+STUDY = Study(
+    name="demo-study",
+    tasks={"sums": {"recipe": str(TINY)}},
+    arms={"dapo": ("algorithm.loss=dapo",), "fipo": ()},
+    baseline="dapo",
+    seeds=(1, 2, 3),
+    questions={"losses": {"title": "Losses", "arms": ("fipo",)}},
+)
+ACCURACY = {("dapo", 1): 0.5, ("dapo", 2): 0.6, ("dapo", 3): 0.7, ("fipo", 1): 0.6, ("fipo", 2): 0.7, ("fipo", 3): 0.8}
+
+
+def test_students_interval_by_hand():
+    mean = mean_over_seeds([1.0, 2.0, 3.0])  # t(0.975, 2) = 4.3027, error 1 / sqrt(3)
+    assert (mean.value, mean.seeds) == (2.0, 3)
+    assert mean.half_width == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
+    assert not mean.differs_from_zero
+    assert mean_over_seeds([2.0, 2.1, 1.9]).differs_from_zero
+    assert not mean_over_seeds([5.0]).differs_from_zero
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A study's runs in a real MLflow database, with known numbers."""
+    folder = tmp_path_factory.mktemp("study")
+    for trial in STUDY.trials():
+        uri = trial.config(folder).tracking_uri
+        accuracy = ACCURACY[trial.arm, trial.seed]
+        for step in ("train", "evaluate"):
+            name = f"{trial.name}-{step}"
+            with Tracker.open(
+                uri, experiment=f"{STUDY.name}/{step}", run_name=name, run_key=name, journal=folder / f"{name}.jsonl"
+            ) as tracker:
+                tracker.params({"run.name": trial.name})
+                if step == "train":
+                    for rl_step in (1, 2, 3):
+                        tracker.log({TOKENS: 100.0, **dict.fromkeys(CURVES, accuracy * rl_step)}, rl_step)
+                else:
+                    tracker.log({f"eval/sums/{score}": accuracy for score in SCORES}, 0)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_table_pairs_arms_by_seed(runs):
+    results = read_results(STUDY, runs)
+    assert [result.tokens.tolist() for result in results] == [[100.0, 200.0, 300.0]] * 6
+    dapo, fipo = score_table(STUDY, STUDY.questions["losses"], results).splitlines()[2:]
+    # 60 ± 4.3027 * 10 / sqrt(3); every seed gains exactly 10 points, so that the difference has no width.
+    assert "| sums | `dapo` | 60.0 ± 24.8 |" in dapo
+    assert "| sums | `fipo` | 70.0 ± 24.8 |" in fipo
+    assert "**+10.0 ± 0.0**" in fipo
+    assert "**+0.10 ± 0.00**" in fipo
+
+
+@pytest.mark.slow
+def test_the_document_and_its_figures_are_written(runs, tmp_path, monkeypatch):
+    (tmp_path / "demo-study.md").write_text(
+        "{{ trials }} trials: {{ value('sums', 'fipo') }}\n{{ figure('losses') }}\n"
+    )
+    monkeypatch.setattr("experiments.report.FOLDER", tmp_path)
+    document, figure = write_report(STUDY, read_results(STUDY, runs), tmp_path / "docs" / "experiments.md")
+    assert document.read_text() == "6 trials: 70.0 ± 24.8\n![Losses](images/experiments-losses.png)\n"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+    (tmp_path / "demo-study.md").write_text("{{ table('colours') }}")
+    with pytest.raises(DataError, match="'colours'; questions are losses"):
+        write_report(STUDY, read_results(STUDY, runs), document)
+
+
+def test_a_study_without_runs_says_what_to_do(tmp_path):
+    with pytest.raises(DataError, match="python -m experiments run"):
+        read_results(STUDY, tmp_path)
