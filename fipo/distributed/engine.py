@@ -167,6 +167,8 @@ class TrainingEngine:
             if self._loss_is_finite and self._grad_norm() <= limit:
                 take()
                 self.skipped_in_a_row = 0
+            else:
+                self._zero.create_moments()
 
         adamw.step = step
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 
@@ -17,7 +18,9 @@ from fipo.distributed.bootstrap import import_deepspeed
 def save_activation_memory(model: PreTrainedModel, distributed: Distributed) -> None:
     """Apply `activation_checkpointing` and `tiled_mlp` to the model's layers."""
     if distributed.activation_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # a new name for it, which older versions do not know
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # a layer in evaluation mode keeps everything
     if distributed.tiled_mlp:
         mlps = [layer.mlp for layer in model.base_model.layers]

@@ -53,6 +53,16 @@ class Zero:
         for state in self.adamw.state.values():
             state["step"].fill_(steps)
 
+    def create_moments(self) -> None:
+        """Where there are none yet. DeepSpeed looks for them once, after its first call of the optimizer."""
+        for group in self.adamw.param_groups:
+            for parameter in group["params"]:
+                if not self.adamw.state[parameter]:
+                    self.adamw.state[parameter] = {
+                        "step": torch.zeros((), device=parameter.device),
+                        **{key: torch.zeros_like(parameter) for key in MOMENTS},
+                    }
+
     def whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
         """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""
         if self.stage < 3:

@@ -51,7 +51,9 @@ def bad_steps_change_nothing(world, folder):
     for stage in (0, 1, 2, 3):
         for precision in ("fp32", "bf16"):
             engine = make_engine(world, stage, precision, skip_grad_norm=100.0)
+            assert not step(engine, math.nan)[1]  # the very first, before Adam has moments
             norm, changed = step(engine, 1.0)
+            assert all(engine.get_parameter(each)["exp_avg"].any() for each in engine.model.parameters())
             assert changed and norm < 100.0 and engine.skipped_in_a_row == 0, (stage, norm)
             for skipped, factor in enumerate((math.nan, 1e9, math.inf), start=1):
                 norm, changed = step(engine, factor)
