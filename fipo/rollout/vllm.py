@@ -52,14 +52,15 @@ class VllmEngine(RolloutEngine):
         # In this process, so that weights are handed over as tensors; vLLM reads its settings from the environment.
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
         os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-        os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
+        # It warns of what is asked for on purpose, such as layers that have no weights in a reload.
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         _check_ranks(tensor_parallel)
         from vllm import LLM
 
         self._stop_ids = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
         self._context, self._tensor_parallel = context, tensor_parallel
         self.interruptible = tensor_parallel == 1
-        self._gpu = torch.cuda.is_available()
+        self._gpu, self._in_group = torch.cuda.is_available(), dist.is_initialized()
         self._llm: Any = LLM(
             model,
             load_format="dummy",
@@ -67,7 +68,7 @@ class VllmEngine(RolloutEngine):
             dtype=dtype,
             max_model_len=context,
             tensor_parallel_size=tensor_parallel,
-            distributed_executor_backend="external_launcher" if dist.is_initialized() else "uni",
+            distributed_executor_backend="external_launcher" if self._in_group else "uni",
             gpu_memory_utilization=gpu_memory_fraction,
             enable_sleep_mode=self._gpu,
             enforce_eager=not self._gpu,
@@ -135,8 +136,13 @@ class VllmEngine(RolloutEngine):
     def close(self) -> None:
         """Shut vLLM down; idempotent."""
         if self._llm is not None:
-            self._llm.llm_engine.engine_core.shutdown()
-            self._llm = None
+            client, self._llm = self._llm.llm_engine.engine_core, None
+            if self._in_group:
+                # Its own shutdown would end the trainer's process group too.
+                client._finalizer.detach()
+                client.engine_core.model_executor.shutdown()
+            else:
+                client.shutdown()
 
     def _gathered(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
         """The prompts of all ranks that share the model, and where this rank's start."""

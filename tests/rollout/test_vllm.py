@@ -123,6 +123,7 @@ groups = engine.generate(mine, Sampling(group_size=1, max_response_tokens=12, te
 assert [group.prompt for group in groups] == mine
 assert [group.rollouts[0].token_ids.tolist() for group in groups] == [greedy(model, prompt, 12) for prompt in mine]
 engine.close()
+dist.barrier()  # the trainer's group is still there
 """
 
 

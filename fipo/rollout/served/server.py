@@ -45,6 +45,8 @@ def server_command(
         options |= {"worker-extension-cls": "fipo.rollout.served.gloo.GlooWorker"}
         # With chunks, seeded requests fail on a CPU: its random generators cannot be wound back.
         options |= {"max-num-batched-tokens": max(context, 8192)}
+        # vLLM's default would be all the machine's memory.
+        options |= {"gpu-memory-utilization": 0.3}
         flags += ["--enforce-eager", "--no-enable-chunked-prefill"]
     named = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model, *named, *flags]
