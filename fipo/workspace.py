@@ -6,6 +6,7 @@ fingerprint is already committed is reused; one that was interrupted finds its w
 Object store:  <run>/<step>/<fingerprint>/<output>/…   files and their manifest
                <run>/<step>/result.json                the newest committed result
                <run>/<step>/checkpoints/<lineage>/…    copies of checkpoints, with `storage.uri`
+               <run>/train/rollouts/<lineage>/…        every response of every step, as parquet
 Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpoints, journal
                <run.directory>/<run>/inputs/…          verified copies of upstream outputs
 """
@@ -120,6 +121,7 @@ class Workspace:
         lineage = _digest({"step": step, "settings": _without(settings, {"steps", "token_budget"}), "inputs": inputs})
         self.directory = config.run_directory / step / lineage[:12]
         self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage[:12]}"
+        self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage[:12]}"
 
     def finished(self) -> StepResult | None:
         """The committed result of this very step, settings and inputs, or None."""

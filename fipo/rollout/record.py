@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
 from fipo.batch import RolloutGroup
+from fipo.storage import ObjectStore
 
 SCHEMA = pa.schema(
     [
@@ -65,25 +69,21 @@ def record_table(step: int, groups: Sequence[RolloutGroup], advantages: Advantag
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
-def write_record(folder: Path, step: int, groups: Sequence[RolloutGroup], advantages: Advantages) -> Path:
-    """Write `folder/step-000012.parquet`; a step that is repeated after a restart replaces its file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:06d}.parquet"
-    unfinished = path.with_suffix(".unfinished")
-    pq.write_table(record_table(step, groups, advantages), unfinished, compression="zstd")
-    unfinished.replace(path)
-    return path
+def store_record(table: pa.Table, store: ObjectStore, key: str) -> None:
+    """Store the table as parquet; a step that is repeated after a restart replaces its object."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record.parquet"
+        pq.write_table(table, path, compression="zstd")
+        store.put(key, path)
 
 
-def sample_rows(
-    table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, groups: int = 2
-) -> dict[str, list[str | float | None]]:
-    """Columns to read: the responses of the first `groups` prompts, as text."""
-    prompts = list(dict.fromkeys(table["prompt_id"].to_pylist()))[:groups]
-    rows = [row for row in table.to_pylist() if row["prompt_id"] in prompts]
+def sample_rows(table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, responses: int = 8) -> list[dict[str, Any]]:
+    """The first prompt's first `responses` responses, as text."""
+    first = table.slice(0, responses)
+    rows = first.filter(pc.equal(first["prompt_id"], first["prompt_id"][0])).to_pylist()
+    texts = tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True)
     columns = ("step", "problem", "answer", "outcome", "reward", "advantage", "finish_reason")
-    return {
-        **{column: [row[column] for row in rows] for column in columns},
-        "response": tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True),
-        "tokens": [len(row["token_ids"]) for row in rows],
-    }
+    return [
+        {column: row[column] for column in columns} | {"tokens": len(row["token_ids"]), "response": text}
+        for row, text in zip(rows, texts)
+    ]

@@ -175,6 +175,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/update_seconds", "s", "Part spent on optimizer updates"),
     Metric("perf/sync_seconds", "s", "Part spent on bringing new weights to the rollout engine"),
     Metric("perf/evaluate_seconds", "s", "Part spent on the validation problems"),
+    Metric("perf/record_seconds", "s", "Part spent on storing all responses"),
     Metric("perf/checkpoint_seconds", "s", "Part spent on saving"),
     Metric("perf/tokens_per_second", "tokens/s", "Sampled response tokens by wall time of the step, all ranks"),
     Metric("system/cpu_utilization_percentage", "%", "Use of all cores since the last sample"),

@@ -6,7 +6,8 @@ import pyarrow.parquet as pq
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import Architecture, Model
 from fipo.models import load_tokenizer
-from fipo.rollout.record import SCHEMA, record_table, sample_rows, write_record
+from fipo.rollout.record import SCHEMA, record_table, sample_rows, store_record
+from fipo.storage import open_store
 
 
 def group(prompt_id, *responses):
@@ -30,9 +31,8 @@ ADVANTAGES = {("aa", 0): 1.0, ("aa", 1): -1.0}
 
 
 def test_each_response_is_a_row(tmp_path):
-    path = write_record(tmp_path / "rollouts", 12, GROUPS, ADVANTAGES)
-    assert path.name == "step-000012.parquet"
-    table = pq.read_table(path)
+    store_record(record_table(12, GROUPS, ADVANTAGES), open_store(tmp_path.as_uri()), "rollouts/step-000012.parquet")
+    table = pq.read_table(tmp_path / "rollouts" / "step-000012.parquet")
     assert table.schema.equals(SCHEMA)
     first, second, third = table.to_pylist()
     assert first == {
@@ -57,17 +57,9 @@ def test_each_response_is_a_row(tmp_path):
     assert third["advantage"] is None
 
 
-def test_a_repeated_step_replaces_its_file(tmp_path):
-    write_record(tmp_path, 3, GROUPS, ADVANTAGES)
-    write_record(tmp_path, 3, GROUPS[1:], {})
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000003.parquet"]
-    assert pq.read_table(tmp_path / "step-000003.parquet").num_rows == 1
-
-
 def test_the_sample_can_be_read():
     tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=("a", "b", "c"))))
-    sample = sample_rows(record_table(12, GROUPS, ADVANTAGES), tokenizer, groups=1)
-    assert sample["response"] == ["a b", "a a"]
-    assert sample["tokens"] == [3, 2]
-    assert sample["advantage"] == [1.0, -1.0]
-    assert sample["problem"] == ["problem aa"] * 2
+    sample = sample_rows(record_table(12, GROUPS, ADVANTAGES), tokenizer)
+    shown = [(row["response"], row["tokens"], row["advantage"], row["problem"]) for row in sample]
+    assert shown == [("a b", 3, 1.0, "problem aa"), ("a a", 2, -1.0, "problem aa")]
+    assert sample_rows(record_table(12, GROUPS, ADVANTAGES), tokenizer, responses=1) == sample[:1]

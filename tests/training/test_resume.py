@@ -1,10 +1,13 @@
 """Training that is killed or stopped continues to the same weights, bit for bit."""
 
+import json
 import re
 import signal
 from collections import Counter
 
+import numpy as np
 import psutil
+import pyarrow.parquet as pq
 import pytest
 
 from fipo.tracking import read_journal
@@ -76,6 +79,31 @@ def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
     assert one.keys() == two.keys()
     for step, metrics in one.items():
         assert metrics == pytest.approx(two[step], rel=1e-4, abs=1e-6), step
+
+
+@pytest.mark.slow
+def test_every_response_is_kept_and_a_few_are_shown(tiny_run, undisturbed):
+    """Whatever was killed and repeated before: one object a step, with the weights and advantages of that step."""
+    objects = tiny_run.folder / "objects" / "tiny"
+    paths = sorted((objects / "train" / "rollouts").glob("*/*.parquet"))
+    assert [path.name for path in paths] == [f"step-00000{step}.parquet" for step in (1, 2, 3, 4)]
+    versions = []
+    for path in paths:
+        rows = pq.read_table(path).to_pylist()
+        versions += [max(row["weight_version"] for row in rows)]
+        groups = [rows[start : start + 8] for start in range(0, len(rows), 8)]
+        for group in groups:
+            assert len({row["prompt_id"] for row in group}) == 1
+            rewards = np.array([row["reward"] for row in group])
+            if group[0]["advantage"] is not None and rewards.std():
+                expected = (rewards - rewards.mean()) / rewards.std(ddof=1)  # Eq. 1
+                assert [row["advantage"] for row in group] == pytest.approx(expected, abs=1e-4)
+        assert sum(row["advantage"] is not None for row in rows) == 4 * 8
+        assert all(len(row["token_ids"]) == len(row["rollout_log_probs"]) for row in rows)
+        assert all(0 > value > -20 for row in rows for value in row["rollout_log_probs"])
+    assert versions == [0, 2, 4, 6]
+    tables = [json.loads(path.read_text()) for path in (objects.parent / "mlflow").rglob("rollouts.json")]
+    assert any({row[0] for row in table["data"]} == {4} and "response" in table["columns"] for table in tables), tables
 
 
 def losses(journal):

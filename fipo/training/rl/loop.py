@@ -23,6 +23,7 @@ from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches
 from fipo.training.rl.metrics import progress_line, rollout_metrics, staleness_metrics, validation_metrics
+from fipo.training.rl.records import keep_rollouts
 from fipo.training.rl.sampling import PromptStream, collect, generate_and_score
 from fipo.training.rl.timing import Timer
 from fipo.training.rl.update import Updater
@@ -89,11 +90,14 @@ def train(job: Job) -> None:
                 step, tokens = state["step"], state["tokens_sampled"]  # but the prompts that led here stay behind
                 rollout.load_weights(engine.weights(), version=engine.steps_done)
                 continue
-            job.log(metrics, step)
             tokens += int(metrics["rollout/sampled_tokens"])
             last = step == settings.steps or tokens >= budget
-            state = {"step": step, "prompts_drawn": batch.prompts_drawn, "tokens_sampled": tokens}
             evaluation_due = last or step % settings.evaluate_every == 0
+            with timer("record"):
+                scale = updater.options.scale_by_std
+                keep_rollouts(job, step, batch, tokenizer, scale_by_std=scale, show=evaluation_due)
+            job.log(metrics, step)
+            state = {"step": step, "prompts_drawn": batch.prompts_drawn, "tokens_sampled": tokens}
             checkpoints.mark({**state, "evaluation_due": evaluation_due})
             with timer("wait"):
                 world.wait_or_stop(batches.settle)
@@ -103,7 +107,6 @@ def train(job: Job) -> None:
             if evaluation_due:
                 with timer("evaluate"):
                     validated = _validate(validation, rollout, scorer, config, world)
-                updater.show_rollouts(job, step, batch.groups or batch.sampled)
             job.log(validated | timer.metrics(), step)
             job.say(progress_line(step, settings.steps, metrics | validated | timer.metrics()))
             updater.write_sample(job, step)
@@ -111,6 +114,7 @@ def train(job: Job) -> None:
             checkpoints.reached({**state, "evaluation_due": False}, score=score, last=last)
     checkpoints.close()
     rollout.close()
+    job.say(f"every response: {job.workspace.store.uri}/{job.workspace.rollouts_prefix}/")
     weights = engine.state_dict()
     if job.attempt:
         save_model(engine.model, tokenizer, job.workspace.directory / "model", weights)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -10,26 +10,11 @@ from transformers import PreTrainedTokenizerBase
 from fipo.algorithm.influence import influence, masked_log_ratio
 from fipo.algorithm.options import LossOptions
 from fipo.algorithm.responses import Responses
-from fipo.batch import RolloutGroup, TrainingBatch
-from fipo.rollout.record import record_table, sample_rows
+from fipo.batch import Outcome, TrainingBatch
+from fipo.rollout.record import record_table, sample_rows, store_record
+from fipo.training.job import Job
 from fipo.training.rl.experience import experiences_of
-
-SHOWN_GROUPS = 4
-"""Prompts of a step whose responses people get to see."""
-
-
-def rollout_rows(
-    step: int, groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, *, scale_by_std: bool
-) -> list[dict[str, object]]:
-    """A few of the step's responses with verdict, reward and advantage, for MLflow's table page."""
-    shown = groups[:SHOWN_GROUPS]
-    advantages = {
-        (group.prompt.id, index): experience.advantage
-        for group in shown
-        for index, experience in enumerate(experiences_of(group, scale_by_std=scale_by_std))
-    }
-    columns = sample_rows(record_table(step, shown, advantages), tokenizer, groups=SHOWN_GROUPS)
-    return [dict(zip(columns, row)) for row in zip(*columns.values())]
+from fipo.training.rl.sampling import RolloutBatch
 
 
 def influence_record(
@@ -58,3 +43,42 @@ def influence_record(
         "log_ratio": log_ratio[mask].tolist(),
         "advantage": advantages[mask].mean().item() if mask.any() else 0.0,
     }
+
+
+def keep_rollouts(
+    job: Job,
+    step: int,
+    batch: RolloutBatch,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    scale_by_std: bool,
+    show: bool,
+) -> None:
+    """Put every response of the step into the object store; with `show`, a few into MLflow's table of samples.
+
+    Args:
+        job: of which rank 0 keeps them.
+        step: of the loop.
+        batch: what it sampled.
+        tokenizer: turns responses into text.
+        scale_by_std: of the advantages.
+        show: add the first prompt's responses to the table, which has those of all such steps.
+    """
+    if not job.attempt:
+        return
+    advantages = {
+        (one.prompt.id, index): one.advantage
+        for group in batch.groups
+        for index, one in enumerate(experiences_of(group, scale_by_std=scale_by_std))
+        if one.outcome is not Outcome.TIMEOUT
+    }
+    table = record_table(step, batch.sampled, advantages)
+    store_record(table, job.workspace.store, f"{job.workspace.rollouts_prefix}/step-{step:06d}.parquet")
+    if show:
+        path = job.workspace.directory / "records" / "samples.jsonl"
+        path.parent.mkdir(exist_ok=True)
+        before = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+        # What a killed attempt showed of this step, and after it, is sampled again.
+        rows = [row for row in before if row["step"] < step] + sample_rows(table, tokenizer)
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        job.attempt.tracker.table(rows, "rollouts.json")

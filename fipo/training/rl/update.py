@@ -19,7 +19,7 @@ from fipo.distributed.packing import plan_micro_batches
 from fipo.training.job import Job
 from fipo.training.rl.experience import Experience, experiences_of
 from fipo.training.rl.metrics import combine, guard_warnings, reduce_updates, update_metrics
-from fipo.training.rl.records import influence_record, rollout_rows
+from fipo.training.rl.records import influence_record
 from fipo.training.rl.timing import Timer
 from fipo.training.rows import pack_rows, spread
 
@@ -72,12 +72,6 @@ class Updater:
             record = {"step": step, **influence_record(self.options, *self._last, self.tokenizer)}
             with (folder / "influence.jsonl").open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
-
-    def show_rollouts(self, job: Job, step: int, groups: Sequence[RolloutGroup]) -> None:
-        """Put some of the step's responses in a table of the run, for people to read."""
-        if job.attempt and groups:
-            rows = rollout_rows(step, groups, self.tokenizer, scale_by_std=self.options.scale_by_std)
-            job.attempt.tracker.table(rows, f"rollouts/step-{step:06d}.json")
 
     def _mini_batch(self, experiences: list[Experience]) -> MiniBatch:
         """Pack this rank's share and compute its `old_log_probs`, by the trainer and in the update's own packing."""
