@@ -5,6 +5,7 @@ Importing this module registers the backend `gloo`; a server imports it with its
 
 from __future__ import annotations
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -38,8 +39,10 @@ class GlooGroup:
     """The trainer (rank 0) and all inference workers."""
 
     def __init__(self, address: str, port: int, rank: int, world_size: int) -> None:
+        # Under torchrun, torch would look for the meeting point at torchrun's own address.
+        listening = socket.create_server(("", port)) if rank == 0 else None
         self._group = stateless_init_torch_distributed_process_group(
-            address, port, rank, world_size, "gloo", timeout=TIMEOUT
+            address, port, rank, world_size, "gloo", listen_socket=listening, timeout=TIMEOUT
         )
 
     def broadcast(self, tensor: Tensor) -> None:
