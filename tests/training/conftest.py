@@ -34,7 +34,7 @@ class TinyRun:
     def __call__(self, step, *arguments):
         """Run a step to its end: (exit code, what it printed)."""
         done = self.start(step, *arguments)
-        output, _ = done.communicate(timeout=300)
+        output, _ = done.communicate(timeout=900)
         return done.returncode, output
 
     def result(self, step):
@@ -56,3 +56,14 @@ def undisturbed(tiny_run):
     code, output = tiny_run("train")
     assert code == 0, output
     return tiny_run.result("train").outputs["model"].sha256
+
+
+@pytest.fixture(scope="session")
+def vllm_run(tmp_path_factory):
+    """A run whose model is large enough for vLLM's kernels."""
+    folder = tmp_path_factory.mktemp("vllm")
+    run = TinyRun(folder, "model.architecture.hidden_size=64", "train.steps=2", "evaluation.samples=2")
+    for step in ("prepare", "sft"):
+        code, output = run(step)
+        assert code == 0, output
+    return run
