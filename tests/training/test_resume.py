@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fipo.tracking import read_journal
+from fipo.workspace import Workspace
 
 
 def until(process, text):
@@ -84,8 +85,8 @@ def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
 @pytest.mark.slow
 def test_every_response_is_kept_and_a_few_are_shown(tiny_run, undisturbed):
     """Whatever was killed and repeated before: one object a step, with the weights and advantages of that step."""
-    objects = tiny_run.folder / "objects" / "tiny"
-    paths = sorted((objects / "train" / "rollouts").glob("*/*.parquet"))
+    objects = tiny_run.folder / "objects"
+    paths = sorted((objects / Workspace(tiny_run.config, "train").rollouts_prefix).iterdir())
     assert [path.name for path in paths] == [f"step-00000{step}.parquet" for step in (1, 2, 3, 4)]
     versions = []
     for path in paths:
@@ -102,7 +103,7 @@ def test_every_response_is_kept_and_a_few_are_shown(tiny_run, undisturbed):
         assert all(len(row["token_ids"]) == len(row["rollout_log_probs"]) for row in rows)
         assert all(0 > value > -20 for row in rows for value in row["rollout_log_probs"])
     assert versions == [0, 2, 4, 6]
-    tables = [json.loads(path.read_text()) for path in (objects.parent / "mlflow").rglob("rollouts.json")]
+    tables = [json.loads(path.read_text()) for path in (objects / "mlflow").rglob("rollouts.json")]
     assert any({row[0] for row in table["data"]} == {4} and "response" in table["columns"] for table in tables), tables
 
 
