@@ -1,11 +1,13 @@
 """The pipeline on the smallest recipe, run once for all tests that look at what it leaves."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,11 @@ class PipelineRun:
         """Tasks that Kubeflow ran to their end, in any attempt."""
         return {path.parent.name for path in self.config.run_directory.glob("kfp/*/*/executor_output.json")}
 
+    def result(self, task: str) -> dict[str, Any]:
+        """What a task handed to Kubeflow, parameters and artifacts."""
+        (output,) = self.config.run_directory.glob(f"kfp/*/{task}/executor_output.json")
+        return json.loads(output.read_text())
+
     def outputs(self, step: str) -> dict[str, dict[str, str]]:
         """URI and SHA-256 of what a step left in the object store, by name."""
         result = self.config.run.directory / "objects" / self.config.run.name / step / "result.json"
@@ -52,6 +59,16 @@ def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) ->
 def tiny_pipeline(tmp_path_factory) -> PipelineRun:
     """A run through every step, to be read and not changed."""
     return run_pipeline(f"run.directory={tmp_path_factory.mktemp('pipeline')}")
+
+
+@pytest.fixture
+def tiny_copy(tiny_pipeline, tmp_path) -> str:
+    """The override for a copy of that run, to go on from; Kubeflow's own records of it are left out."""
+    old, new = tiny_pipeline.config.run.directory, tmp_path / "runs"
+    shutil.copytree(old, new, ignore=shutil.ignore_patterns("kfp"))
+    for result in new.rglob("result.json"):
+        result.write_text(result.read_text().replace(str(old), str(new)))
+    return f"run.directory={new}"
 
 
 @pytest.fixture

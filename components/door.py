@@ -20,7 +20,7 @@ from typing import Any
 from kfp import dsl
 
 from fipo.config import load_config
-from fipo.errors import FipoError
+from fipo.errors import ConfigError, FipoError
 from fipo.steps import finish as finish_run
 from fipo.steps import run_step
 from fipo.workspace import StepResult
@@ -83,8 +83,12 @@ def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | Non
 
 def finish(recipe: str, overrides: list[str], parameters: Parameters, status: str, arm: str) -> None:
     """Close the run; `status` is the pipeline's final state (`SUCCEEDED`, `FAILED`, `CANCELLED`)."""
+    try:
+        config = load_config(recipe, _resolve(overrides, parameters, arm))
+    except ConfigError:
+        return  # `configure` has said why, and nothing has begun
     with _explained("finish"):
-        finish_run(load_config(recipe, _resolve(overrides, parameters, arm)), status=status)
+        finish_run(config, status=status)
 
 
 def compare(

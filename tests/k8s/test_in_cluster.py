@@ -51,17 +51,14 @@ class Controller:
 
 
 @pytest.fixture
-def config(api, tmp_path, monkeypatch):
+def config(api, tiny_copy, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
     api.act_as("fipo-launcher")
     token = tmp_path / "token"
     token.write_text("secret")
     Controller(api, token)
-    settings = [f"run.directory={tmp_path}", "trainjob.runtime=fipo", "sft.steps=2"]
-    config = load_config(TINY, settings)
-    run_step("prepare", config)
-    return config
+    return load_config(TINY, [tiny_copy, "trainjob.runtime=fipo", "sft.steps=2"])
 
 
 def test_a_step_runs_in_a_train_job(config, api, capsys):

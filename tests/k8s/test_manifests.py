@@ -133,6 +133,14 @@ def test_only_those_who_ask_the_api_get_a_token(manifests):
     assert asking == {"CronJob fipo-reaper"}
 
 
+def test_pods_join_no_service_mesh(manifests):
+    """Where a Kubeflow profile injects Istio's proxy, a job would not end and NCCL not connect."""
+    ours = [(where, labels) for where, labels, _ in pod_specs(manifests) if not where.startswith("StatefulSet")]
+    assert ours
+    for where, labels in ours:
+        assert labels["sidecar.istio.io/inject"] == "false", where
+
+
 def test_no_secrets_in_the_tree(manifests):
     assert not [item for item in manifests if item["kind"] == "Secret"]
     for where, container in containers(manifests):

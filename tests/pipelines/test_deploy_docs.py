@@ -47,7 +47,7 @@ def test_files_in_the_text_exist():
 
 
 def test_secrets_in_the_text_are_those_that_the_manifests_ask_for():
-    rendered = (ROOT / "k8s" / "rendered" / "local.yaml").read_text()
+    rendered = "".join((ROOT / "k8s" / "rendered" / f"{overlay}.yaml").read_text() for overlay in ("local", "gpu"))
     asked = set(re.findall(r"secretKeyRef:\n\s+key: (\w+)", rendered))
     made = set(re.findall(r"--from-literal=(\w+)=", BLOCKS))
     assert asked == made

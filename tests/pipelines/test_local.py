@@ -25,9 +25,15 @@ def test_the_output_is_the_steps_own(tiny_pipeline):
     assert "report   " in tiny_pipeline.output and "fipo ui" in tiny_pipeline.output
 
 
-def test_again_reuses_what_is_there(tiny_pipeline, start_pipeline):
-    again = start_pipeline(*tiny_pipeline.overrides)
-    assert again.output.count("reused") == len(STEPS)
+def test_a_model_that_does_not_pass_the_gate_stays_a_candidate(tiny_copy, start_pipeline):
+    """What has not changed is not done again."""
+    again = start_pipeline(tiny_copy, "gate.minimum=1.0")
+    assert again.tasks == STEPS | {"configure", "finish"}
+    assert [again.output.count(f"[{step}] finished before") for step in ("prepare", "sft", "train", "evaluate")] == [
+        1
+    ] * 4
+    assert again.result("gate")["parameterValues"]["Output"] == "keep"
+    assert "fipo-tiny version 2: candidate; not promoted" in again.output
 
 
 def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path):
@@ -38,14 +44,30 @@ def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path)
     assert failed.tasks == {"configure", "finish"}
 
 
+def test_an_arm_that_is_refused_ends_the_experiment(tiny_copy, start_pipeline):
+    arms = json.dumps(["tiny", "broken train.stepz=1"])
+    failed = start_pipeline(tiny_copy, options=["--pipeline", "fipo_experiment", "--parameter", f"arms={arms}"], code=1)
+    assert "train.stepz: no such setting" in failed.output
+    assert "step 'configure' failed" in failed.output.splitlines()[-1]
+    assert {"evaluate", "finish"} <= failed.tasks and "compare" not in failed.tasks
+
+
+def test_a_model_that_is_not_there_is_not_evaluated(tiny_copy, start_pipeline):
+    options = ["--pipeline", "fipo_evaluation", "--parameter", "model=fipo-tiny@best"]
+    failed = start_pipeline(tiny_copy, options=options, code=1)
+    assert "candidate, champion" in failed.output
+    assert "step 'fetch' failed" in failed.output.splitlines()[-1]
+    assert failed.tasks == {"configure", "finish"}
+
+
 def test_wrong_settings_start_nothing(start_pipeline, tmp_path):
     refused = start_pipeline(f"run.directory={tmp_path}", "train.stepz=1", code=2)
     assert "train.stepz: no such setting" in refused.output
     assert not list(tmp_path.iterdir())
 
 
-def test_ctrl_c_ends_every_process(tiny_pipeline, tmp_path):
-    settings = [f"run.directory={tmp_path}", "sft.steps=1000000"]
+def test_ctrl_c_ends_every_process(tiny_pipeline, tiny_copy):
+    settings = [tiny_copy, "sft.steps=1000000"]
     command = [sys.executable, "-m", "pipelines", "run", "--recipe", tiny_pipeline.recipe]
     command += [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

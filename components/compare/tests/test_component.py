@@ -7,15 +7,13 @@ from kfp import dsl
 from components.compare.component import compare
 
 
-def test_shows_the_runs_side_by_side(tiny_pipeline, start_pipeline):
+def test_shows_the_runs_side_by_side(tiny_copy, start_pipeline):
     """One arm is the run that is there, so that only the other is trained."""
     arms = json.dumps(["tiny", "other run.seed=1"])
-    parameters = ["--pipeline", "fipo_experiment", "--parameter", f"arms={arms}"]
-    ran = start_pipeline(*tiny_pipeline.overrides, options=parameters)
+    ran = start_pipeline(tiny_copy, options=["--pipeline", "fipo_experiment", "--parameter", f"arms={arms}"])
     assert ran.output.count("reused") == 4
-    assert ran.tasks >= {"configure", "prepare", "sft", "train", "evaluate", "compare", "finish"}
-    (output,) = ran.config.run_directory.glob("kfp/fipo-experiment-*/compare/executor_output.json")
-    artifacts = json.loads(output.read_text())["artifacts"]
+    assert ran.tasks == {"configure", "prepare", "sft", "train", "evaluate", "compare", "finish"}
+    artifacts = ran.result("compare")["artifacts"]
     scores = artifacts["metrics"]["artifacts"][0]["metadata"]
     assert scores.keys() == {"tiny/avg_at_k", "other/avg_at_k"}
     page = Path(artifacts["page"]["artifacts"][0]["uri"]).read_text()
