@@ -10,6 +10,12 @@ from kfp import dsl, kubernetes
 
 CONFIG_MAP = "fipo"
 """Holds the settings of all runs on the cluster, and where its services are."""
+CONFIG = {
+    "settings": "FIPO_SETTINGS",
+    "s3_endpoint": "AWS_ENDPOINT_URL",
+    "s3_response_checksums": "AWS_RESPONSE_CHECKSUM_VALIDATION",
+}
+"""Its keys, and the variables that they become; one that it lacks is not set."""
 SECRETS = {
     "storage_secret": ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
     "tracking_secret": ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"),
@@ -35,9 +41,7 @@ def place(
         memory: allowed at most.
         cache: let Kubeflow reuse the outputs of an earlier task with the same inputs.
     """
-    kubernetes.use_config_map_as_env(
-        task, CONFIG_MAP, {"settings": "FIPO_SETTINGS", "s3_endpoint": "AWS_ENDPOINT_URL"}, optional=True
-    )
+    kubernetes.use_config_map_as_env(task, CONFIG_MAP, CONFIG, optional=True)
     for parameter, keys in SECRETS.items():
         kubernetes.use_secret_as_env(task, secrets[parameter], {key: key for key in keys}, optional=True)
     kubernetes.mount_pvc(task, *VOLUME)

@@ -8,8 +8,10 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from fipo.config import load_config
 from fipo.errors import PERMANENT
 from fipo.launch.node import SAVE_SECONDS
+from pipelines.tasks import CONFIG
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
@@ -183,3 +185,14 @@ def test_a_job_is_started_again_unless_that_cannot_help(manifests):
         assert set(rule["onExitCodes"]["values"]) == PERMANENT
         assert runtime["spec"]["template"]["spec"]["failurePolicy"]["maxRestarts"] > 0
         assert node["template"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > SAVE_SECONDS
+
+
+def test_the_config_map_has_what_tasks_and_mlflow_read(manifests):
+    (data,) = [item["data"] for item in manifests if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", "fipo")]
+    assert data.keys() == CONFIG.keys()
+    config = load_config("demo", data["settings"].split())
+    assert config.trainjob.runtime in {item["metadata"]["name"] for item in manifests}
+    for _, container in containers(manifests):
+        for variable in container.get("env", []):
+            key = variable.get("valueFrom", {}).get("configMapKeyRef", {"key": "settings"})["key"]
+            assert key in data, variable["name"]

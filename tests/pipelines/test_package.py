@@ -65,8 +65,14 @@ def test_every_step_is_a_task_and_waits_for_what_it_reads(spec):
     }
 
 
-def test_only_prepare_may_be_cached(spec):
-    assert [name for name in STEPS if body(spec)[name].caching_options.enable_cache] == ["prepare"]
+@pytest.mark.parametrize("name", PIPELINES)
+def test_only_prepare_may_be_cached(name):
+    pipeline, _ = yaml.safe_load_all((COMPILED / f"{name}.yaml").read_text())
+    spec = ParseDict(pipeline, PipelineSpec())
+    dags = [spec.root.dag, *(component.dag for component in spec.components.values())]
+    tasks = {task.component_ref.name: task for dag in dags for task in dag.tasks.values()}
+    steps = {task: tasks[task] for task in tasks if spec.components[task].executor_label}
+    assert [task for task in steps if steps[task].caching_options.enable_cache] == ["comp-prepare"]
 
 
 def test_finish_runs_whatever_happened(spec):

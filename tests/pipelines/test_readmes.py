@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import yaml
 
@@ -14,6 +16,10 @@ def test_readme_is_current(name):
 def test_metadata_names_the_component(name):
     metadata = yaml.safe_load((readme.ROOT / name / "metadata.yaml").read_text(encoding="utf-8"))
     assert metadata["name"] == name == readme.load(name).name
+    assert metadata["stability"] in {"alpha", "beta", "stable"}
+    assert [entry["name"] for entry in metadata["dependencies"]["kubeflow"]] == ["Pipelines"]
+    assert metadata["tags"] and metadata["lastVerified"]
+    assert getattr(import_module(f"components.{name}"), name) is readme.load(name)
 
 
 def test_components_stay_doors():

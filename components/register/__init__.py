@@ -1,0 +1,5 @@
+"""Registration of the trained model."""
+
+from components.register.component import register
+
+__all__ = ["register"]

@@ -1,0 +1,5 @@
+"""Benchmarks of one model."""
+
+from components.score.component import score
+
+__all__ = ["score"]

@@ -1,0 +1,5 @@
+"""FIPO reinforcement learning."""
+
+from components.train.component import train
+
+__all__ = ["train"]

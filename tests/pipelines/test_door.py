@@ -1,0 +1,45 @@
+"""What tasks show in Kubeflow's UI."""
+
+from pathlib import Path
+
+import pytest
+from kfp import dsl
+
+from components import door
+from fipo.workspace import Output, StepResult
+
+RESULT = StepResult(
+    step="train",
+    fingerprint="f",
+    seconds=12.34,
+    outputs={"model": Output("s3://fipo/demo/train/f/model", "0" * 64)},
+    metrics={"rollout/accuracy": 0.5, "train/loss": float("nan"), "perf/ratio": float("inf")},
+    mlflow_run_id="abc",
+    mlflow_url="https://mlflow.example.com/#/experiments/1/runs/abc",
+)
+
+
+@pytest.fixture
+def page(tmp_path):
+    return dsl.Markdown(name="summary", uri=str(tmp_path / "summary.md"))
+
+
+def test_the_page_of_a_task_links_to_mlflow(page):
+    door.write_summary(page, RESULT)
+    text = Path(page.path).read_text()
+    assert "12.3 s · [MLflow run](https://mlflow.example.com/#/experiments/1/runs/abc)" in text
+    assert "| rollout/accuracy | 0.5 |" in text
+    assert "| model | `s3://fipo/demo/train/f/model` |" in text
+
+
+def test_metrics_that_kubeflow_refuses_are_left_out(tmp_path):
+    metrics = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"))
+    door.write_metrics(metrics, RESULT)
+    assert metrics.metadata == {"rollout/accuracy": 0.5}
+
+
+def test_an_artifact_holds_where_the_weights_are_and_their_digest(tmp_path):
+    model = dsl.Model(name="model", uri=str(tmp_path / "model"))
+    door.write_outputs(model, RESULT)
+    assert model.metadata["model"] == {"uri": "s3://fipo/demo/train/f/model", "sha256": "0" * 64}
+    assert model.uri == str(tmp_path / "model"), "Kubeflow's own: it uploads what is there"
