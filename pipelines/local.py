@@ -40,7 +40,7 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
     given = arguments(pipeline, parameters, overrides)
     folder = (config.run_directory / "kfp").absolute()
     with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
-        _one_at_a_time(PIPELINES[pipeline])
+        _for_one_machine(PIPELINES[pipeline])
         # kfp deletes the workspace after each run: it must be a folder of its own.
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner, pipeline_root=str(folder), workspace_root=str(Path(scratch, "workspace")))
@@ -54,10 +54,13 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
     return config
 
 
-def _one_at_a_time(pipeline: GraphComponent) -> None:
-    """Have loops run their bodies in turn: two trainings at once would halve the machine."""
-    for component in pipeline.pipeline_spec.components.values():
-        for task in component.dag.tasks.values():
+def _for_one_machine(pipeline: GraphComponent) -> None:
+    """Loops run their bodies in turn: two trainings at once would halve the machine. And nothing is repeated: here a
+    task is not lost with its node, it has failed."""
+    spec = pipeline.pipeline_spec
+    for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
+        for task in dag.tasks.values():
+            task.ClearField("retry_policy")
             if task.WhichOneof("iterator"):
                 task.iterator_policy.parallelism_limit = 1
 
