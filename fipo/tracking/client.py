@@ -27,6 +27,7 @@ _SETTINGS = {
 }
 RUN_KEY, PARENT = "fipo.run_key", "mlflow.parentRunId"
 _TABLES = "mlflow.loggedArtifacts"
+_KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI opens on runs and charts, not on traces
 _LONGEST_VALUE = 5000
 
 
@@ -198,7 +199,7 @@ def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
         if found:
             return found.experiment_id
         try:
-            return client.create_experiment(identity.experiment, location)
+            return client.create_experiment(identity.experiment, location, _KIND)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise

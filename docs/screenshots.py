@@ -1,0 +1,157 @@
+"""Take docs/images/mlflow-compare.png and report.png in headless Chromium (Debian: `apt-get install chromium`).
+
+    python docs/screenshots.py runs/fipo-s0
+
+The run shares its MLflow database with others: MLflow's comparison page shows the training runs of all. Look at the
+pictures before you commit them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+from fipo.config import load_config
+from fipo.tracking.client import connect
+from fipo.tracking.server import Server
+
+IMAGES = Path(__file__).parent / "images"
+EXPERIMENT = "fipo/train"
+WIDTH = 1500
+
+
+class Browser:
+    """One page, driven over the DevTools protocol."""
+
+    def __init__(self, address: str) -> None:
+        self._socket = websocket.create_connection(address, timeout=120, suppress_origin=True)
+        self._requests = 0
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send one command and return its result."""
+        self._requests += 1
+        self._socket.send(json.dumps({"id": self._requests, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv())
+            if message.get("id") == self._requests:
+                return message.get("result", {})
+
+    def script(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def open(self, url: str, shows: str, seconds: float = 120.0) -> None:
+        """Go to a page and wait until it shows this text."""
+        self.call("Page.navigate", url="about:blank")
+        self.call("Page.navigate", url=url)
+        wait(lambda: shows in (self.script("document.body ? document.body.innerText : ''") or ""), seconds)
+        time.sleep(3)  # charts are drawn after their titles
+
+    def shoot(self, path: Path, height: int) -> None:
+        """Save what the page shows in a window of this height."""
+        self.call("Emulation.setDeviceMetricsOverride", width=WIDTH, height=height, deviceScaleFactor=1, mobile=False)
+        time.sleep(4)
+        path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
+        print(path)
+
+
+def wait(condition: Callable[[], object], seconds: float) -> None:
+    """Return when the condition holds."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError("the page did not show what was expected")
+        time.sleep(0.3)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A headless browser with one page."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if not program:
+        raise SystemExit("no chromium on this machine: apt-get install chromium")
+    port = free_port()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        command = [program, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"]
+        command += [f"--remote-debugging-port={port}", f"--user-data-dir={profile}", f"--window-size={WIDTH},1000"]
+        process = subprocess.Popen([*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            pages: list[dict[str, str]] = []
+
+            def started() -> bool:
+                with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
+                    pages[:] = [page for page in json.load(answer) if page["type"] == "page"]
+                return bool(pages)
+
+            wait(started, 60)
+            yield Browser(pages[0]["webSocketDebuggerUrl"])
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+SHOWN = "accuracy|response_tokens_mean|influence_weight_mean|entropy|reward_mean|grad_norm"
+CLEAN_UP = """
+    document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();
+    [...document.querySelectorAll('label, button')].find(one => one.innerText === 'Model training')?.click();
+    const search = document.querySelector('[placeholder="Search metric charts"]');
+    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(search, PATTERN);
+    search.dispatchEvent(new Event('input', {bubbles: true}));
+    document.head.insertAdjacentHTML('beforeend', '<style>.modebar { display: none }</style>');
+"""
+"""Close what is beside the charts, and choose among them."""
+
+
+def open_charts(browser: Browser, server: Server, tracking_uri: str) -> None:
+    """MLflow's page of the training runs, all of them in one chart for each metric."""
+    experiment = connect(tracking_uri).get_experiment_by_name(EXPERIMENT).experiment_id
+    page = f"{server.url}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
+    browser.open(page, shows="-train-")
+    wait(lambda: browser.script("!!document.querySelector('[placeholder=\"Search metric charts\"]')"), 60)
+    browser.script(CLEAN_UP.replace("PATTERN", json.dumps(SHOWN)))
+    drawn = "[...document.querySelectorAll('.js-plotly-plot')].filter(one => one.querySelector('.trace')).length"
+    wait(lambda: (browser.script(drawn) or 0) >= len(SHOWN.split("|")), 120)
+
+
+def main() -> None:
+    """Both pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the pictures")
+    options = parser.parse_args()
+    config = load_config(options.run / "config.yaml")
+    server = Server(config.tracking_uri, f"{config.storage_uri}/mlflow", free_port())
+    server.start()
+    try:
+        wait(server.answers, 180)
+        with chromium() as browser:
+            browser.call("Page.enable")
+            open_charts(browser, server, config.tracking_uri)
+            browser.shoot(options.output / "mlflow-compare.png", height=1150)
+            browser.open((options.run / "report.html").absolute().as_uri(), shows="accuracy")
+            browser.shoot(options.output / "report.png", height=1500)
+    finally:
+        server.stop()
+
+
+if __name__ == "__main__":
+    main()
