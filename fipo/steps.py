@@ -19,6 +19,7 @@ from fipo.gate import Decision, decide
 from fipo.launch.local import torchrun
 from fipo.report.run import copy_to_run_directory, write_report
 from fipo.storage import download_directory, open_store
+from fipo.tracking import replay_left
 from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, run_key
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     done = workspace.finished()
     if done:
         print(f"[{step}] finished before with the same settings and inputs: reused", flush=True)
+        replay_left(workspace.directory)  # what an outage at its end has kept from MLflow
     result = done or _run(workspace, settings, task or {})
     if step == "report":
         copy_to_run_directory(workspace)
@@ -100,6 +102,7 @@ def finish(config: Config, *, status: str) -> None:
     """
     from fipo.tracking import reconcile
 
+    replay_left(config.run_directory)
     reconcile(config.tracking_uri, run_key=run_key(config), status=status)
 
 

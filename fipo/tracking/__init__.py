@@ -2,7 +2,7 @@
 
 from fipo.tracking.client import RunIdentity
 from fipo.tracking.journal import read_journal
-from fipo.tracking.runs import FinishedRun, finished_runs, parent_run, reconcile, replay
+from fipo.tracking.runs import FinishedRun, finished_runs, parent_run, reconcile, replay, replay_left
 from fipo.tracking.tracker import Tracker
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "read_journal",
     "reconcile",
     "replay",
+    "replay_left",
 ]

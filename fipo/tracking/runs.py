@@ -105,3 +105,17 @@ def replay(journal: Path, timeout_seconds: float = 600.0) -> bool:
     drain.finish(timeout_seconds)
     opened.close()
     return opened.drained
+
+
+def replay_left(folder: Path, timeout_seconds: float = 30.0) -> list[Path]:
+    """Send what the journals below `folder` still hold, of steps that have ended; those that had something left.
+
+    A warning names what cannot be sent in time; it stays where it is.
+    """
+    left = []
+    for path in sorted(folder.rglob("journal.jsonl")):
+        if path.with_suffix(".offset").exists() and int(path.with_suffix(".offset").read_text()) < path.stat().st_size:
+            left.append(path)
+            if not replay(path, timeout_seconds):
+                _log.warning("MLflow still has only part of what %s holds", path)
+    return left

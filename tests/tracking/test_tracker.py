@@ -13,7 +13,7 @@ import pytest
 
 import fipo
 from fipo.errors import Interrupted, TrackingError
-from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay
+from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay, replay_left
 from fipo.tracking.client import connect
 
 
@@ -122,6 +122,20 @@ def test_replaying_the_whole_journal_changes_nothing(run, tmp_path):
     assert replay(tmp_path / "journal.jsonl")
     assert len(run.points("train/loss")) == len(run.points("rollout/accuracy")) == 1
     assert repr(run.read().to_dictionary()) == repr(before.to_dictionary())
+
+
+def test_what_an_outage_left_behind_is_sent_by_the_next_occasion(run, tmp_path):
+    journal = tmp_path / "train" / "abc" / "journal.jsonl"
+    with run.open(journal=journal) as tracker:
+        tracker.log({"train/loss": 0.5}, 0)
+    assert replay_left(tmp_path) == []
+    client = connect(tracker._drain.runs["key"].identity.tracking_uri)
+    client.delete_run(run.read().info.run_id)  # as if nothing had arrived
+    journal.with_suffix(".offset").write_text("0")
+    assert replay_left(tmp_path) == [journal]
+    assert run.points("train/loss") == [(0, 0.5)]
+    assert run.read().info.status == "FINISHED"
+    assert replay_left(tmp_path) == []
 
 
 @pytest.mark.parametrize(
