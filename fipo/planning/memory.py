@@ -175,8 +175,6 @@ def _gradient_bytes(layout: Layout) -> int:
 
 
 def _buffer_bytes(shape: ModelShape, layout: Layout) -> float:
-    if layout.zero_stage == 0:
-        return 0.0
     reduced = (FLOAT32 if layout.zero_stage == 1 else layout.weight_bytes) * min(shape.parameters, REDUCE_BUCKET)
     gathered = layout.weight_bytes * min(shape.parameters, LIVE_PARAMETERS) if layout.zero_stage == 3 else 0.0
     return reduced + gathered

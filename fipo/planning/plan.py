@@ -42,6 +42,8 @@ class Plan:
     gpus: int
     """Of trainer and servers."""
     steps: int
+    note: str = ""
+    """What the user should know although it runs."""
     problem: str = ""
     """Why it does not run, or empty."""
 
@@ -70,6 +72,7 @@ class Plan:
         return {
             "fits": self.fits,
             "problem": self.problem,
+            "note": self.note,
             "memory": asdict(self.memory) | {"phases": self.memory.phases, "peak": self.memory.peak},
             "available_bytes": self.available,
             "seconds": asdict(self.time) | {"total": self.time.total},
@@ -103,6 +106,7 @@ def make_plan(config: Config, shape: ModelShape, hardware: Hardware) -> Plan:
         time=step_time(shape, layout, work, config, gpu, assumptions, nodes=hardware.nodes, engines=engines),
         gpus=layout.ranks + served,
         steps=config.train.steps,
+        note=_note(config, shape),
     )
     return replace(plan, problem=_problem(plan, engines))
 
@@ -191,6 +195,16 @@ def _proposals(plan: Plan) -> list[str]:
         "distributed.offload=optimizer",
         "distributed.offload=parameters",
     ]
+
+
+def _note(config: Config, shape: ModelShape) -> str:
+    asked = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    if asked <= shape.context:
+        return ""
+    return (
+        f"The model's context ends responses early: it has {shape.context:,} tokens, and data.max_prompt_tokens and "
+        f"rollout.max_response_tokens ask for {asked:,}."
+    )
 
 
 def _problem(plan: Plan, engines: Engines) -> str:

@@ -38,6 +38,8 @@ def plan_tables(plan: Plan, name: str) -> Group:
     parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan)]
     if plan.memory.host:
         parts.append(Text(f"Host memory: {plan.memory.host / GIB:,.1f} GiB a rank."))
+    if plan.note:
+        parts.append(Text(plan.note, style="yellow"))
     verdict = f"Does not fit: {plan.problem}." if plan.problem else "Fits."
     return Group(*parts, Text(verdict, style="bold red" if plan.problem else "bold green"))
 

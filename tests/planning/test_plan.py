@@ -78,6 +78,8 @@ def test_zero_3_of_7b_in_bytes(shape):
     assert memory.weights == 1_903_904_128
     assert memory.optimizer == 11_423_424_768
     assert memory.buffers == 2 * (500_000_000 + 1_000_000_000)
+    assert plan(shape, "distributed.zero_stage=1").memory.buffers == 4 * 500_000_000
+    assert plan(shape, "distributed.zero_stage=0").memory.buffers == 2 * 500_000_000
     assert memory.rollout == 15_231_233_024  # a whole copy to generate with
 
 
@@ -214,6 +216,14 @@ def test_more_nodes_are_proposed_where_settings_do_not_suffice(shape):
     first = make_plan(change(["distributed.offload=none"]), large, hardware)
     assert not first.fits
     assert advise(lambda more: change([one for one in more if "offload" not in one]), first).plan.hardware.nodes > 1
+
+
+def test_a_short_context_is_pointed_out(shape):
+    assert plan(shape).note == ""
+    short = plan(replace(shape, context=4096))
+    assert short.layout.longest_row == 4096
+    assert "4,096" in short.note
+    assert "12,288" in short.note
 
 
 def test_cost_is_time_times_gpus_times_price(shape):
