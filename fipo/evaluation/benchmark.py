@@ -15,6 +15,9 @@ from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResu
 from fipo.evaluation.votes import Ballot, count_votes
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 
+PROMPTS_PER_PART = 64
+"""Problems that are generated and kept together."""
+
 
 class Grader(Protocol):
     """Judges responses; `fipo.rewards.graders` has them."""
@@ -41,7 +44,7 @@ def evaluate(
     tokenizer: PreTrainedTokenizerBase,
     grader: Grader,
     parts: Parts | None = None,
-    prompts_per_part: int = 64,
+    prompts_per_part: int = PROMPTS_PER_PART,
     progress: Progress | None = None,
 ) -> BenchmarkResult:
     """Answer every prompt `sampling.group_size` times and grade the responses.

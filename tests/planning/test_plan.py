@@ -28,7 +28,10 @@ QWEN_7B = {
 }  # fmt: skip
 PARAMETERS = 7_615_616_512
 GIB = 2**30
-PLAIN = ["distributed.activation_checkpointing=false", "distributed.tiled_mlp=false", "distributed.zero_stage=3"]
+PLAIN = [
+    "distributed.activation_checkpointing=false", "distributed.tiled_mlp=false", "distributed.zero_stage=3",
+    "rollout.engine=transformers",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import closing
 from pathlib import Path
@@ -12,7 +13,7 @@ from fipo.config import Benchmark, Config, Model
 from fipo.data.contamination import contaminated
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import weights_dtype
-from fipo.evaluation.benchmark import evaluate
+from fipo.evaluation.benchmark import PROMPTS_PER_PART, evaluate
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
@@ -120,16 +121,22 @@ def _evaluate(
     config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
     prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
     mine = prompts[world.rank :: world.size]
+    parts = Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}")
+    sampling = _sampling(config, settings)
+    rounds = math.ceil(len({prompt.id for prompt in mine} - parts.read().keys()) / PROMPTS_PER_PART)
+    most = int(world.max([rounds])[0])
     shard = mine and evaluate(
         benchmark,
         mine,
         engine,
-        sampling=_sampling(config, settings),
+        sampling=sampling,
         tokenizer=tokenizer,
         grader=MathGrader(verifier) if settings.grader == "math" else ExactGrader(),
         progress=_progress(job, f"{label} on {benchmark}"),
-        parts=Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}"),
+        parts=parts,
     )
+    for _ in range(most - rounds):  # ranks that share a model generate for each other, so all must call alike
+        engine.generate([], sampling)
     return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
 
 
