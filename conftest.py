@@ -32,7 +32,7 @@ class PipelineRun:
     @property
     def tasks(self) -> set[str]:
         """Tasks that Kubeflow ran to their end, in any attempt."""
-        return {path.parent.name for path in self.config.run_directory.glob("kfp/*/*/executor_output.json")}
+        return {path.parent.name for path in self.config.run_directory.glob("kfp/**/executor_output.json")}
 
     def result(self, task: str) -> dict[str, Any]:
         """What a task handed to Kubeflow, parameters and artifacts."""
