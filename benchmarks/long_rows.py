@@ -2,9 +2,9 @@
 
     python -m benchmarks.long_rows [--json] [--tokens 20480]
 
-Forward and backward of a small model (4 layers, 128 wide, vocabulary 16,384) on one row, each variant in a process of
-its own, each adding to the one before: all logits at once; `linear_log_probs`, which never holds them;
-`distributed.activation_checkpointing`; `distributed.tiled_mlp`; and the row shared by two ranks
+Forward and backward of a small model (2 layers, 64 wide, feed-forward layers of 1,024, vocabulary 16,384) on one row.
+Each variant has a process of its own and adds to the one before: all logits at once; `linear_log_probs`, which never
+holds them; `distributed.activation_checkpointing`; `distributed.tiled_mlp`; and the row shared by two ranks
 (`distributed.sequence_parallel`), of which the larger counts. Memory is how far a process grows above its weights.
 """
 
@@ -43,16 +43,17 @@ def measure(variant: str, tokens: int) -> None:
     """Print peak bytes, seconds and gradient norm of this rank."""
     architecture = Architecture(
         vocabulary=tuple(f"w{index}" for index in range(VOCABULARY - 2)),
-        hidden_size=128,
+        hidden_size=64,
         intermediate_size=1024,
-        layers=4,
-        attention_heads=4,
-        key_value_heads=2,
+        layers=2,
+        attention_heads=2,
+        key_value_heads=1,
         max_position_embeddings=tokens,
     )
     generator = np.random.default_rng(0)
     row = Row((5, 6), generator.integers(2, VOCABULARY, tokens - 2).astype(np.int32))
     with join_world(SETTINGS[variant], seed=0) as world:
+        torch.set_num_threads(1)
         engine = TrainingEngine(load_model(Model(architecture=architecture)), Optimizer(), SETTINGS[variant], world)
 
         def run(length: int) -> None:

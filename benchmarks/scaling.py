@@ -20,6 +20,7 @@ import time
 from itertools import pairwise
 
 import numpy as np
+import torch
 
 from benchmarks.harness import context
 from fipo.config import Architecture, Distributed, Model, Optimizer
@@ -62,6 +63,7 @@ def measure(stage: int, steps: int) -> None:
     )
     settings, rows = Distributed(zero_stage=stage), make_rows()
     with join_world(settings, seed=0) as world:
+        torch.set_num_threads(1)
         engine = TrainingEngine(load_model(Model(architecture=architecture)), Optimizer(), settings, world)
         times: list[list[float]] = []
         for _ in range(steps + 1):

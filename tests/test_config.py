@@ -74,6 +74,8 @@ def test_overrides_reach_into_sections():
         ("data.train=[{}]", ["data.train.0", "exactly one", "neither"]),
         ("data.prompt_template=no place", ["{prompt}", "no place"]),
         ("model.name_or_path=x", ["model", "exactly one"]),
+        ("distributed.offload=parameters", ["distributed.zero_stage", "at least 3", "parameters", "got 1"]),
+        ("distributed={offload: optimizer, zero_stage: 0}", ["distributed.zero_stage", "at least 1", "optimizer"]),
     ],
 )
 def test_impossible_settings_are_refused_by_name(override, words):

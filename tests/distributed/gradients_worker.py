@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 
@@ -19,6 +20,8 @@ from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Sco
 from fipo.config import Distributed, load_config
 from fipo.distributed.bootstrap import join_world
 from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.sequence import SequenceParallel
+from fipo.errors import ConfigError
 from fipo.models import load_model, load_tokenizer
 from fipo.training.rl.experience import experiences_of
 from fipo.training.rl.timing import Timer
@@ -233,9 +236,20 @@ def cases(ranks):
         yield {"zero_stage": 3, "sequence_parallel": 4, **frugal}
 
 
+def impossible_splits_are_refused(world):
+    with pytest.raises(ConfigError, match="must divide the number of ranks"):
+        SequenceParallel(Distributed(sequence_parallel=3), world)
+    if world.size > 1:
+        model = make_model(2)
+        model.config.num_attention_heads = 3
+        with pytest.raises(ConfigError, match=f"3 attention heads.*got {world.size}"):
+            SequenceParallel(Distributed(sequence_parallel=world.size), world).attach(model)
+
+
 def main():
     expected = {heads: reference(heads) for heads in (2, 4)}
     with join_world(Distributed(timeout_seconds=60), seed=0) as world:
+        impossible_splits_are_refused(world)
         for case in cases(world.size):
             began = time.perf_counter()
             key_value_heads = 4 if case.get("zero_stage") == 1 else 2  # 2: grouped, and repeated for four ranks
