@@ -208,6 +208,8 @@ class Model(Section):
     """A model of the hub or a local folder, in safetensors."""
     revision: str = ""
     """Commit of a hub model; pin it for runs to be comparable."""
+    max_position_embeddings: int | None = Field(None, ge=8)
+    """Longest sequence, prompt and response, in place of what the loaded model says; null leaves it."""
     architecture: Architecture | None = None
     """Build a model with random weights instead of loading one."""
 

@@ -71,9 +71,10 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
     if model.architecture:
         torch.manual_seed(seed)
         return Qwen3ForCausalLM(_qwen3_config(model.architecture)).to(dtype)
+    longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
     try:
         return AutoModelForCausalLM.from_pretrained(
-            model.name_or_path, revision=model.revision or None, dtype=dtype, use_safetensors=True
+            model.name_or_path, revision=model.revision or None, dtype=dtype, use_safetensors=True, **longer
         )
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.name_or_path: no safetensors model at {model.name_or_path!r}: {error}") from error

@@ -36,6 +36,17 @@ def test_what_was_saved_is_loaded(tmp_path):
         assert (again.pad_token_id, again.eos_token_id) == (0, 1)
 
 
+def test_a_longer_context_stays_with_the_model(tmp_path):
+    save_model(load_model(MADE), load_tokenizer(MADE), tmp_path / "short")
+    longer = load_model(Model(name_or_path=str(tmp_path / "short"), max_position_embeddings=1024))
+    assert longer.config.max_position_embeddings == 1024
+    save_model(longer, load_tokenizer(MADE), tmp_path / "long")
+    again = load_model(Model(name_or_path=str(tmp_path / "long")))
+    assert again.config.max_position_embeddings == 1024
+    ids = torch.tensor([[2, 3, 4] * 200])
+    assert torch.equal(again(ids).logits, longer(ids).logits)
+
+
 def test_pickled_weights_are_refused(tmp_path):
     model, tokenizer = load_model(MADE), load_tokenizer(MADE)
     save_model(model, tokenizer, tmp_path)

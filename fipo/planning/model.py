@@ -75,7 +75,7 @@ def shape_of(model: Model, config_file: Path | None = None) -> ModelShape:
             query_size=config.num_attention_heads * head_size,
             key_value_size=config.num_key_value_heads * head_size,
             vocabulary=config.vocab_size,
-            context=config.max_position_embeddings,
+            context=model.max_position_embeddings or config.max_position_embeddings,
             tied=config.tie_word_embeddings,
             query_key_norm=any("q_norm" in name for name in parameters),
         )
