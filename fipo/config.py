@@ -639,7 +639,10 @@ def _name_benchmarks(tree: Mapping[str, Any]) -> None:
     data = tree.get("data")
     if isinstance(data, dict) and isinstance(data.get("benchmarks"), list):
         paths = [_find("benchmark", str(name)) for name in data["benchmarks"]]
-        data["benchmarks"] = {path.stem: _read_mapping("benchmark", path) for path in paths}
+        named = {path.stem: _read_mapping("benchmark", path) for path in paths}
+        if len(named) < len(paths):
+            raise ConfigError(f"data.benchmarks: names must differ; got {', '.join(path.stem for path in paths)}")
+        data["benchmarks"] = named
 
 
 def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:

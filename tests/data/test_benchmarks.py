@@ -73,6 +73,7 @@ def test_files_of_ones_own_and_changes_by_name(tmp_path):
     ("benchmarks", "words"),
     [
         ("[nonesuch]", ["benchmark 'nonesuch'", "aime-2024"]),
+        ("[gsm8k, gsm8k]", ["data.benchmarks", "must differ", "gsm8k, gsm8k"]),
         ("{x: {uri: a, prompt_template: none}}", ["data.benchmarks.x", "{prompt}"]),
         ("{x: {uri: a, grader: guess}}", ["data.benchmarks.x.grader", "'math' or 'exact'"]),
         ("[]", ["data.benchmarks", "at least 1"]),
