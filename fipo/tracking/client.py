@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +82,18 @@ def connect(tracking_uri: str) -> MlflowClient:
         folder.mkdir(parents=True, exist_ok=True)
         # Where MLflow's own experiment "Default" points; else it makes a folder `mlruns` wherever we stand.
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())
+        _make_tables(tracking_uri, folder / "mlflow.lock")
     return MlflowClient(tracking_uri, tracking_uri)
+
+
+@cache
+def _make_tables(tracking_uri: str, lock: Path) -> None:
+    """One process after the other: two that make a database's tables at once leave it broken for good."""
+    from mlflow import MlflowClient
+
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        MlflowClient(tracking_uri, tracking_uri).search_experiments(max_results=1)
 
 
 class MlflowRun:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -224,6 +225,17 @@ def test_reconcile_closes_what_sigkill_left_open(tracking_uri, tmp_path):
     assert client.get_run(found.info.run_id).info.status == "KILLED"
     assert client.get_run(found.data.tags["mlflow.parentRunId"]).info.status == "FAILED"
     assert reconcile(tracking_uri, run_key="p/sigkill", status="FAILED") == []
+
+
+def test_a_database_is_made_by_several_processes_at_once(tmp_path):
+    """As when two runs begin in an empty folder; MLflow alone leaves the tables half made, and is broken for good."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with get_context("fork").Pool(4) as pool:
+        assert pool.map(_experiments, [uri] * 4, chunksize=1) == [["Default"]] * 4
+
+
+def _experiments(uri):
+    return [experiment.name for experiment in connect(uri).search_experiments()]
 
 
 def test_kfps_run_of_the_pipeline_is_the_parent(run, tracking_uri, monkeypatch):
