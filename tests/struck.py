@@ -63,10 +63,18 @@ class Job:
     _lines: queue.Queue = field(default_factory=queue.Queue)
     _started: float = field(default_factory=time.monotonic)
 
-    def start(self, config: Config, node: str, *options: str, prefix: tuple[str, ...] = (), **environment: str) -> None:
+    def start(
+        self,
+        config: Config,
+        node: str,
+        *options: str,
+        module: str = "tests.announced",
+        prefix: tuple[str, ...] = (),
+        **environment: str,
+    ) -> None:
         """Start one node's torchrun."""
         command = [*prefix, sys.executable, "-m", "fipo.launch.node", *options]
-        command += ["--module", "tests.announced", "--config", str(write_config(config))]
+        command += ["--module", module, "--config", str(write_config(config))]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

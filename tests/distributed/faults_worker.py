@@ -2,14 +2,18 @@
 
 import copy
 import math
+import os
+import random
 import resource
 import shutil
+import signal
 import sys
 import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch.distributed.distributed_c10d import _world
@@ -19,10 +23,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stages_worker import SETTINGS, model, rows
 
 from fipo.config import Distributed, load_config
-from fipo.distributed.bootstrap import join_world
+from fipo.distributed.bootstrap import StopRequested, join_world
 from fipo.distributed.checkpoints import committed, load_checkpoint, save_checkpoint
 from fipo.distributed.engine import TrainingEngine
-from fipo.distributed.random_state import random_state
+from fipo.distributed.random_state import random_state, seed_everything
 from fipo.errors import CheckpointError, TrainingError
 from fipo.storage import open_store
 from fipo.training.checkpointing import Checkpoints
@@ -227,6 +231,25 @@ def too_many_bad_steps_return_to_the_checkpoint_once(world, folder):
         checkpoints.roll_back(3)
 
 
+def each_rank_has_random_numbers_of_its_own_and_again(world, folder):
+    drawn = []
+    for _ in range(2):
+        seed_everything(7, world.rank)
+        drawn.append(world.gather((random.random(), np.random.rand(), torch.rand(()).item())))
+    assert drawn[0] == drawn[1]
+    assert len({number for numbers in drawn[0] for number in numbers}) == 3 * world.size
+
+
+def a_stop_of_one_rank_interrupts_all(world, folder):
+    """The last case: nothing takes a stop request back."""
+    began = time.monotonic()
+    if world.rank == 1:
+        os.kill(os.getpid(), signal.SIGTERM)
+    with pytest.raises(StopRequested):
+        world.wait_or_stop(lambda: time.sleep(60))
+    assert time.monotonic() - began < 30
+
+
 def same(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
@@ -240,6 +263,8 @@ CASES = (
     a_damaged_checkpoint_is_mended_from_the_store_or_passed_over,
     without_the_store_training_goes_on_and_the_rest_is_sent_later,
     too_many_bad_steps_return_to_the_checkpoint_once,
+    each_rank_has_random_numbers_of_its_own_and_again,
+    a_stop_of_one_rank_interrupts_all,
 )
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""A few strikes of the kill matrix, and two nodes in network namespaces."""
+"""A few strikes of the kill matrix, two nodes in network namespaces, and losses that are not finite."""
 
 import pytest
 
 from fipo.config import load_config
+from fipo.tracking import read_journal
+from fipo.workspace import Workspace
 from tests import two_nodes
 from tests.kill_matrix import Strike, survives
-from tests.struck import RECIPE
+from tests.struck import RECIPE, Job, discard
 
 
 @pytest.fixture(scope="module")
@@ -29,3 +31,34 @@ def test_two_nodes_one_worker_killed_and_one_frozen(config, undisturbed):
     outcome = two_nodes.strike(config)
     assert outcome.sha256 == undisturbed
     assert outcome.killed_seconds < config.distributed.timeout_seconds <= outcome.frozen_seconds
+
+
+def poisoned(tiny_run, passes):
+    """Train on one rank, from the start, with NaN for losses: (exit code, output, metrics of each step)."""
+    config = load_config(
+        RECIPE,
+        [*tiny_run.settings, "distributed.processes=1", "train.max_skipped_updates=2", "train.checkpoint_every=1"],
+    )
+    discard(config)
+    job = Job()
+    job.start(config, "node", "--standalone", "--nproc-per-node", "1", module="tests.poisoned", POISONED=passes)
+    [code] = job.wait()
+    journal = read_journal(Workspace(config, "train").directory / "journal.jsonl")
+    return code, job.output(), [metrics for _, metrics in journal]
+
+
+@pytest.mark.slow
+def test_nan_returns_to_the_checkpoint_and_training_ends_well(tiny_run):
+    code, output, metrics = poisoned(tiny_run, "5-6")  # step 3: a step has two updates of one pass each
+    assert code == 0, output
+    assert "step 3: 2 updates in a row were left out" in output
+    assert "back to the checkpoint of step 2, and on with other data" in output
+    assert {"checkpoint/rollbacks": 1.0} in metrics
+    assert sum(one.get("train/updates", 0) for one in metrics) == 8
+
+
+@pytest.mark.slow
+def test_nan_without_end_says_what_to_do(tiny_run):
+    code, output, _ = poisoned(tiny_run, "3-1000")
+    assert code == 65, output
+    assert "again after a return to the last checkpoint and with other data: lower learning_rate" in output
