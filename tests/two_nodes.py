@@ -5,6 +5,7 @@ c10d. In the middle of an update one node's worker is killed with SIGKILL; later
 node's is stopped with SIGSTOP. Needs root, and `ip` (the package iproute2).
 """
 
+import argparse
 import os
 import signal
 import subprocess
@@ -110,10 +111,13 @@ def _send(job: Job, node: str, number: signal.Signals, *, update: int) -> float:
 
 def main() -> None:
     """Compare the struck run with an undisturbed one."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--timeout-seconds", type=float, default=30.0, help="distributed.timeout_seconds (default: 30)")
+    timeout = parser.parse_args().timeout_seconds
     if reason := why_not():
         sys.exit(f"cannot run: {reason}")
     with tempfile.TemporaryDirectory() as folder:
-        config = prepared(Path(folder))
+        config = prepared(Path(folder), f"distributed.timeout_seconds={timeout}")
         expected, _ = undisturbed(config)
         outcome = strike(config)
     print(f"undisturbed, one node:  {expected}")
