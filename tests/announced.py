@@ -38,10 +38,15 @@ def announced(point, function, after=""):
     return wrapped
 
 
-if __name__ == "__main__":
+def main():
+    """Announce, and train."""
     sampling.generate_and_score = announced("generate", sampling.generate_and_score)
     TrainingEngine.step = announced("update", TrainingEngine.step)
     checkpoints.save_file = announced("save", checkpoints.save_file)
     checkpoints._flush_and_hash = announced("hash", checkpoints._flush_and_hash)
     checkpoints.write_atomically = announced("commit", checkpoints.write_atomically, after="end of save")
     run_job("train", train)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,23 +1,36 @@
 """Kill -9 at random points of training, saving included, then the same command: the weights of an undisturbed run.
 
 python -m tests.kill_matrix [--kills 20] [--seed 0]
+
+Two ranks train four steps, which takes a second; importing what they need takes ten. So this process imports it once,
+and the ranks are forks of it, in an environment as torchrun's.
 """
 
 import argparse
+import multiprocessing
 import os
+import queue
 import random
+import re
 import signal
+import socket
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.announced import POINTS
-from tests.struck import Job, discard, prepared, weights
+from fipo.distributed.bootstrap import import_deepspeed
+from fipo.tracking.client import load
+from tests import announced
+from tests.struck import discard, prepared, weights
 
-OPTIONS = ("--standalone", "--nproc-per-node", "2", "--max-restarts", "0")
+RANKS = 2
+ALL = RANKS
+"""Victim of a strike that kills every rank at once, as a lost machine does."""
 
 
 @dataclass(frozen=True)
@@ -27,58 +40,108 @@ class Strike:
     point: str
     number: int
     victim: int
-    """Rank; 2 is torchrun, and the workers with it."""
+    """A rank, or `ALL`."""
     delay_seconds: float
     """After the point is announced."""
 
     @classmethod
     def drawn(cls, generator: random.Random, passed: Counter) -> "Strike":
         """A random one, of the points that each rank passed so often."""
-        point = generator.choice(POINTS)
-        victim = generator.choice([victim for victim in (0, 1, 2) if passed[point, victim % 2]])
-        number = generator.randint(1, passed[point, victim % 2])
+        point = generator.choice(announced.POINTS)
+        victim = generator.choice([victim for victim in (0, 1, ALL) if passed[point, victim % RANKS]])
+        number = generator.randint(1, passed[point, victim % RANKS])
         return cls(point, number, victim, generator.uniform(0.0, 0.1))
 
     def __str__(self) -> str:
         """In words."""
-        victim = "torchrun" if self.victim == 2 else f"rank {self.victim}"
+        victim = "all ranks" if self.victim == ALL else f"rank {self.victim}"
         return f"{victim} {1000 * self.delay_seconds:.0f} ms after {self.point} {self.number}"
 
 
+class Ranks:
+    """The ranks of one job: forks of this process."""
+
+    def __init__(self, config) -> None:
+        read, self._write = os.pipe()
+        self.output: list[str] = []
+        self._lines: queue.Queue[str] = queue.Queue()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        fork = multiprocessing.get_context("fork")
+        self.processes = [fork.Process(target=self._rank, args=(config, rank, port)) for rank in range(RANKS)]
+        for process in self.processes:
+            process.start()
+        os.close(self._write)
+        threading.Thread(target=self._read, args=(read,), daemon=True).start()
+
+    def until(self, wanted: Callable[[str], object]) -> str:
+        """The first line of which this is true; empty when all ranks end without."""
+        while line := self._lines.get(timeout=600):
+            self.output.append(line)
+            if wanted(line):
+                return line
+        return ""
+
+    def wait(self) -> list[int]:
+        """Exit codes, when all that was printed is in `output`."""
+        self.until(lambda line: False)
+        for process in self.processes:
+            process.join()
+        return [process.exitcode for process in self.processes]
+
+    def _rank(self, config, rank: int, port: int) -> None:
+        os.dup2(self._write, 1)
+        os.dup2(self._write, 2)
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(RANKS), "LOCAL_RANK": str(rank)}
+        os.environ |= {"LOCAL_WORLD_SIZE": str(RANKS), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        sys.argv = ["rank", "--config", str(config.run_directory / "config.yaml")]
+        announced.main()
+
+    def _read(self, descriptor: int) -> None:
+        with os.fdopen(descriptor, errors="replace") as lines:
+            for line in lines:
+                if line.strip():
+                    self._lines.put(line.rstrip())
+        self._lines.put("")
+
+
 def survives(config, strike: Strike) -> str:
-    """Train from the start, strike, run the same command again; the SHA-256 of the weights.
+    """Train from the start, strike, start again; the SHA-256 of the weights.
 
     Raises:
-        AssertionError: the strike missed, or the second command failed.
+        AssertionError: the strike missed, or the second start failed.
     """
     discard(config)
-    job = Job()
-    try:
-        job.start(config, "node", *OPTIONS)
-        wanted = (strike.point, strike.number, strike.victim % 2)
-        line = job.until(lambda line: line.announcement and line.announcement[:3] == wanted)
-        assert line, job.output()
-        time.sleep(strike.delay_seconds)
-        os.kill(job.nodes["node"].pid if strike.victim == 2 else line.announcement[3], signal.SIGKILL)
-        assert job.wait() != [0], f"{strike}: the job had ended before"
-        assert not weights(config)
-        again = Job()
-        again.start(config, "node", *OPTIONS)
-        assert again.wait() == [0], again.output()
-        return weights(config)
-    finally:
-        job.kill()
+    ranks = Ranks(config)
+    wanted = f"@ {strike.point} {strike.number} {strike.victim % RANKS} "
+    assert ranks.until(lambda line: line.startswith(wanted)), "\n".join(ranks.output)
+    time.sleep(strike.delay_seconds)
+    for process in ranks.processes if strike.victim == ALL else [ranks.processes[strike.victim]]:
+        os.kill(process.pid, signal.SIGKILL)
+    codes = ranks.wait()
+    assert set(codes) == ({-9} if strike.victim == ALL else {-9, 1}), (str(strike), codes, ranks.output)
+    assert not weights(config)
+    again = Ranks(config)
+    assert again.wait() == [0] * RANKS, "\n".join(again.output)
+    return weights(config)
 
 
 def undisturbed(config) -> tuple[str, Counter]:
     """The SHA-256 of the weights of a run that nobody struck, and how often it passed each (point, rank)."""
     discard(config)
-    job = Job()
-    job.start(config, "node", *OPTIONS)
-    assert job.wait() == [0], job.output()
-    job.output()
-    announcements = [line.announcement for line in job.printed if line.announcement]
-    return weights(config), Counter((point, rank) for point, _, rank, _ in announcements)
+    ranks = Ranks(config)
+    assert ranks.wait() == [0] * RANKS, "\n".join(ranks.output)
+    found = (re.fullmatch(r"@ (.+) \d+ (\d) \d+", line) for line in ranks.output)
+    return weights(config), Counter((one[1], int(one[2])) for one in found if one)
+
+
+def preload() -> None:
+    """Import what training imports late."""
+    from transformers import AutoModelForCausalLM, Qwen3ForCausalLM  # noqa: F401
+
+    import_deepspeed()
+    load()
 
 
 def main() -> None:
@@ -86,12 +149,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=20, help="how many runs to kill (default: 20)")
     parser.add_argument("--seed", type=int, default=0, help="which points (default: 0)")
+    parser.add_argument("--folder", type=Path, help="where to work (default: a temporary folder)")
     options = parser.parse_args()
     generator, same = random.Random(options.seed), 0
-    with tempfile.TemporaryDirectory() as folder:
-        config = prepared(Path(folder))
+    with tempfile.TemporaryDirectory() as temporary:
+        config = prepared(options.folder or Path(temporary))
+        preload()
         expected, passed = undisturbed(config)
-        print(f"undisturbed: {expected}, passing {dict(passed)}", flush=True)
+        print(f"undisturbed: {expected}", flush=True)
         for number in range(1, options.kills + 1):
             strike = Strike.drawn(generator, passed)
             found = survives(config, strike)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fipo.config import Config, load_config
-from fipo.steps import run_step, write_config
+from fipo.steps import write_config
 from fipo.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
@@ -21,9 +21,13 @@ SETTINGS = ("train.steps=4", "distributed.processes=2", "distributed.timeout_sec
 
 def prepared(folder: Path, *settings: str) -> Config:
     """The settings of the tiny run in `folder`, whose steps before training are done."""
-    config = load_config(RECIPE, [f"run.directory={folder}", *SETTINGS, *settings])
+    settings = (f"run.directory={folder}", *SETTINGS, *settings)
+    options = [part for setting in settings for part in ("--set", setting)]
     for step in ("prepare", "sft"):
-        run_step(step, config)
+        # In processes of their own: what is forked later must not share their connections to MLflow's database.
+        subprocess.run([sys.executable, "-m", "fipo.cli", step, "--recipe", str(RECIPE), *options], check=True)
+    config = load_config(RECIPE, settings)
+    write_config(config)
     return config
 
 

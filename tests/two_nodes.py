@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.kill_matrix import undisturbed
+from fipo.launch.local import torchrun
+from fipo.steps import write_config
 from tests.struck import Job, discard, prepared, weights
 
 PORT = 29400
@@ -118,7 +119,8 @@ def main() -> None:
         sys.exit(f"cannot run: {reason}")
     with tempfile.TemporaryDirectory() as folder:
         config = prepared(Path(folder), f"distributed.timeout_seconds={timeout}")
-        expected, _ = undisturbed(config)
+        torchrun("tests.announced", ["--config", str(write_config(config))], processes=2, max_restarts=0)
+        expected = weights(config)
         outcome = strike(config)
     print(f"undisturbed, one node:  {expected}")
     print(f"struck, two nodes:      {outcome.sha256}")
