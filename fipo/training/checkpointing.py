@@ -103,8 +103,8 @@ class Checkpoints:
         """
         what = (
             f"step {step}: {self._engine.skipped_in_a_row} updates in a row were left out, for a loss or gradient norm "
+            "that is not finite or a norm above skip_grad_norm"
         )
-        what += "that is not finite or a norm above skip_grad_norm"
         advice = "lower learning_rate, raise warmup_steps, or look at the data of these steps"
         if step <= self._rolled_back_at:
             raise TrainingError(f"{what}, again after a return to the last checkpoint and with other data: {advice}")
@@ -120,7 +120,8 @@ class Checkpoints:
     def close(self, seconds: float = END_SECONDS) -> None:
         """Wait for the upload of the newest checkpoint, at most so long."""
         if self._mirror:
-            self._mirror.close(seconds)
+            # The other ranks wait below, and not for ever.
+            self._mirror.close(min(seconds, self._job.config.distributed.timeout_seconds / 2))
         self._world.barrier()
 
     def _save(self, score: float | None) -> None:
