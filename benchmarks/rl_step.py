@@ -44,12 +44,10 @@ from fipo.rollout.transformers import TransformersEngine
 PROMPTS, GROUP, UPDATES, LONGEST_PROMPT, LONGEST_RESPONSE = 16, 8, 4, 32, 256
 ROWS = PROMPTS * GROUP // UPDATES
 """Responses in one update."""
-MICRO_ROWS = 4
-"""Rows of full length that fit in a micro-batch: of 4, 8 and 32, where TRL is as fast as with 8 and leanest."""
 RATE = 1e-5
 
 
-def settings(folder: Path) -> Config:
+def settings(folder: Path, micro_rows: int) -> Config:
     words = [f"w{index}" for index in range(8190)]
     architecture = {"vocabulary": words, "hidden_size": 256, "intermediate_size": 704, "layers": 4}
     architecture |= {"attention_heads": 4, "key_value_heads": 2, "max_position_embeddings": 512}
@@ -65,7 +63,7 @@ def settings(folder: Path) -> Config:
                 "dynamic_sampling": False,
                 "learning_rate": RATE,
                 "warmup_steps": 0,
-                "max_tokens_per_micro_batch": MICRO_ROWS * (LONGEST_PROMPT + LONGEST_RESPONSE),
+                "max_tokens_per_micro_batch": micro_rows * (LONGEST_PROMPT + LONGEST_RESPONSE),
             },
             "rollout": {"group_size": GROUP, "max_response_tokens": LONGEST_RESPONSE},
             "reward": {"functions": {"benchmarks.rl_step:even_words": 1.0}},
@@ -131,7 +129,7 @@ class Clock:
         return time.perf_counter(), time.process_time()
 
 
-def run_fipo(folder: Path, steps: int) -> list[tuple[float, float]]:
+def run_fipo(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, float]]:
     """The classes and calls of `fipo.training.rl.loop`."""
     from fipo.distributed.bootstrap import join_world
     from fipo.distributed.engine import TrainingEngine
@@ -139,7 +137,7 @@ def run_fipo(folder: Path, steps: int) -> list[tuple[float, float]]:
     from fipo.training.rl.timing import Timer
     from fipo.training.rl.update import Updater
 
-    config, start = settings(folder), Model(name_or_path=str(folder))
+    config, start = settings(folder, micro_rows), Model(name_or_path=str(folder))
     tokenizer = load_tokenizer(start)
     asked = [Prompt(f"{index:04x}", "", tuple(ids), "0") for index, ids in enumerate(prompts())]
     with join_world(config.distributed, seed=0) as world:
@@ -165,7 +163,7 @@ def run_fipo(folder: Path, steps: int) -> list[tuple[float, float]]:
     return clock.steps
 
 
-def run_trl(folder: Path, steps: int) -> list[tuple[float, float]]:
+def run_trl(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, float]]:
     """Of four optimizer steps the first generates."""
     from datasets import Dataset
     from transformers import LogitsProcessor, TrainerCallback, TrainerState
@@ -206,7 +204,7 @@ def run_trl(folder: Path, steps: int) -> list[tuple[float, float]]:
     tokenizer = load_tokenizer(start)
     tokenizer.padding_side = "left"
     texts = [tokenizer.decode(ids) for ids in prompts()]
-    accumulation = ROWS // MICRO_ROWS
+    accumulation = ROWS // micro_rows
     ticker = Ticker()
     trainer = GRPOTrainer(
         model=load_model(start),
@@ -216,7 +214,7 @@ def run_trl(folder: Path, steps: int) -> list[tuple[float, float]]:
         callbacks=[ticker],
         args=GRPOConfig(
             output_dir=str(folder / "trl"),
-            per_device_train_batch_size=MICRO_ROWS,
+            per_device_train_batch_size=micro_rows,
             gradient_accumulation_steps=accumulation,
             steps_per_generation=accumulation * UPDATES,
             num_generations=GROUP,
@@ -253,14 +251,15 @@ def run_trl(folder: Path, steps: int) -> list[tuple[float, float]]:
     return ticker.clock.steps
 
 
-def measure(method: str, folder: Path, steps: int) -> dict[str, Any]:
+def measure(method: str, folder: Path, steps: int, micro_rows: int) -> dict[str, Any]:
     """Tokens per second of wall and of CPU time, the median of the steps, and how far memory grew."""
     found: dict[str, Any] = {}
 
     def run() -> None:
-        found["seconds"], found["cpu_seconds"] = zip(*METHODS[method](folder, steps))
+        found["seconds"], found["cpu_seconds"] = zip(*METHODS[method](folder, steps, micro_rows))
 
-    import_module({"fipo": "fipo.training.rl.loop"}.get(method, "trl.trainer.grpo_trainer"))
+    for module in IMPORTS[method]:
+        import_module(module)
     found["peak_bytes"] = peak_bytes(run)
     found["tokens"] = [sum(lengths(step)) for step in range(steps + 1)]
     for rate, clock in {"tokens_per_second": "seconds", "tokens_per_cpu_second": "cpu_seconds"}.items():
@@ -268,7 +267,11 @@ def measure(method: str, folder: Path, steps: int) -> dict[str, Any]:
     return found
 
 
-METHODS: dict[str, Callable[[Path, int], list[tuple[float, float]]]] = {"fipo": run_fipo, "trl": run_trl}
+IMPORTS = {
+    "fipo": ("fipo.training.rl.loop", "deepspeed", "transformers.models.qwen3.modeling_qwen3"),
+    "trl": ("trl.trainer.grpo_trainer", "deepspeed", "transformers.models.qwen3.modeling_qwen3"),
+}
+METHODS: dict[str, Callable[[Path, int, int], list[tuple[float, float]]]] = {"fipo": run_fipo, "trl": run_trl}
 
 
 def main() -> None:
@@ -276,21 +279,29 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--steps", type=int, default=3, help="steps to measure, after one to warm up (default: 3)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of each side (default: all)")
+    parser.add_argument(
+        "--micro-rows",
+        type=int,
+        choices=[1, 2, 4, 8, 16, 32],
+        default=8,
+        help="rows of full length in a micro-batch (default: 8, which is TRL's)",
+    )
     parser.add_argument("--method", choices=METHODS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.method:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.threads])
         torch.set_num_threads(options.threads)
-        print(json.dumps(measure(options.method, options.folder, options.steps)))
+        print(json.dumps(measure(options.method, options.folder, options.steps, options.micro_rows)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        config = settings(Path(folder))
+        config = settings(Path(folder), options.micro_rows)
         save_model(load_model(config.model, seed=0), load_tokenizer(config.model), Path(folder))
         rows = {}
         for method in METHODS:
             command = [sys.executable, "-m", "benchmarks.rl_step", "--method", method, "--folder", folder]
             command += ["--steps", str(options.steps), "--threads", str(options.threads)]
+            command += ["--micro-rows", str(options.micro_rows)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
             rows[method] = json.loads(done.stdout.splitlines()[-1])
     ours, peer = rows["fipo"], rows["trl"]
