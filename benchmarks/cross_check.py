@@ -38,12 +38,13 @@ BENCHMARK = "running-sums"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run of the demo")
+    parser.add_argument("--step", choices=("sft", "train"), default="sft", help="whose model (default: %(default)s)")
     parser.add_argument("--lm-eval", required=True, help="Python interpreter that has lm-eval")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml")
     workspace = Workspace(config, "evaluate")
-    model = workspace.input("train", "model")
+    model = workspace.input(options.step, "model")
     problems = read_problems(workspace.input("prepare", "dataset") / "benchmarks" / f"{BENCHMARK}.parquet")
     ours = graded_by_fipo(config, model, problems)
     with tempfile.TemporaryDirectory() as folder:
