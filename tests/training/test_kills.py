@@ -31,7 +31,8 @@ def test_kill_9_then_the_same_command(tiny_run, undisturbed):
 def test_two_nodes_one_worker_killed_and_one_frozen(config, undisturbed):
     outcome = two_nodes.strike(config)
     assert outcome.sha256 == undisturbed
-    assert outcome.killed_seconds < config.distributed.timeout_seconds <= outcome.frozen_seconds
+    # The peer may have waited a moment already when the other froze.
+    assert outcome.killed_seconds < config.distributed.timeout_seconds / 2 < outcome.frozen_seconds
 
 
 def poisoned(tiny_run, passes):
