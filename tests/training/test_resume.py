@@ -41,7 +41,7 @@ def test_a_killed_worker_and_training_goes_on_by_itself(tiny_run, undisturbed):
     assert re.search("from step [123]", output), output
     assert "another rank crashed" in output
     assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
-    [journal] = (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
+    journal = tiny_run.journal()
     logged = Counter(step for step, metrics in read_journal(journal) if "rollout/accuracy" in metrics)
     assert logged == {1: 1, 2: 1, 3: 1, 4: 1}
 
@@ -71,7 +71,7 @@ def test_a_finished_step_is_reused(tiny_run, undisturbed):
 @pytest.mark.slow
 def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
     """The same responses, whichever rank samples them, and the same loss, however the rows are split."""
-    [journal] = (tiny_run.folder / "tiny" / "train").glob("*/journal.jsonl")
+    journal = tiny_run.journal()
     two = dict(losses(journal))
     code, output = tiny_run("train", "--fresh", "--set", "distributed.processes=1")
     assert code == 0, output

@@ -10,7 +10,7 @@ def call(tiny_pipeline, artifact, model):
     return fetch.python_func(tiny_pipeline.recipe, tiny_pipeline.overrides, model, registered), registered
 
 
-@pytest.mark.parametrize("reference", ["fipo-tiny@champion", "fipo-tiny/1", "models:/fipo-tiny@candidate"])
+@pytest.mark.parametrize("reference", ["fipo-tiny", "fipo-tiny@champion", "fipo-tiny/1", "models:/fipo-tiny@candidate"])
 def test_brings_the_model_and_leaves_it_as_it_is(tiny_pipeline, artifact, reference):
     overrides, registered = call(tiny_pipeline, artifact, reference)
     config = load_config(tiny_pipeline.recipe, overrides)
@@ -21,7 +21,7 @@ def test_brings_the_model_and_leaves_it_as_it_is(tiny_pipeline, artifact, refere
 
 @pytest.mark.parametrize(
     ("reference", "message"),
-    [("fipo-tiny", "expected name@alias"), ("fipo-tiny@best", "candidate, champion"), ("fipo-tiny/7", "7")],
+    [("fipo-tiny@", "expected name, name@alias"), ("fipo-tiny@best", "candidate, champion"), ("fipo-tiny/7", "7")],
 )
 def test_says_what_there_is(tiny_pipeline, artifact, reference, message, capsys):
     with pytest.raises(SystemExit):
