@@ -56,7 +56,7 @@ def run(name: str) -> dict[str, Any]:
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"benchmark {name} failed with exit code {done.returncode}; its message is above")
-    *printed, last = done.stdout.strip().splitlines()
+    *printed, last = [line for line in done.stdout.strip().splitlines() if "[WARNING]" not in line]
     result: dict[str, Any] = json.loads(last)
     minutes = (time.monotonic() - began) / 60
     print(f"{name}: ratio {result['ratio']:.2f}  ({minutes:.1f} min)", flush=True)

@@ -2,7 +2,7 @@
 
 python -m experiments run [STUDY] [--parallel 2] [--only PATTERN]
 python -m experiments list [STUDY]
-python -m experiments report [STUDY]
+python -m experiments report [STUDY] [--stored]
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import sys
 from pathlib import Path
 
 from experiments.report import write_report
-from experiments.results import read_results
+from experiments.results import read_results, store_results, stored_results
 from experiments.runner import Runner
-from experiments.study import Trial, load_study
+from experiments.study import FOLDER, Trial, load_study
 from fipo.errors import ConfigError, FipoError
 
 
@@ -43,7 +43,13 @@ def _list(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     study = load_study(options.study)
-    for path in write_report(study, read_results(study, options.directory), options.output):
+    stored = FOLDER / f"{study.name}.jsonl"
+    if options.stored:
+        results = stored_results(study, stored)
+    else:
+        results = read_results(study, options.directory)
+        store_results(results, stored)
+    for path in write_report(study, results, options.output):
         print(path)
 
 
@@ -70,7 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--parallel", type=int, default=cores, help=f"trials at a time (default: {cores}, one a core)")
     run.set_defaults(command=_run)
     commands.add_parser("list", parents=[common, some], help="name the trials").set_defaults(command=_list)
-    report = commands.add_parser("report", parents=[common], help="write tables and figures from MLflow")
+    report = commands.add_parser("report", parents=[common], help="write tables and figures from MLflow, and keep both")
+    report.add_argument("--stored", action="store_true", help="from the results kept in experiments/, not from MLflow")
     report.add_argument("--output", type=Path, default=Path("docs/experiments.md"), help="the document to write")
     report.set_defaults(command=_report)
     return parser

@@ -1,7 +1,8 @@
-"""What MLflow has of a study's trials."""
+"""What MLflow has of a study's trials, and the file that keeps it for those who did not run them."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,44 @@ def read_results(study: Study, directory: Path) -> list[Result]:
     if not results:
         raise DataError(f"study {study.name}: no finished trial in {uri}; run `python -m experiments run` first")
     return results
+
+
+def store_results(results: Sequence[Result], path: Path) -> None:
+    """Keep trials in a file, one a line, values to five digits."""
+    with path.open("w", encoding="utf-8") as file:
+        for result in results:
+            row = {
+                "run": result.trial.name,
+                "scores": {name: _rounded(value) for name, value in result.scores.items()},
+                "tokens": result.tokens.astype(int).tolist(),
+                "curves": {name: [_rounded(value) for value in curve] for name, curve in result.curves.items()},
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def stored_results(study: Study, path: Path) -> list[Result]:
+    """The trials that `store_results` kept.
+
+    Raises:
+        DataError: there is no such file, or it has a trial that the study does not.
+    """
+    if not path.is_file():
+        raise DataError(f"study {study.name}: {path} does not exist; `python -m experiments report` writes it")
+    trials = {trial.name: trial for trial in study.trials()}
+    results = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        if row["run"] not in trials:
+            raise DataError(
+                f"{path}: run {row['run']!r} is no trial of study {study.name}; see `python -m experiments list`"
+            )
+        curves = {name: np.array(curve, dtype=np.float64) for name, curve in row["curves"].items()}
+        results.append(Result(trials[row["run"]], row["scores"], np.array(row["tokens"], dtype=np.float64), curves))
+    return results
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if np.isfinite(value) else None
 
 
 def _values(history: Mapping[int, float], steps: Sequence[int]) -> NDArray[np.float64]:

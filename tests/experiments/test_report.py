@@ -7,7 +7,7 @@ import pytest
 
 from experiments.intervals import mean_over_seeds
 from experiments.report import score_table, write_report
-from experiments.results import CURVES, SCORES, TOKENS, read_results
+from experiments.results import CURVES, SCORES, TOKENS, read_results, store_results, stored_results
 from experiments.study import Study
 from fipo.errors import DataError
 from fipo.tracking import Tracker
@@ -93,3 +93,24 @@ def test_the_text_of_the_shipped_study_is_filled_in(runs, tmp_path):
 def test_a_study_without_runs_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="python -m experiments run"):
         read_results(STUDY, tmp_path)
+
+
+@pytest.mark.slow
+def test_stored_results_make_the_same_table(runs, tmp_path):
+    results = read_results(STUDY, runs)
+    store_results(results, tmp_path / "study.jsonl")
+    stored = stored_results(STUDY, tmp_path / "study.jsonl")
+    assert score_table(STUDY, STUDY.questions["losses"], stored) == score_table(
+        STUDY, STUDY.questions["losses"], results
+    )
+    assert stored[0].curves.keys() == CURVES.keys()
+    assert stored[0].tokens.tolist() == [100.0, 200.0, 300.0]
+
+
+def test_stored_results_of_another_study_are_refused(tmp_path):
+    path = tmp_path / "study.jsonl"
+    with pytest.raises(DataError, match="does not exist"):
+        stored_results(STUDY, path)
+    path.write_text('{"run": "other-s1-dapo", "scores": {}, "tokens": [], "curves": {}}\n')
+    with pytest.raises(DataError, match="'other-s1-dapo' is no trial of study demo-study"):
+        stored_results(STUDY, path)
