@@ -23,6 +23,7 @@ NAMES = {
     "log_probs": "`log_softmax` of full logits, with entropy",
     "packing": "rows padded to the longest of their batch",
     "rl_step": "TRL's GRPOTrainer",
+    "learning": "TRL's GRPOTrainer, with the same budget of tokens",
     "rollout": "transformers' `model.generate`",
     "rewards": "math-verify in a `ProcessPoolExecutor`",
     "tracking": "`mlflow.log_metrics`",

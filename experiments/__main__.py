@@ -49,7 +49,8 @@ def _report(options: argparse.Namespace) -> None:
     else:
         results = read_results(study, options.directory)
         store_results(results, stored)
-    for path in write_report(study, results, options.output):
+    document = "experiments.md" if study.name == "demo-study" else f"experiments-{study.name}.md"
+    for path in write_report(study, results, options.output or Path("docs") / document):
         print(path)
 
 
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("list", parents=[common, some], help="name the trials").set_defaults(command=_list)
     report = commands.add_parser("report", parents=[common], help="write tables and figures from MLflow, and keep both")
     report.add_argument("--stored", action="store_true", help="from the results kept in experiments/, not from MLflow")
-    report.add_argument("--output", type=Path, default=Path("docs/experiments.md"), help="the document to write")
+    report.add_argument("--output", type=Path, help="the document (default: docs/experiments.md; -STUDY for others)")
     report.set_defaults(command=_report)
     return parser
 

@@ -36,7 +36,7 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
     written = [document]
 
     def figure(name: str) -> str:
-        path = images / f"experiments-{name}.png"
+        path = images / f"{document.stem}-{name}.png"
         path.write_bytes(to_png(curves_figure(study, _question(study, name), results)))
         written.append(path)
         return f"![{study.questions[name].title}](images/{path.name})"

@@ -94,7 +94,7 @@ class Runner:
         scores = Workspace(config, "evaluate").result().metrics
         benchmark = config.gate_benchmark
         return (
-            f"avg@{config.evaluation.samples} {scores[f'eval/{benchmark}/avg_at_k']:.3f}, "
+            f"avg@k {scores[f'eval/{benchmark}/avg_at_k']:.3f}, "
             f"{scores[f'eval/{benchmark}/mean_response_tokens']:.1f} tokens"
         )
 
