@@ -10,17 +10,21 @@ from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from experiments.intervals import Mean, mean_over_seeds
-from experiments.results import CURVES, SCORES, Result
+from experiments.results import ACCURACY, CURVES, Result
 from experiments.study import FOLDER, Question, Study
 from fipo.errors import DataError
-from fipo.report.style import MUTED, PHASES, styled, to_png
+from fipo.report.style import ABOVE, BELOW, INK, MUTED, PHASES, styled, to_png
 
 TITLES = {
     "avg_at_k": "avg@k",
     "cons_at_k": "cons@k",
     "pass_at_k": "pass@k",
-    "mean_response_tokens": "mean response (tokens)",
+    "learning": "accuracy while learning",
+    "mean_response_tokens": "response (tokens)",
 }
+"""Scores in a table; `learning` is the accuracy of all responses sampled in training, averaged over the budget."""
+COMPARED = {"avg_at_k": "avg@k", "learning": "accuracy while learning", "mean_response_tokens": "tokens"}
+"""Scores of which tables give the difference to the baseline."""
 GRID = 60
 """Points of a curve over sampled tokens."""
 
@@ -47,11 +51,25 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
     def value(task: str, arm: str, score: str = "avg_at_k") -> str:
         return _text(score, mean_over_seeds(list(_scores(results, task, arm, score).values())))
 
+    def overview() -> str:
+        path = images / f"{document.stem}-overview.png"
+        path.write_bytes(to_png(differences_figure(study, results)))
+        written.append(path)
+        return f"![Every arm against {study.baseline}](images/{path.name})"
+
     environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     text = environment.from_string((FOLDER / f"{study.name}.md").read_text(encoding="utf-8"))
     names = {result.trial.name for result in results}
     document.write_text(
-        text.render(study=study, table=table, figure=figure, value=value, trials=len(results), names=sorted(names)),
+        text.render(
+            study=study,
+            table=table,
+            figure=figure,
+            overview=overview,
+            value=value,
+            trials=len(results),
+            names=sorted(names),
+        ),
         encoding="utf-8",
     )
     return written
@@ -59,22 +77,48 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
 
 def score_table(study: Study, question: Question, results: Sequence[Result]) -> str:
     """Scores of each arm, and what it adds to the baseline: paired by seed, 95 % intervals over seeds."""
-    heads = ["task", "arm", *TITLES.values(), f"avg@k over {study.baseline}", f"tokens over {study.baseline}", "seeds"]
+    heads = [
+        "task",
+        "arm",
+        *TITLES.values(),
+        *(f"{title} over {study.baseline}" for title in COMPARED.values()),
+        "seeds",
+    ]
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for task in study.tasks:
         for arm in _arms(study, question):
-            found = {score: _scores(results, task, arm, score) for score in SCORES}
+            found = {score: _scores(results, task, arm, score) for score in TITLES}
             if not found["avg_at_k"]:
                 continue
-            means = [_text(score, mean_over_seeds(list(found[score].values()))) for score in SCORES]
-            changes = ["", ""]
+            means = [_text(score, mean_over_seeds(list(found[score].values()))) for score in TITLES]
+            changes = [""] * len(COMPARED)
             if arm != study.baseline:
-                changes = [
-                    _change(score, _paired(results, task, study.baseline, arm, score))
-                    for score in ("avg_at_k", "mean_response_tokens")
-                ]
+                changes = [_change(score, _paired(results, task, study.baseline, arm, score)) for score in COMPARED]
             lines.append(f"| {' | '.join([task, f'`{arm}`', *means, *changes, str(len(found['avg_at_k']))])} |")
     return "\n".join(lines)
+
+
+@styled
+def differences_figure(study: Study, results: Sequence[Result]) -> Figure:
+    """What every arm adds to the baseline, with its interval: a row a task, a column a score."""
+    arms = [arm for arm in study.arms if arm != study.baseline]
+    figure = Figure(figsize=(3.6 * len(COMPARED) + 1.4, (0.24 * len(arms) + 0.9) * len(study.tasks)))
+    axes = figure.subplots(len(study.tasks), len(COMPARED), squeeze=False, sharey=True, sharex="col")
+    for row, task in zip(axes, study.tasks):
+        for ax, (score, title) in zip(row, COMPARED.items()):
+            scale, _ = _format(score)
+            for y, arm in enumerate(arms):
+                change = _paired(results, task, study.baseline, arm, score)
+                if change:
+                    colour = MUTED if not change.differs_from_zero else ABOVE if change.value > 0 else BELOW
+                    ax.errorbar(
+                        scale * change.value, y, xerr=scale * change.half_width, fmt="o", color=colour, markersize=4
+                    )
+            ax.axvline(0.0, color=INK, linewidth=0.8)
+            ax.set_title(f"{task}: {title} over {study.baseline}" + (" (points)" if scale > 1 else ""))
+        row[0].set_yticks(range(len(arms)), arms)
+        row[0].set_ylim(len(arms) - 0.5, -0.5)
+    return figure
 
 
 @styled
@@ -102,13 +146,19 @@ def curves_figure(study: Study, question: Question, results: Sequence[Result]) -
 
 def _on_one_axis(results: Sequence[Result], metric: str) -> tuple[np.ndarray, np.ndarray]:
     """[GRID] tokens and [seeds, GRID] values, as far as all seeds go."""
-    first, last = max(result.tokens[0] for result in results), min(result.tokens[-1] for result in results)
-    grid = np.linspace(first, last, GRID)
-    curves = []
-    for result in results:
-        logged = np.isfinite(result.curves[metric])
-        curves.append(np.interp(grid, result.tokens[logged], result.curves[metric][logged]))
-    return grid, np.array(curves)
+    grid = _grid(results)
+    return grid, np.array([_along(result, metric, grid) for result in results])
+
+
+def _grid(results: Sequence[Result]) -> np.ndarray:
+    """[GRID] counts of sampled tokens that all results have reached."""
+    return np.linspace(max(one.tokens[0] for one in results), min(one.tokens[-1] for one in results), GRID)
+
+
+def _along(result: Result, metric: str, grid: np.ndarray) -> np.ndarray:
+    """A metric at each count of sampled tokens, between steps on a straight line."""
+    logged = np.isfinite(result.curves[metric])
+    return np.interp(grid, result.tokens[logged], result.curves[metric][logged])
 
 
 def _arms(study: Study, question: Question) -> Iterable[str]:
@@ -123,11 +173,12 @@ def _question(study: Study, name: str) -> Question:
 
 def _scores(results: Sequence[Result], task: str, arm: str, score: str) -> Mapping[int, float]:
     """By seed."""
-    return {
-        result.trial.seed: result.scores[score]
-        for result in results
-        if (result.trial.task, result.trial.arm) == (task, arm)
-    }
+    of_task = [result for result in results if result.trial.task == task]
+    chosen = [result for result in of_task if result.trial.arm == arm]
+    if score == "learning":  # over the tokens that all have sampled
+        grid = _grid(of_task)
+        return {result.trial.seed: float(_along(result, ACCURACY, grid).mean()) for result in chosen}
+    return {result.trial.seed: result.scores[score] for result in chosen}
 
 
 def _paired(results: Sequence[Result], task: str, baseline: str, arm: str, score: str) -> Mean | None:
@@ -138,13 +189,18 @@ def _paired(results: Sequence[Result], task: str, baseline: str, arm: str, score
 
 
 def _text(score: str, mean: Mean) -> str:
-    scale, digits = (1.0, 2) if score == "mean_response_tokens" else (100.0, 1)
+    scale, digits = _format(score)
     return f"{scale * mean.value:.{digits}f} ± {scale * mean.half_width:.{digits}f}"
 
 
 def _change(score: str, mean: Mean | None) -> str:
     if mean is None:
         return ""
-    scale, digits = (1.0, 2) if score == "mean_response_tokens" else (100.0, 1)
+    scale, digits = _format(score)
     text = f"{scale * mean.value:+.{digits}f} ± {scale * mean.half_width:.{digits}f}"
     return f"**{text}**" if mean.differs_from_zero else text
+
+
+def _format(score: str) -> tuple[float, int]:
+    """What a score is multiplied by, and its decimals: shares are shown in per cent."""
+    return (1.0, 2) if score == "mean_response_tokens" else (100.0, 1)

@@ -18,8 +18,9 @@ SCORES = ("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens")
 """Of the trained model on the task's benchmark."""
 
 TOKENS = "rollout/sampled_tokens"
+ACCURACY = "rollout/accuracy"
 CURVES = {
-    "rollout/accuracy": "Accuracy in training",
+    ACCURACY: "Accuracy in training",
     "rollout/response_tokens_mean": "Response length (tokens)",
     "train/entropy": "Entropy (nats a token)",
     "train/policy_kl_k3": "Policy KL (nats a token)",

@@ -63,6 +63,9 @@ def test_the_table_pairs_arms_by_seed(runs):
     assert "| sums | `dapo` | 60.0 ± 24.8 |" in dapo
     assert "| sums | `fipo` | 70.0 ± 24.8 |" in fipo
     assert "**+10.0 ± 0.0**" in fipo
+    # The curve is 1, 2 and 3 times the accuracy at 100, 200 and 300 tokens: twice it over all of them.
+    assert "| 120.0 ± 49.7 |" in dapo
+    assert "**+20.0 ± 0.0**" in fipo
     assert "**+0.10 ± 0.00**" in fipo
 
 
@@ -74,6 +77,10 @@ def test_the_document_and_its_figures_are_written(runs, tmp_path, monkeypatch):
     monkeypatch.setattr("experiments.report.FOLDER", tmp_path)
     document, figure = write_report(STUDY, read_results(STUDY, runs), tmp_path / "docs" / "experiments.md")
     assert document.read_text() == "6 trials: 70.0 ± 24.8\n![Losses](images/experiments-losses.png)\n"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "demo-study.md").write_text("{{ overview() }}")
+    document, figure = write_report(STUDY, read_results(STUDY, runs), tmp_path / "docs" / "other.md")
+    assert document.read_text() == "![Every arm against dapo](images/other-overview.png)"
     assert figure.read_bytes().startswith(b"\x89PNG")
 
     (tmp_path / "demo-study.md").write_text("{{ table('colours') }}")

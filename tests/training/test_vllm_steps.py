@@ -53,3 +53,16 @@ def test_a_vllm_server_of_the_run(vllm_run, monkeypatch):
         os.kill(server.pid, signal.SIGTERM)
         server.wait(60)
     assert weight_versions(vllm_run) == [{0}, {2}]
+
+
+def test_two_ranks_that_share_a_model_take_part_in_every_call(vllm_run):
+    # One problem: the second rank has none of its own, and the first needs it for each token.
+    forget(vllm_run)
+    one = "data.benchmarks={one: {generator: {digits: 3, seed: 9}, limit: 1}}"
+    shared = ["rollout.engine=vllm", "rollout.tensor_parallel=2", "distributed.processes=2"]
+    for step in ("prepare", "sft", "train", "evaluate"):
+        engine = shared if step in ("train", "evaluate") else []
+        code, output = vllm_run(step, "--fresh", *(word for setting in (one, *engine) for word in ("--set", setting)))
+        assert code == 0, output
+    assert weight_versions(vllm_run) == [{0}, {2}]
+    assert vllm_run.result("evaluate").details["trained"]["one"]["problems"] == 1
