@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -25,6 +26,8 @@ TITLES = {
 """Scores in a table; `learning` is the accuracy of all responses sampled in training, averaged over the budget."""
 COMPARED = {"avg_at_k": "avg@k", "learning": "accuracy while learning", "mean_response_tokens": "tokens"}
 """Scores of which tables give the difference to the baseline."""
+COLUMNS = 4
+"""Panels in a row of a figure."""
 GRID = 60
 """Points of a curve over sampled tokens."""
 
@@ -39,9 +42,9 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
     images.mkdir(parents=True, exist_ok=True)
     written = [document]
 
-    def figure(name: str) -> str:
-        path = images / f"{document.stem}-{name}.png"
-        path.write_bytes(to_png(curves_figure(study, _question(study, name), results)))
+    def figure(name: str, *curves: str) -> str:
+        path = images / f"{document.stem}-{name}{'-short' if curves else ''}.png"
+        path.write_bytes(to_png(curves_figure(study, _question(study, name), results, curves)))
         written.append(path)
         return f"![{study.questions[name].title}](images/{path.name})"
 
@@ -122,25 +125,33 @@ def differences_figure(study: Study, results: Sequence[Result]) -> Figure:
 
 
 @styled
-def curves_figure(study: Study, question: Question, results: Sequence[Result]) -> Figure:
-    """Every curve over sampled tokens, a row a task: mean over seeds, and the range of the seeds."""
-    figure = Figure(figsize=(3.1 * len(CURVES), 2.7 * len(study.tasks)))
-    axes = figure.subplots(len(study.tasks), len(CURVES), squeeze=False)
-    for row, task in zip(axes, study.tasks):
-        for ax, (metric, title) in zip(row, CURVES.items()):
+def curves_figure(study: Study, question: Question, results: Sequence[Result], curves: Sequence[str] = ()) -> Figure:
+    """Curves over sampled tokens, all or some, rows a task: mean over seeds, and the range of the seeds."""
+    curves = curves or tuple(CURVES)
+    columns = min(COLUMNS, len(curves) + 1)
+    blocks = math.ceil((len(curves) + 1) / columns)  # one place of each task is for the legend, or empty
+    figure = Figure(figsize=(3.1 * columns, 2.6 * blocks * len(study.tasks)))
+    places = figure.subplots(blocks * len(study.tasks), columns, squeeze=False)
+    for row, task in enumerate(study.tasks):
+        axes = places[row * blocks : (row + 1) * blocks].flatten()
+        for ax, metric in zip(axes, curves):
             for colour, arm in zip(PHASES, _arms(study, question)):
                 chosen = [result for result in results if (result.trial.task, result.trial.arm) == (task, arm)]
                 if chosen:
-                    tokens, curves = _on_one_axis(chosen, metric)
-                    ax.plot(tokens, curves.mean(axis=0), color=colour, label=arm)
+                    tokens, values = _on_one_axis(chosen, metric)
+                    ax.plot(tokens, values.mean(axis=0), color=colour, label=arm)
                     ax.fill_between(
-                        tokens, curves.min(axis=0), curves.max(axis=0), color=colour, alpha=0.12, linewidth=0
+                        tokens, values.min(axis=0), values.max(axis=0), color=colour, alpha=0.12, linewidth=0
                     )
-            ax.set_title(title)
+            ax.set_title(CURVES[metric])
             ax.set_xlabel("sampled response tokens")
             ax.xaxis.set_major_formatter(lambda value, _: f"{value / 1000:g}k")
-        row[0].set_ylabel(task)
-    figure.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=8, labelcolor=MUTED)
+        for ax in axes[len(curves) :]:
+            ax.set_axis_off()
+        axes[len(curves)].set_title(task)
+        axes[len(curves)].legend(
+            *axes[0].get_legend_handles_labels(), loc="upper left", labelcolor=MUTED, frameon=False
+        )
     return figure
 
 

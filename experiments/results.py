@@ -25,8 +25,8 @@ CURVES = {
     "train/entropy": "Entropy (nats a token)",
     "train/policy_kl_k3": "Policy KL (nats a token)",
     "train/grad_norm": "Gradient norm",
-    "train/influence_weight_std": "Spread of the influence weights",
-    "train/advantage_mean": "Length-weighted mean advantage",
+    "train/influence_weight_std": "Spread of influence weights",
+    "train/advantage_mean": "Mean advantage, length-weighted",
 }
 """Metrics over training that are drawn, and their titles."""
 
