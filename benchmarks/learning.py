@@ -1,6 +1,6 @@
 """What is learnt from the same number of sampled tokens, and how fast, beside TRL's GRPOTrainer.
 
-    python -m benchmarks.learning [--json] [--seeds 1 2 3] [--tokens 60000] [--recipe demo]
+    python -m benchmarks.learning [--json] [--seeds 1 2 3] [--tokens 20000] [--recipe demo]
 
 For each seed a model is warmed up on the recipe's demonstrations; three trainings start from it: ours with FIPO's and
 with DAPO's loss, and TRL with DAPO's. All take the recipe's problems, verifier, group size, learning rate, its warm-up,
@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="end with one JSON object")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3], help="(default: 1 2 3)")
-    parser.add_argument("--tokens", type=int, default=60_000, help="response tokens to sample (default: 60,000)")
+    parser.add_argument("--tokens", type=int, default=20_000, help="response tokens to sample (default: 20,000)")
     parser.add_argument("--recipe", default="demo", help="(default: demo)")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)
