@@ -2,15 +2,15 @@
 
     python -m benchmarks.learning [--json] [--seeds 1 2 3] [--tokens 20000] [--recipe demo]
 
-For each seed a model is warmed up on the recipe's demonstrations; three trainings start from it: ours with FIPO's and
-with DAPO's loss, and TRL with DAPO's. All take the recipe's problems, verifier, group size, learning rate, its warm-up,
-clips, updates per batch and temperature, AdamW, float32, one process and all cores, and end with the batch in which the
-budget of response tokens is spent. Ours draws again for prompts that teach nothing (DAPO's dynamic sampling, which TRL
-does not have), and pays for them from the budget. The seconds are those of the steps: without starting, and without the
-validation at the end, which TRL does not have. Scores are of the recipe's held-out problems, 8 responses each, sampled
-and verified alike.
+For each seed a model is warmed up on the recipe's demonstrations; four trainings start from it: ours with FIPO's loss,
+with DAPO's, with DAPO's but without dynamic sampling (`dapo-all`), and TRL with the settings of the last. All take the
+recipe's problems, verifier, group size, learning rate, its warm-up, clips, updates per batch and temperature, AdamW,
+float32, one process and all cores, and end with the batch in which the budget of response tokens is spent; dynamic
+sampling pays from it for the prompts that it leaves out. The seconds are those of the steps: without starting, and
+without the validation at the end, which TRL does not have. Scores are of the recipe's held-out problems, 8 responses
+each, sampled and verified alike.
 
-`ratio` is TRL's seconds over ours with the same loss, the mean over the seeds.
+`ratio` is TRL's seconds over those of `dapo-all`, the mean over the seeds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,12 @@ from fipo.workspace import Workspace, adopt
 
 SAMPLES = 8
 """Responses to each held-out problem."""
-LOSSES = ("fipo", "dapo")
+OURS = {
+    "fipo": [],
+    "dapo": ["algorithm.loss=dapo"],
+    "dapo-all": ["algorithm.loss=dapo", "train.dynamic_sampling=false"],
+}
+"""Our trainings, and their settings; the last does what TRL does."""
 METRICS = ("rollout/sampled_tokens", "perf/step_seconds", "perf/evaluate_seconds")
 
 
@@ -54,7 +59,7 @@ def overrides(options: argparse.Namespace, seed: int, run: str) -> list[str]:
         f"train.token_budget={options.tokens}",
         "train.evaluate_every=1000",
         "train.checkpoint_every=1000",
-        *([f"algorithm.loss={run}"] if run in LOSSES else []),
+        *OURS.get(run, ()),
     ]
 
 
@@ -162,9 +167,9 @@ def measure(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, dict[
     dataset = warmed_up.input("prepare", "dataset")
     held_out = list(read_problems(next((dataset / "benchmarks").glob("*.parquet"))))
     yield "start", score(config, start, held_out)
-    for loss in LOSSES:
-        adopt(load_config(options.recipe, overrides(options, seed, loss)), config.run.name, ("prepare", "sft"))
-        trained = fipo("train", options, seed, loss)
+    for name in OURS:
+        adopt(load_config(options.recipe, overrides(options, seed, name)), config.run.name, ("prepare", "sft"))
+        trained = fipo("train", options, seed, name)
         result = trained.result()
         model = trained.fetch(result.outputs["model"], "model")
         run = trained.config.run.name
@@ -174,12 +179,12 @@ def measure(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, dict[
         }
         seconds = sums["perf/step_seconds"] - sums["perf/evaluate_seconds"]
         spent = {"seconds": seconds, "tokens": sums["rollout/sampled_tokens"]}
-        yield f"fipo, loss {loss}", spent | score(config, model, held_out)
+        yield f"fipo, {name}", spent | score(config, model, held_out)
     out = options.folder / f"trl-{seed}"
     command = [sys.executable, "-m", "benchmarks.learning", "--trl", str(out), "--seeds", str(seed)]
     command += ["--recipe", options.recipe, "--tokens", str(options.tokens), "--folder", str(options.folder)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
-    yield "trl, loss dapo", json.loads(done.stdout.splitlines()[-1]) | score(config, out, held_out)
+    yield "trl, dapo-all", json.loads(done.stdout.splitlines()[-1]) | score(config, out, held_out)
 
 
 def main() -> None:
@@ -206,7 +211,7 @@ def main() -> None:
     means = {name: {key: mean(row[key] for row in found) for key in found[0]} for name, found in rows.items()}
     for name, found in means.items():
         print(f"mean    {name:16} {_line(found)}", flush=True)
-    pairs = zip(rows["trl, loss dapo"], rows["fipo, loss dapo"], strict=True)
+    pairs = zip(rows["trl, dapo-all"], rows["fipo, dapo-all"], strict=True)
     result = {"ratio": mean(trl["seconds"] / ours["seconds"] for trl, ours in pairs), "measured": rows, **context()}
     result["versions"] |= {name: version(name) for name in ("transformers", "trl", "deepspeed")}
     print(json.dumps(result) if options.json else f"ratio {result['ratio']:.2f}")

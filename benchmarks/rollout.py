@@ -116,10 +116,12 @@ def compare(size: str) -> Iterator[tuple[str, dict[str, float]]]:
 def measure_vllm(folder: str) -> dict[str, float]:
     """In vLLM's own environment."""
     from fipo.rollout.vllm import VllmEngine
+    from fipo.rollout.weights import stored_weights
 
     config = AutoModelForCausalLM.from_pretrained(folder).config
     prompts, stop_ids = make_prompts(config.vocab_size), list(range(config.vocab_size // STOP_SHARE))
     engine = VllmEngine(folder, eos_token_id=stop_ids, context=config.max_position_embeddings, dtype="float32")
+    engine.load_weights(stored_weights(Path(folder)), 0)
     run_engine(engine, prompts[:1])
     result = measure(lambda: run_engine(engine, prompts))
     engine.close()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import queue
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments import worker
 from experiments.study import Trial
 from fipo.errors import FipoError, Interrupted
 from fipo.workspace import Workspace, adopt
@@ -99,18 +98,10 @@ class Runner:
         )
 
     def _step(self, trial: Trial, step: str, cores: set[int], *, warmup: bool = False) -> None:
-        """One `fipo` command on some cores. Ctrl-C reaches it too: it belongs to the terminal's process group."""
         log = self.directory / "logs" / f"{trial.warmup if warmup else trial.name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "fipo.cli", step, "--recipe", trial.study.tasks[trial.task].recipe]
-        for setting in trial.overrides(self.directory, warmup=warmup):
-            command += ["--set", setting]
-        with log.open("a") as file:
-            done = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, preexec_fn=lambda: os.sched_setaffinity(0, cores)
-            )
-        if done.returncode:
-            raise TrialFailed(f"{step} failed with exit code {done.returncode}; see {log}")
+        if code := worker.run(step, trial.config(self.directory, warmup=warmup), cores, log):
+            raise TrialFailed(f"{step} failed with exit code {code}; see {log}")
 
     def _warm(self, trial: Trial) -> bool:
         config = trial.config(self.directory, warmup=True)

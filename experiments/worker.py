@@ -1,0 +1,52 @@
+"""What one step of a trial runs in: a process forked from a server that has imported everything, once for all trials.
+
+Most of a short trial would otherwise be the import of torch, transformers, DeepSpeed and MLflow, twice.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Collection
+from multiprocessing import get_context
+from pathlib import Path
+
+from fipo.config import Config
+from fipo.distributed.bootstrap import import_deepspeed
+from fipo.errors import FipoError
+from fipo.steps import JOBS, run_step, write_config
+from fipo.workspace import Workspace
+
+import_deepspeed()
+
+_server = get_context("forkserver")
+_server.set_forkserver_preload([__name__])
+
+
+def run(step: str, config: Config, cores: Collection[int], log: Path) -> int:
+    """Run a step of one rank on these cores, its output appended to `log`; its exit code, 0 if it had finished before.
+
+    Ctrl-C reaches it too: it belongs to the terminal's process group.
+    """
+    process = _server.Process(target=_run, args=(step, config, cores, log), name=f"{config.run.name}-{step}")
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+def _run(step: str, config: Config, cores: Collection[int], log: Path) -> None:
+    os.sched_setaffinity(0, cores)
+    with log.open("a") as file:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+            os.dup2(file.fileno(), stream.fileno())
+    try:
+        if step not in JOBS:
+            run_step(step, config)
+        elif not Workspace(config, step).finished():
+            sys.argv = [JOBS[step], "--config", str(write_config(config))]
+            runpy.run_module(JOBS[step], run_name="__main__")
+    except FipoError as error:
+        print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        sys.exit(error.exit_code)
