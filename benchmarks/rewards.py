@@ -18,7 +18,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from multiprocessing import get_context
 from random import Random
@@ -102,13 +102,13 @@ def our_rate(pairs: list[tuple[str, str]], workers: int) -> tuple[float, float]:
 
 def hostile(workers: int) -> dict[str, object]:
     pairs = [pair for response in HOSTILE * 2 for pair in ((response, "3"), (r"\boxed{3}", "3"))]
-    with watched_memory() as memory:
+    with watched() as (memory, seen):
         with VerifierPool(workers, TIMEOUT_SECONDS) as pool:
             pool.verify([(r"\boxed{1}", "1")])
             started = time.perf_counter()
             outcomes = pool.verify(pairs)
             seconds = time.perf_counter() - started
-        psutil.wait_procs(worker_processes(), timeout=2.0)
+        _, stray = psutil.wait_procs(seen, timeout=2.0)
     assert len(outcomes) == len(pairs)
     assert all(outcome == "correct" for outcome in outcomes[1::2]), "a hostile neighbour changed a verdict"
     return {
@@ -117,23 +117,25 @@ def hostile(workers: int) -> dict[str, object]:
         "seconds": seconds,
         "seconds_at_most": len(HOSTILE) * 2 * TIMEOUT_SECONDS / workers,
         "peak_megabytes": memory["peak"] / 2**20,
-        "stray_processes": len(worker_processes()),
+        "stray_processes": len(stray),
     }
 
 
 @contextmanager
-def watched_memory() -> Iterator[dict[str, int]]:
-    """The largest resident memory of all workers together, looked at ten times a second."""
-    memory, over = {"peak": 0}, threading.Event()
+def watched() -> Iterator[tuple[dict[str, int], set[psutil.Process]]]:
+    """The largest resident memory of all workers together, looked at ten times a second, and all that there were."""
+    memory, seen, over = {"peak": 0}, set(), threading.Event()
 
     def watch() -> None:
         while not over.wait(0.1):
-            memory["peak"] = max(memory["peak"], sum(map(resident, worker_processes())))
+            workers = worker_processes()
+            seen.update(workers)
+            memory["peak"] = max(memory["peak"], sum(map(resident, workers)))
 
     thread = threading.Thread(target=watch)
     thread.start()
     try:
-        yield memory
+        yield memory, seen
     finally:
         over.set()
         thread.join()
@@ -147,8 +149,11 @@ def resident(process: psutil.Process) -> int:
 
 
 def worker_processes() -> list[psutil.Process]:
-    processes = psutil.process_iter(["cmdline"])
-    return [process for process in processes if "fipo.rewards.worker" in (process.info["cmdline"] or [])]
+    """The verifiers of this process."""
+    with suppress(psutil.NoSuchProcess):
+        children = psutil.Process().children(recursive=True)
+        return [child for child in children if "fipo.rewards.worker" in child.cmdline()]
+    return []
 
 
 def main() -> None:

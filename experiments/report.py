@@ -54,6 +54,9 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
     def value(task: str, arm: str, score: str = "avg_at_k") -> str:
         return _text(score, mean_over_seeds(list(_scores(results, task, arm, score).values())))
 
+    def change(task: str, arm: str, score: str = "avg_at_k", baseline: str = study.baseline) -> str:
+        return _change(score, _paired(results, task, baseline, arm, score)).strip("*")
+
     def overview() -> str:
         path = images / f"{document.stem}-overview.png"
         path.write_bytes(to_png(differences_figure(study, results)))
@@ -70,6 +73,7 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
             figure=figure,
             overview=overview,
             value=value,
+            change=change,
             trials=len(results),
             names=sorted(names),
         ),
