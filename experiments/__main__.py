@@ -44,11 +44,9 @@ def _list(options: argparse.Namespace) -> None:
 def _report(options: argparse.Namespace) -> None:
     study = load_study(options.study)
     stored = FOLDER / f"{study.name}.jsonl"
-    if options.stored:
-        results = stored_results(study, stored)
-    else:
-        results = read_results(study, options.directory)
-        store_results(results, stored)
+    if not options.stored:
+        store_results(read_results(study, options.directory), stored)
+    results = stored_results(study, stored)
     document = "experiments.md" if study.name == "demo-study" else f"experiments-{study.name}.md"
     for path in write_report(study, results, options.output or Path("docs") / document):
         print(path)

@@ -109,8 +109,8 @@ def score_table(study: Study, question: Question, results: Sequence[Result]) -> 
 def differences_figure(study: Study, results: Sequence[Result]) -> Figure:
     """What every arm adds to the baseline, with its interval: a row a task, a column a score."""
     arms = [arm for arm in study.arms if arm != study.baseline]
-    figure = Figure(figsize=(3.6 * len(COMPARED) + 1.4, (0.24 * len(arms) + 0.9) * len(study.tasks)))
-    axes = figure.subplots(len(study.tasks), len(COMPARED), squeeze=False, sharey=True, sharex="col")
+    figure = Figure(figsize=(3.6 * len(COMPARED) + 1.4, (0.24 * len(arms) + 1.1) * len(study.tasks)))
+    axes = figure.subplots(len(study.tasks), len(COMPARED), squeeze=False, sharey=True)
     for row, task in zip(axes, study.tasks):
         for ax, (score, title) in zip(row, COMPARED.items()):
             scale, _ = _format(score)
@@ -122,7 +122,8 @@ def differences_figure(study: Study, results: Sequence[Result]) -> Figure:
                         scale * change.value, y, xerr=scale * change.half_width, fmt="o", color=colour, markersize=4
                     )
             ax.axvline(0.0, color=INK, linewidth=0.8)
-            ax.set_title(f"{task}: {title} over {study.baseline}" + (" (points)" if scale > 1 else ""))
+            ax.set_title(f"{task}: {title}")
+            ax.set_xlabel(f"{'points' if scale > 1 else 'tokens'} over {study.baseline}")
         row[0].set_yticks(range(len(arms)), arms)
         row[0].set_ylim(len(arms) - 0.5, -0.5)
     return figure
