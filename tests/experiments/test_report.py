@@ -88,15 +88,6 @@ def test_the_document_and_its_figures_are_written(runs, tmp_path, monkeypatch):
         write_report(STUDY, read_results(STUDY, runs), document)
 
 
-@pytest.mark.slow
-def test_the_text_of_the_shipped_study_is_filled_in(runs, tmp_path):
-    text = write_report(STUDY, read_results(STUDY, runs), tmp_path / "experiments.md")[0].read_text()
-    assert "from 6 finished runs" in text
-    assert "## Losses\n\n| task | arm |" in text
-    assert "`demo-study-sums-s3-fipo`" in text
-    assert "{" not in text
-
-
 def test_a_study_without_runs_says_what_to_do(tmp_path):
     with pytest.raises(DataError, match="python -m experiments run"):
         read_results(STUDY, tmp_path)

@@ -16,7 +16,7 @@ def test_shipped_studies_load_and_their_questions_cover_all_arms(path):
     study = load_study(path.stem)
     asked = {study.baseline, *(arm for question in study.questions.values() for arm in question.arms)}
     assert asked == study.arms.keys()
-    assert len(study.seeds) >= 5
+    assert len(study.seeds) >= (2 if study.name == "pilot" else 5)
     assert len({trial.name for trial in study.trials()}) == len(study.tasks) * len(study.arms) * len(study.seeds)
 
 
