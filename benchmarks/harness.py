@@ -13,6 +13,18 @@ import torch
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
+PLAIN_TRL = {
+    "bf16": False,
+    "use_cpu": True,
+    "dataloader_pin_memory": False,
+    "gradient_checkpointing": False,
+    "logging_strategy": "no",
+    "save_strategy": "no",
+    "report_to": "none",
+    "disable_tqdm": True,
+}
+"""TRL's settings for a float32 run on the CPU that does nothing but train."""
+
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
     """The least time of `repeats` calls: whatever else the machine does only adds to it."""

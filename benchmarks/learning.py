@@ -28,7 +28,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks.harness import context
+from benchmarks.harness import PLAIN_TRL, context
 from fipo.config import Config, Model, load_config
 from fipo.data.schema import Problem, read_problems, tokenize
 from fipo.models import load_model, load_tokenizer
@@ -120,14 +120,7 @@ def run_trl(config: Config, start: Path, problems: Sequence[Problem], out: Path)
                 epsilon_high=config.algorithm.clip_high,
                 beta=0.0,
                 loss_type="dapo",
-                bf16=False,
-                use_cpu=True,
-                dataloader_pin_memory=False,
-                gradient_checkpointing=False,
-                logging_strategy="no",
-                save_strategy="no",
-                report_to="none",
-                disable_tqdm=True,
+                **PLAIN_TRL,
             ),
         )
         began = time.perf_counter()
@@ -174,8 +167,8 @@ def measure(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, dict[
         model = trained.fetch(result.outputs["model"], "model")
         run = trained.config.run.name
         sums = {
-            name: sum(series.values())
-            for name, series in finished_runs(trained.config.tracking_uri, "fipo/train", METRICS)[run].history.items()
+            metric: sum(series.values())
+            for metric, series in finished_runs(trained.config.tracking_uri, "fipo/train", METRICS)[run].history.items()
         }
         seconds = sums["perf/step_seconds"] - sums["perf/evaluate_seconds"]
         spent = {"seconds": seconds, "tokens": sums["rollout/sampled_tokens"]}
@@ -197,7 +190,7 @@ def main() -> None:
     parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trl:
-        workspace = Workspace(load_config(options.recipe, overrides(options, options.seeds[0], "dapo")), "train")
+        workspace = Workspace(load_config(options.recipe, overrides(options, options.seeds[0], "dapo-all")), "train")
         problems = read_problems(workspace.input("prepare", "dataset") / "train.parquet")
         print(json.dumps(run_trl(workspace.config, workspace.input("sft", "model"), list(problems), options.trl)))
         return

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.harness import context, peak_bytes
+from benchmarks.harness import PLAIN_TRL, context, peak_bytes
 from fipo.batch import Prompt
 from fipo.config import Config, Model
 from fipo.models import load_model, load_tokenizer, save_model
@@ -228,14 +228,7 @@ def run_trl(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, floa
             temperature=1.0,
             epsilon_high=0.28,
             loss_type="dapo",
-            bf16=False,
-            use_cpu=True,
-            dataloader_pin_memory=False,
-            gradient_checkpointing=False,
-            logging_strategy="no",
-            save_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+            **PLAIN_TRL,
         ),
     )
     generate, calls = trainer.model.generate, 0
