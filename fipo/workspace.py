@@ -7,6 +7,7 @@ Object store:  <run>/<step>/<fingerprint>/<output>/…   files and their manifes
                <run>/<step>/result.json                the newest committed result
                <run>/<step>/checkpoints/<lineage>/…    copies of checkpoints, with `storage.uri`
                <run>/train/rollouts/<lineage>/…        every response of every step, as parquet
+               <run>/<step>/claims/<lineage>/…         who works on the step
 Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpoints, journal
                <run.directory>/<run>/inputs/…          verified copies of upstream outputs
 """
@@ -16,7 +17,10 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
+import platform
 import shutil
+import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,7 +30,7 @@ from typing import Any
 
 from fipo.config import Config
 from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
-from fipo.storage import delete_directory, download_directory, open_store, upload_directory
+from fipo.storage import claimed, delete_directory, download_directory, open_store, upload_directory
 from fipo.tracking import Tracker, parent_run
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
@@ -122,6 +126,7 @@ class Workspace:
         self.directory = config.run_directory / step / lineage[:12]
         self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage[:12]}"
         self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage[:12]}"
+        self._claim_prefix = f"{config.run.name}/{step}/claims/{lineage[:12]}"
 
     def finished(self) -> StepResult | None:
         """The committed result of this very step, settings and inputs, or None."""
@@ -145,10 +150,15 @@ class Workspace:
             return None
 
     def discard(self) -> None:
-        """Forget the step's result and its work in progress, so that it begins anew."""
-        self.store.delete(self._result_key(self.step))
-        delete_directory(self.store, self.checkpoint_prefix)
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Forget the step's result and its work in progress, so that it begins anew.
+
+        Raises:
+            LaunchError: a process on this or another machine is running this step of this run.
+        """
+        with self._alone():
+            self.store.delete(self._result_key(self.step))
+            delete_directory(self.store, self.checkpoint_prefix)
+            shutil.rmtree(self.directory, ignore_errors=True)
 
     def input(self, step: str, name: str) -> Path:
         """A verified local copy of an upstream output."""
@@ -177,11 +187,10 @@ class Workspace:
         """Run the step: an MLflow run is open inside, and on normal exit the result is committed.
 
         Raises:
-            LaunchError: another process is running this step of this run.
+            LaunchError: a process on this or another machine is running this step of this run.
         """
-        self.directory.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
-        with _locked(self.directory / "lock"), self._tracker() as tracker:
+        with self._alone(), self._tracker() as tracker:
             tracker.params(self.config.flat())
             settings = self.directory / "config.yaml"
             settings.write_text(self.config.to_yaml(), encoding="utf-8")
@@ -189,6 +198,17 @@ class Workspace:
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep others from this step: on this machine by a lock on its folder, elsewhere by a claim in the store."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        place = f"{platform.node()}:{self.directory.resolve()} ({_boot_id()})"
+        with (
+            _locked(self.directory / "lock"),
+            claimed(self.store, self._claim_prefix, holder=place, on_lost=_stop_this_process),
+        ):
+            yield
 
     def _tracker(self) -> Tracker:
         config = self.config
@@ -232,6 +252,15 @@ def _locked(path: Path) -> Iterator[None]:
                 f"another process is running this step ({path} is locked): wait for it, or stop it first"
             ) from None
         yield
+
+
+def _boot_id() -> str:
+    """Tells machines of the same name apart; a machine that has started anew is another one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
+
+
+def _stop_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _telling_name(config: Config, step: str) -> str:

@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.random_state import set_random_state
+from fipo.distributed.zero import MOMENTS
 from fipo.errors import CheckpointError
 
 COMMIT = "COMMIT.json"
-MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from fipo.config import Distributed, Optimizer
 from fipo.distributed.bootstrap import import_deepspeed
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
+"""Adam's state of a parameter, by the names of torch and DeepSpeed."""
 
 
 class Zero:

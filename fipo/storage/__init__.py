@@ -1,5 +1,6 @@
 """Object storage: `open_store("file:///…" | "s3://bucket/prefix")`, and whole folders with a verified manifest."""
 
+from fipo.storage.claim import claimed
 from fipo.storage.directory import (
     DirectoryManifest,
     FileDigest,
@@ -16,6 +17,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "Progress",
+    "claimed",
     "delete_directory",
     "download_directory",
     "open_store",

@@ -21,6 +21,8 @@ class FileStore:
     A file system cannot hold both `a` and `a/b`: the second put raises `StorageError`.
     """
 
+    conditional_put = True
+
     def __init__(self, root: Path) -> None:
         self._root = root
         self.uri = root.as_uri()

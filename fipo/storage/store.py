@@ -35,6 +35,11 @@ class ObjectStore(Protocol):
     uri: str
     """Where the keys begin, without a slash at the end."""
 
+    @property
+    def conditional_put(self) -> bool:
+        """Whether `put_if_absent` can be relied on; asking tries it once, and needs the right to write."""
+        ...
+
     def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:
         """Store bytes, or the contents of a file, and return when they are durable; replaces what was there."""
         ...

@@ -71,7 +71,7 @@ def test_keys_that_could_leave_the_store_are_refused(store, key):
 
 
 def test_put_if_absent_has_exactly_one_winner(store):
-    if not getattr(store, "conditional_put", True):  # rclone ignores the condition: then nothing may be claimed
+    if not store.conditional_put:  # rclone ignores the condition: then nothing may be claimed
         with pytest.raises(StorageError, match="overwrites in spite of"):
             store.put_if_absent("lock", b"")
         assert list(store.list()) == []

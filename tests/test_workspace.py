@@ -1,0 +1,44 @@
+"""A step runs once at a time, on this machine and on all that share its object store."""
+
+import os
+import time
+
+import mlflow
+import pytest
+
+from fipo.config import load_config
+from fipo.errors import Interrupted, LaunchError
+from fipo.storage import claim
+from fipo.workspace import Workspace
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """The workspace of one step as a machine with this folder has it; store and MLflow are shared."""
+    monkeypatch.setattr(claim, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(claim, "STALE_SECONDS", 1.0)
+    shared = [f"storage.uri=file://{tmp_path}/objects", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
+    return lambda name: Workspace(load_config("demo", [*shared, f"run.directory={tmp_path / name}"]), "prepare")
+
+
+def test_a_step_that_runs_is_left_alone(machine):
+    with machine("here").attempt():
+        for do in (lambda: machine("here").attempt().__enter__(), machine("here").discard):
+            with pytest.raises(LaunchError, match=r"another process is running this step \(.*/here/.* is locked\)"):
+                do()
+        for do in (lambda: machine("there").attempt().__enter__(), machine("there").discard):
+            with pytest.raises(LaunchError, match=rf"demo/prepare/.*: {os.uname().nodename}:.*/here/.* is running"):
+                do()
+    machine("there").discard()
+    with machine("there").attempt():
+        pass
+
+
+def test_a_machine_that_was_replaced_stops(machine):
+    workspace = machine("here")
+    with pytest.raises(Interrupted, match="SIGTERM"), workspace.attempt() as attempt:
+        (present,) = workspace.store.list("demo/prepare/claims/")
+        workspace.store.put(present.key.replace("000001", "000002"), b"{}")
+        time.sleep(10)
+    run = mlflow.MlflowClient(workspace.config.tracking_uri).get_run(attempt.tracker.run_id)
+    assert run.info.status == "KILLED"
