@@ -2,6 +2,7 @@
 
 python -m experiments run [STUDY] [--parallel 2] [--only PATTERN]
 python -m experiments list [STUDY]
+python -m experiments check [STUDY]
 python -m experiments report [STUDY] [--stored]
 """
 
@@ -15,9 +16,9 @@ import sys
 from pathlib import Path
 
 from experiments.report import write_report
-from experiments.results import read_results, store_results, stored_results
+from experiments.results import compare_results, read_results, store_results, stored_results
 from experiments.runner import Runner
-from experiments.study import FOLDER, Trial, load_study
+from experiments.study import FOLDER, Study, Trial, load_study
 from fipo.errors import ConfigError, FipoError
 
 
@@ -43,13 +44,23 @@ def _list(options: argparse.Namespace) -> None:
 
 def _report(options: argparse.Namespace) -> None:
     study = load_study(options.study)
-    stored = FOLDER / f"{study.name}.jsonl"
+    stored = _kept(study)
     if not options.stored:
         store_results(read_results(study, options.directory), stored)
     results = stored_results(study, stored)
     document = "experiments.md" if study.name == "demo-study" else f"experiments-{study.name}.md"
     for path in write_report(study, results, options.output or Path("docs") / document):
         print(path)
+
+
+def _check(options: argparse.Namespace) -> None:
+    study = load_study(options.study)
+    for line in compare_results(read_results(study, options.directory), stored_results(study, _kept(study))):
+        print(line)
+
+
+def _kept(study: Study) -> Path:
+    return FOLDER / f"{study.name}.jsonl"
 
 
 def _trials(options: argparse.Namespace) -> list[Trial]:
@@ -75,6 +86,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--parallel", type=int, default=cores, help=f"trials at a time (default: {cores}, one a core)")
     run.set_defaults(command=_run)
     commands.add_parser("list", parents=[common, some], help="name the trials").set_defaults(command=_list)
+    check = commands.add_parser("check", parents=[common], help="compare your runs with the kept results")
+    check.set_defaults(command=_check)
     report = commands.add_parser("report", parents=[common], help="write tables and figures from MLflow, and keep both")
     report.add_argument("--stored", action="store_true", help="from the results kept in experiments/, not from MLflow")
     report.add_argument("--output", type=Path, help="the document (default: docs/experiments.md; -STUDY for others)")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,13 +78,7 @@ def store_results(results: Sequence[Result], path: Path) -> None:
     """Keep trials in a file, one a line, values to five digits."""
     with path.open("w", encoding="utf-8") as file:
         for result in results:
-            row = {
-                "run": result.trial.name,
-                "scores": {name: _rounded(value) for name, value in result.scores.items()},
-                "tokens": result.tokens.astype(int).tolist(),
-                "curves": {name: [_rounded(value) for value in curve] for name, curve in result.curves.items()},
-            }
-            file.write(json.dumps(row) + "\n")
+            file.write(json.dumps(_row(result)) + "\n")
 
 
 def stored_results(study: Study, path: Path) -> list[Result]:
@@ -105,6 +100,30 @@ def stored_results(study: Study, path: Path) -> list[Result]:
         curves = {name: np.array(curve, dtype=np.float64) for name, curve in row["curves"].items()}
         results.append(Result(trials[row["run"]], row["scores"], np.array(row["tokens"], dtype=np.float64), curves))
     return results
+
+
+def compare_results(own: Sequence[Result], kept: Sequence[Result]) -> Iterator[str]:
+    """One line a trial of `own`: whether scores and curves are those of the kept result, to the last digit kept."""
+    published = {result.trial.name: result for result in kept}
+    for result in own:
+        name, score = result.trial.name, 100 * result.scores["avg_at_k"]
+        other = published.get(name)
+        if other is None:
+            verdict = "not among the kept results"
+        elif _row(result) == _row(other):
+            verdict = "every score and curve as kept"
+        else:
+            verdict = f"differs from the kept run's {100 * other.scores['avg_at_k']:.2f}"
+        yield f"{name:44} avg@k {score:.2f}  {verdict}"
+
+
+def _row(result: Result) -> dict[str, Any]:
+    return {
+        "run": result.trial.name,
+        "scores": {name: _rounded(value) for name, value in result.scores.items()},
+        "tokens": result.tokens.astype(int).tolist(),
+        "curves": {name: [_rounded(value) for value in curve] for name, curve in result.curves.items()},
+    }
 
 
 def _rounded(value: float) -> float | None:

@@ -7,7 +7,7 @@ import pytest
 
 from experiments.intervals import mean_over_seeds
 from experiments.report import score_table, write_report
-from experiments.results import CURVES, SCORES, TOKENS, read_results, store_results, stored_results
+from experiments.results import CURVES, SCORES, TOKENS, compare_results, read_results, store_results, stored_results
 from experiments.study import Study
 from fipo.errors import DataError
 from fipo.tracking import Tracker
@@ -112,3 +112,17 @@ def test_stored_results_of_another_study_are_refused(tmp_path):
     path.write_text('{"run": "other-s1-dapo", "scores": {}, "tokens": [], "curves": {}}\n')
     with pytest.raises(DataError, match="'other-s1-dapo' is no trial of study demo-study"):
         stored_results(STUDY, path)
+
+
+@pytest.mark.slow
+def test_a_rerun_is_held_against_the_kept_results(runs, tmp_path):
+    results = read_results(STUDY, runs)
+    store_results(results[:5], tmp_path / "kept.jsonl")
+    kept = stored_results(STUDY, tmp_path / "kept.jsonl")
+    kept[1].scores["avg_at_k"] = 0.25
+    kept[2].curves["train/entropy"][1] += 1e-4
+    same, score, curve, *_, new = compare_results(results, kept)
+    assert same == f"{results[0].trial.name:44} avg@k 50.00  every score and curve as kept"
+    assert score.endswith("avg@k 60.00  differs from the kept run's 25.00")
+    assert curve.endswith("avg@k 60.00  differs from the kept run's 60.00")
+    assert new.endswith("not among the kept results")
