@@ -151,4 +151,8 @@ def _walk(folder: Path, base: str, prefix: str) -> Iterator[ObjectInfo]:
         if entry.is_dir():
             yield from _walk(Path(entry.path), key, prefix)
         elif key.startswith(prefix):
-            yield ObjectInfo(key, entry.stat().st_size)
+            try:
+                size = entry.stat().st_size
+            except FileNotFoundError:
+                continue  # deleted while we listed
+            yield ObjectInfo(key, size)

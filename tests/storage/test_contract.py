@@ -48,6 +48,22 @@ def test_listings_have_no_size_limit(store):
     assert [info.key for info in store.list("many/")] == [f"many/{index:04}" for index in range(1001)]
 
 
+def test_a_listing_beside_puts_and_deletes_shows_what_stays(store):
+    store.put("stays", b"1")
+
+    def come_and_go(index):
+        for _ in range(100):
+            store.put(f"goes-{index}", b"")
+            store.delete(f"goes-{index}")
+
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(come_and_go, index) for index in range(3)]
+        while not all(other.done() for other in others):
+            assert ObjectInfo("stays", 1) in list(store.list())
+        for other in others:
+            other.result()
+
+
 def test_missing_objects(store, tmp_path):
     store.put("there", b"")
     assert store.exists("there") and not store.exists("nowhere")
