@@ -9,20 +9,18 @@ from functools import partial
 
 from kfp.dsl import TaskConfigField, TaskConfigPassthrough, component
 
-IMAGE = os.environ.get("FIPO_IMAGE", "ghcr.io/fipo-rl/fipo:0.1.0")
+import fipo
+
+IMAGE = os.environ.get("FIPO_IMAGE", f"ghcr.io/fipo-rl/fipo:{fipo.__version__}")
 """Image of every task; `FIPO_IMAGE` names another when a pipeline is compiled."""
 
 component = partial(component, base_image=IMAGE, install_kfp_package=False)
 
+_PASSED_ON = (TaskConfigField.ENV, TaskConfigField.KUBERNETES_VOLUMES, TaskConfigField.RESOURCES)
+
 job_component = partial(
     component,
-    task_config_passthroughs=[
-        TaskConfigField.RESOURCES,
-        TaskConfigField.KUBERNETES_TOLERATIONS,
-        TaskConfigField.KUBERNETES_NODE_SELECTOR,
-        TaskConfigField.KUBERNETES_AFFINITY,
-        TaskConfigPassthrough(field=TaskConfigField.ENV, apply_to_task=True),
-        TaskConfigPassthrough(field=TaskConfigField.KUBERNETES_VOLUMES, apply_to_task=True),
-    ],
+    task_config_passthroughs=[TaskConfigPassthrough(field=field, apply_to_task=True) for field in _PASSED_ON],
 )
-"""A component whose work runs in a TrainJob: its pods get what is set on the task, which itself only looks on."""
+"""A component whose work runs in a TrainJob: its pods get the task's environment and volume. The task's resources are
+its own; Kubeflow wants them named here all the same."""

@@ -20,19 +20,15 @@ def artifact(tmp_path):
 
 
 @pytest.fixture
-def common(tiny_pipeline, artifact):
+def common(tiny_pipeline):
     """The arguments that every step's component takes."""
-    return {
-        "recipe": tiny_pipeline.recipe,
-        "overrides": tiny_pipeline.overrides,
-        "summary": artifact("summary", dsl.Markdown),
-    }
+    return {"recipe": tiny_pipeline.recipe, "overrides": tiny_pipeline.overrides}
 
 
 @pytest.fixture
-def measured(common, artifact):
-    """The same for steps that measure something."""
-    return {**common, "metrics": artifact("metrics", dsl.Metrics)}
+def page(artifact):
+    """Where a component writes what it did."""
+    return artifact("page", dsl.Markdown)
 
 
 @pytest.fixture

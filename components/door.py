@@ -6,73 +6,50 @@ cluster never copies them and the UI shows what a task read and made.
 
 import json
 import math
-import os
-import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kfp import dsl
 
-from fipo.config import load_config
+from components.form import Form
+from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError
+from fipo.report.sentences import describe
 from fipo.steps import finish as finish_run
-from fipo.steps import run_step
+from fipo.steps import finished_steps, run_step, steps_to
 from fipo.workspace import StepResult
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """The pipeline's parameters besides recipe and overrides; an empty one leaves what recipe and cluster say."""
+def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str]:
+    """Check the settings of a run, and find what of it is done already; `page` shows both.
 
-    run_name: str = ""
-    data_uri: str = ""
-    model_uri: str = ""
-    gate_minimum: str = ""
-    storage_uri: str = ""
-    tracking_uri: str = ""
-    nodes: int = 1
-    queue: str = ""
+    Args:
+        form: what was asked for.
+        page: where it is shown.
+        goal: the pipeline's last step.
+        arm: of an experiment.
+        registered: a registered model to take as it is, in place of the recipe's; empty takes the recipe's.
 
-    def overrides(self) -> list[str]:
-        """As `key.path=value`; JSON is YAML, and keeps a name like `2026` a text."""
-        settings = {
-            "run.name": self.run_name and json.dumps(self.run_name),
-            "data.train": self.data_uri and json.dumps([{"uri": self.data_uri}]),
-            "model": self.model_uri and json.dumps({"name_or_path": self.model_uri}),
-            "gate.minimum": self.gate_minimum,
-            "storage.uri": self.storage_uri,
-            "tracking.uri": self.tracking_uri,
-            "trainjob.nodes": self.nodes,
-            "trainjob.queue": self.queue,
-        }
-        return [f"{key}={value}" for key, value in settings.items() if value != ""]
-
-
-def configure(recipe: str, overrides: list[str], parameters: Parameters, page: dsl.Markdown, arm: str) -> list[str]:
-    """The overrides of the whole run, checked; `page` shows the settings that they make."""
+    Returns:
+        The overrides of all later tasks; the steps that they still have to do, separated by blanks.
+    """
     with _explained("configure"):
-        resolved = _resolve(overrides, parameters, arm)
-        config = load_config(recipe, resolved)
-    Path(page.path).write_text(f"# {config.run.name}\n\n```yaml\n{config.to_yaml()}```\n", encoding="utf-8")
-    return resolved
-
-
-def fetch(recipe: str, overrides: list[str], model: str, artifact: dsl.Model) -> list[str]:
-    """Bring a registered model to the run's volume; returns the overrides with which it is taken as it is."""
-    from fipo.registry import fetch, find  # mlflow takes seconds to import
-
-    with _explained("fetch"):
-        config = load_config(recipe, overrides)
-        found = find(config.tracking_uri, model)
-        folder = fetch(found, config.run.directory.absolute())
-    _point(artifact, {"name": found.name, "version": found.version, "uri": found.uri, "sha256": found.sha256})
-    return [*overrides, f"model={json.dumps({'name_or_path': str(folder)})}", "sft.steps=0", "data.sft=[]"]
+        overrides = form.overrides(arm)
+        config = load_config(form.recipe, overrides)
+        fetched = _fetched(config, registered)
+        if fetched:
+            overrides = [*overrides, *fetched]
+            config = load_config(form.recipe, overrides)
+        done = finished_steps(config, goal)
+    left = [step for step in steps_to(goal) if step not in done]
+    Path(page.path).write_text(_settings_page(config, done, left), encoding="utf-8")
+    return overrides, " ".join(left)
 
 
 def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | None = None) -> StepResult:
@@ -81,19 +58,17 @@ def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | Non
         return run_step(step, load_config(recipe, overrides), task=asdict(task) if task else None)
 
 
-def finish(recipe: str, overrides: list[str], parameters: Parameters, status: str, arm: str) -> None:
-    """Close the run; `status` is the pipeline's final state (`SUCCEEDED`, `FAILED`, `CANCELLED`)."""
-    try:
-        config = load_config(recipe, _resolve(overrides, parameters, arm))
-    except ConfigError:
-        return  # `configure` has said why, and nothing has begun
+def finish(form: Form, status: str, arm: str) -> None:
+    """Close the run; `status` is the state of its steps in Kubeflow's words."""
     with _explained("finish"):
+        try:
+            config = load_config(form.recipe, form.overrides(arm))
+        except ConfigError:
+            return  # `configure` has said why, and nothing has begun
         finish_run(config, status=status)
 
 
-def compare(
-    recipe: str, overrides: list[str], results: list[dsl.Dataset], page: dsl.HTML, metrics: dsl.Metrics
-) -> None:
+def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics) -> None:
     """Show the runs of an experiment side by side, in the order of their results."""
     import rich  # what draws takes seconds to import, and the other tasks do without
 
@@ -101,14 +76,14 @@ def compare(
     from fipo.report.terminal import comparison_table
 
     with _explained("compare"), tempfile.TemporaryDirectory() as folder:
-        config = load_config(recipe, _resolve(overrides, Parameters(), arm=""))
+        config = load_config(form.recipe, form.overrides())
         uris = [artifact.metadata["results"]["uri"] for artifact in results]
         # <store>/<run>/evaluate/<fingerprint>/results, see fipo.workspace
         runs = load_runs({PurePosixPath(uri).parts[-4]: uri for uri in uris}, config.gate_benchmark, Path(folder))
         rich.print(comparison_table(runs))
         Path(page.path).write_text(experiment_page(runs), encoding="utf-8")
     for run, result in runs.items():
-        metrics.log_metric(f"{run}/{config.gate.metric}", float(result.scores(config.gate.metric).mean()))
+        scores.log_metric(f"{run}/{config.gate.metric}", float(result.scores(config.gate.metric).mean()))
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
@@ -122,18 +97,21 @@ def write_registered(artifact: dsl.Model, result: StepResult) -> None:
     _point(artifact, result.details["model"])
 
 
-def write_metrics(artifact: dsl.Metrics, result: StepResult) -> None:
-    """Log the step's scalars for the UI's comparison page, which refuses NaN and infinities."""
+def write_scores(artifact: dsl.Metrics, result: StepResult) -> None:
+    """Log accuracy and length on every benchmark, for the UI's page that compares runs: it shows nothing else.
+
+    What else was measured is in MLflow, and on the task's page.
+    """
     for name, value in result.metrics.items():
-        if math.isfinite(value):
-            artifact.log_metric(name, value)
+        if name.endswith(("/avg_at_k", "/mean_response_tokens")) and math.isfinite(value):  # the UI refuses NaN
+            artifact.log_metric(name.removeprefix("eval/"), value)
 
 
 def write_summary(artifact: dsl.Markdown, result: StepResult) -> None:
-    """Write the page that the UI shows for a task: its MLflow run, its numbers, and where its outputs are."""
+    """Write the page that the UI shows for a task: what came of it in words, then its numbers and outputs."""
     facts = [f"{result.seconds:.1f} s", *(["reused"] if result.reused else [])]
     facts += [f"[MLflow run]({result.mlflow_url})" if result.mlflow_url else f"MLflow run {result.mlflow_run_id}"]
-    lines = [f"# {result.step}", "", " · ".join(facts), ""]
+    lines = [f"# {result.step}", "", f"**{describe(result)}**", "", " · ".join(facts), ""]
     lines += _table("metric", "value", [(name, f"{value:.6g}") for name, value in sorted(result.metrics.items())])
     lines += _table("output", "where", [(name, f"`{output.uri}`") for name, output in result.outputs.items()])
     Path(artifact.path).write_text("\n".join(lines), encoding="utf-8")
@@ -144,17 +122,31 @@ def write_report(artifact: dsl.HTML, recipe: str, overrides: list[str]) -> None:
     shutil.copyfile(load_config(recipe, overrides).run_directory / "report.html", artifact.path)
 
 
+def _fetched(config: Config, registered: str) -> list[str]:
+    """Bring a registered model to the run's volume: `registered`, or a start at `models:/name@alias`."""
+    start = config.model.name_or_path or ""
+    reference = registered or (start if start.startswith("models:/") else "")
+    if not reference:
+        return []
+    from fipo.registry import fetch, find  # mlflow takes seconds to import
+
+    folder = fetch(find(config.tracking_uri, reference), config.run.directory.absolute())
+    model = f"model={json.dumps({'name_or_path': str(folder)})}"
+    return [model, "sft.steps=0", "data.sft=[]"] if registered else [model]
+
+
+def _settings_page(config: Config, done: dict[str, StepResult], left: Sequence[str]) -> str:
+    words = (
+        f"To do: {', '.join(left)}." if left else "Nothing to do: every step has finished before with these settings."
+    )
+    lines = [f"# {config.run.name}", "", f"**{words}**", ""]
+    lines += [f"- {step}, finished before: {describe(result)}" for step, result in done.items()]
+    return "\n".join([*lines, "", "```yaml", config.to_yaml().rstrip(), "```", ""])
+
+
 def _point(artifact: dsl.Artifact, where: dict[str, Any]) -> None:
     artifact.metadata.update(where)
     Path(artifact.path).write_text(json.dumps(where, indent=2), encoding="utf-8")
-
-
-def _resolve(overrides: list[str], parameters: Parameters, arm: str) -> list[str]:
-    """What the cluster sets for all runs (its config map `fipo`), the pipeline's parameters, the overrides, the arm."""
-    cluster = [line for line in os.environ.get("FIPO_SETTINGS", "").splitlines() if line.strip()]
-    name, *settings = shlex.split(arm) or [""]
-    own = [f"run.name={json.dumps(name)}", *settings] if name else []
-    return [*cluster, *parameters.overrides(), *overrides, *own]
 
 
 def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:

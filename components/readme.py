@@ -25,8 +25,7 @@ def render(name: str) -> str:
     component = load(name)
     docstring = docstring_parser.parse(component.python_func.__doc__)
     help_ = {parameter.arg_name: " ".join(parameter.description.split()) for parameter in docstring.params}
-    if docstring.returns:
-        help_["Output"] = docstring.returns.description
+    returns = " ".join(docstring.returns.description.split()) if docstring.returns else ""
     metadata = yaml.safe_load((ROOT / name / "metadata.yaml").read_text(encoding="utf-8"))
     spec = component.component_spec
     arguments = ", ".join(f"{argument}=..." for argument in spec.inputs or {})
@@ -41,7 +40,9 @@ def render(name: str) -> str:
             docstring.long_description or "",
             "",
             *_table("Inputs", {key: (value.type, help_[key]) for key, value in (spec.inputs or {}).items()}),
-            *_table("Outputs", {key: (value.type, help_[key]) for key, value in (spec.outputs or {}).items()}),
+            *_table(
+                "Outputs", {key: (value.type, help_.get(key, returns)) for key, value in (spec.outputs or {}).items()}
+            ),
             "## Use",
             "",
             "```python",

@@ -104,7 +104,7 @@ def _minimum(gate: Gate, benchmark: str, result: BenchmarkResult) -> Check:
     value = _mean(result, gate.metric)
     passed = value >= gate.minimum - _ROUNDING
     words = "at least" if passed else "below the minimum of"
-    reason = f"{gate.metric} on {benchmark} is {value:.4f}, {words} {gate.minimum:.4f}"
+    reason = f"{gate.metric} on {benchmark} is {_percent(value)}, {words} {_percent(gate.minimum)}"
     return Check("minimum", benchmark, gate.metric, passed, value, gate.minimum, None, None, reason)
 
 
@@ -120,7 +120,7 @@ def _apply(rule: GateRule, benchmark: str, candidate: Results, champion: Results
 
 def _compare(rule: GateRule, benchmark: str, candidate: Results, champion: Results) -> Check:
     value, metric = _mean(candidate[benchmark], rule.metric), rule.metric
-    score = f"{metric} on {benchmark} is {value:.4f}"
+    score = f"{metric} on {benchmark} is {_percent(value)}"
     if not _comparable(candidate, champion, benchmark):
         reason = f"{score}, and the champion has not answered the same problems as often: make one champion by hand"
         return Check(rule.rule, benchmark, metric, False, value, rule.by, None, None, reason)
@@ -132,15 +132,16 @@ def _compare(rule: GateRule, benchmark: str, candidate: Results, champion: Resul
 
 
 def _verdict(rule: GateRule, change: Difference, champion: float) -> tuple[bool, str]:
-    interval = f"{change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]"
-    more = f" by more than {rule.by:.4f}" if rule.by else ""
+    interval = f"{100 * change.value:+.2f} points [{100 * change.low:+.2f}, {100 * change.high:+.2f}]"
+    more = f" by more than {100 * rule.by:g} points" if rule.by else ""
+    theirs = _percent(champion)
     if rule.rule == "improves":
         if change.low > rule.by + _ROUNDING:
-            return True, f"improves on the champion's {champion:.4f}{more}: {interval}"
-        return False, f"does not improve on the champion's {champion:.4f}{more} beyond the interval: {interval}"
+            return True, f"improves on the champion's {theirs}{more}: {interval}"
+        return False, f"does not improve on the champion's {theirs}{more} beyond the interval: {interval}"
     if change.value >= -rule.by - _ROUNDING:
-        return True, f"does not fall from the champion's {champion:.4f}{more}: {interval}"
-    return False, f"falls from the champion's {champion:.4f}{more}: {interval}"
+        return True, f"does not fall from the champion's {theirs}{more}: {interval}"
+    return False, f"falls from the champion's {theirs}{more}: {interval}"
 
 
 def _comparable(candidate: Results, champion: Results, benchmark: str) -> bool:
@@ -152,3 +153,8 @@ def _comparable(candidate: Results, champion: Results, benchmark: str) -> bool:
 
 def _mean(result: BenchmarkResult, metric: str) -> float:
     return float(result.scores(metric).mean())
+
+
+def _percent(share: float) -> str:
+    """0.02083 is `2.08%`, 0.5 is `50%`."""
+    return f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%"

@@ -63,6 +63,26 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     return result
 
 
+def steps_to(goal: str) -> tuple[str, ...]:
+    """The step `goal` and all that it builds on, in order."""
+    wanted = {goal}
+    for step in reversed(STEPS):
+        if step in wanted:
+            wanted |= set(UPSTREAM[step])
+    return tuple(step for step in STEPS if step in wanted)
+
+
+def finished_steps(config: Config, goal: str) -> dict[str, StepResult]:
+    """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""
+    results: dict[str, StepResult] = {}
+    for step in steps_to(goal):
+        result = Workspace(config, step).finished()
+        if result is None:
+            break
+        results[step] = result
+    return results
+
+
 def _run(workspace: Workspace, settings: Path, task: Mapping[str, Any]) -> StepResult:
     started = time.monotonic()
     if workspace.step in JOBS:

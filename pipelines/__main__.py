@@ -1,6 +1,7 @@
 """`python -m pipelines`: run a pipeline on this machine, or compile, submit and schedule it for a cluster."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,10 +53,18 @@ def _schedule(options: argparse.Namespace) -> None:
         return
     if not options.cron:
         raise ConfigError("--cron: required, such as '0 0 3 * * *' (six fields, seconds first); or --off")
+    parameters = _parameters(options)
+    name = parameters.get("run_name", "")
+    if not ("{time}" in name or "{id}" in name):
+        print(
+            f"run_name {name!r} is the same every time: each run reuses what the one before has finished with the same "
+            "settings; nightly-{time} gives each a name of its own",
+            file=sys.stderr,
+        )
     done = schedule(
         _endpoint(options),
         options.pipeline,
-        _parameters(options),
+        parameters,
         overrides=options.overrides,
         name=options.name,
         cron=options.cron,
@@ -67,22 +76,27 @@ def _schedule(options: argparse.Namespace) -> None:
 
 def _list(options: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from pipelines.remote import overview
 
     schedules, runs = overview(_endpoint(options))
-    table = Table("schedule", "cron", "status", box=None)
+    table = Table(Column("schedule", overflow="fold"), "cron", "status", box=None)
     for entry in schedules:
         cron = entry.trigger.cron_schedule
         table.add_row(entry.display_name, cron.cron if cron else "", entry.status.lower())
-    Console().print(table)
-    table = Table("run", "state", "created", "id", box=None)
+    in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    console = Console(width=160 if in_a_pipe else None)
+    console.print(table)
+    # An id is there to be copied: on a narrow screen the name is folded.
+    table = Table(
+        Column("run", overflow="fold"), "state", "created", Column("id", no_wrap=True, min_width=36), box=None
+    )
     for entry in runs:
         table.add_row(
             entry.display_name, (entry.state or "").lower(), f"{entry.created_at:%Y-%m-%d %H:%M}", entry.run_id
         )
-    Console().print(table)
+    console.print(table)
 
 
 def _reap(_: argparse.Namespace) -> None:
@@ -104,7 +118,7 @@ def _parameters(options: argparse.Namespace) -> dict[str, str]:
     for text in options.parameters:
         name, separator, value = text.partition("=")
         if not separator:
-            raise ConfigError(f"--parameter {text!r}: expected name=value, such as nodes=2")
+            raise ConfigError(f"--parameter {text!r}: expected name=value, such as run_nodes=2")
         given[name] = value
     return given
 
@@ -130,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="another parameter of the pipeline, such as gpus_per_node=8",
+        help="another parameter of the pipeline, such as run_nodes=2",
     )
     endpoint = argparse.ArgumentParser(add_help=False)
     endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")

@@ -1,5 +1,6 @@
 """Run a pipeline on this machine: every task a subprocess, the definition that a cluster runs."""
 
+import copy
 import os
 import re
 import signal
@@ -7,12 +8,15 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import psutil
-from kfp import local
+from kfp import dsl, local
 from kfp.dsl.graph_component import GraphComponent
 
+from components.form import Form, now
 from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
 from pipelines.console import quiet_kubeflow
@@ -36,17 +40,17 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
         StepFailed: a task failed; the message names it.
         Interrupted: asked to stop, and every task has stopped.
     """
-    config = load_config(parameters["recipe"], overrides)
-    given = arguments(pipeline, parameters, overrides)
+    given, created = arguments(pipeline, parameters, overrides), now()
+    config = _settings(given, created)
     folder = (config.run_directory / "kfp").absolute()
     with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
-        _for_one_machine(PIPELINES[pipeline])
+        for_here = _for_one_machine(PIPELINES[pipeline], created)
         # kfp deletes the workspace after each run: it must be a folder of its own.
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner, pipeline_root=str(folder), workspace_root=str(Path(scratch, "workspace")))
         try:
             with quiet_kubeflow():
-                PIPELINES[pipeline](**given)
+                for_here(**given)
         except RuntimeError as error:
             if stop.requested:
                 raise Interrupted("stopped; the same command continues where it was") from None
@@ -54,15 +58,32 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
     return config
 
 
-def _for_one_machine(pipeline: GraphComponent) -> None:
-    """Loops run their bodies in turn: two trainings at once would halve the machine. And nothing is repeated: here a
-    task is not lost with its node, it has failed."""
+def _settings(given: Mapping[str, Any], created: str) -> Config:
+    """Those that the run will have, before anything is started."""
+    known = {field.name for field in fields(Form)}
+    form = Form(**{name: value for name, value in given.items() if name in known}, created=created)
+    return load_config(form.recipe, form.overrides())
+
+
+def _for_one_machine(pipeline: GraphComponent, created: str) -> GraphComponent:
+    """A copy without what kfp.local does otherwise than a cluster, or what one machine does not need.
+
+    Loops run their bodies in turn: two trainings at once would halve the machine. Nothing is repeated: here a task is
+    not lost with its node, it has failed. Nothing is skipped: a finished step takes a second, and kfp.local evaluates
+    conditions as Python. And it does not know when the run was made.
+    """
+    pipeline = copy.deepcopy(pipeline)
     spec = pipeline.pipeline_spec
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")
+            task.trigger_policy.ClearField("condition")
             if task.WhichOneof("iterator"):
                 task.iterator_policy.parallelism_limit = 1
+            for source in task.inputs.parameters.values():
+                if source.runtime_value.constant.string_value == dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER:
+                    source.runtime_value.constant.string_value = created
+    return pipeline
 
 
 def _failed_step(error: RuntimeError) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
+from components.form import refuse_unfilled
 from fipo.errors import ConfigError
 from pipelines.fipo_evaluation.pipeline import fipo_evaluation
 from pipelines.fipo_experiment.pipeline import fipo_experiment
@@ -20,6 +21,7 @@ PIPELINES: dict[str, GraphComponent] = {
 }
 COMPILED = Path(__file__).parent / "compiled"
 """The packages of the shipped image; a test holds them against the source."""
+DOCS = "https://github.com/fipo-rl/fipo/blob/main/docs/deploy.md"
 
 
 def compile_pipeline(name: str, folder: Path = COMPILED) -> Path:
@@ -30,11 +32,22 @@ def compile_pipeline(name: str, folder: Path = COMPILED) -> Path:
     return path
 
 
-def arguments(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> dict[str, Any]:
+def description(pipeline: str) -> str:
+    """What Kubeflow's UI shows of the pipeline, its parameters explained: Markdown."""
+    return f"{PIPELINES[pipeline].description}\n\n[Documentation]({DOCS})"
+
+
+def arguments(pipeline: str, parameters: Mapping[str, str], changes: list[str]) -> dict[str, Any]:
     """The pipeline's arguments; texts become what the parameter's type asks for.
 
+    Args:
+        pipeline: name in `PIPELINES`.
+        parameters: texts by the name of the parameter.
+        changes: settings that replace the recipe's (`recipe_changes`).
+
     Raises:
-        ConfigError: there is no such pipeline or parameter, or a text is not of its type.
+        ConfigError: there is no such pipeline or parameter, a text is not of its type, or holds a placeholder that
+            nobody fills in.
     """
     if pipeline not in PIPELINES:
         raise ConfigError(f"pipeline {pipeline!r}: expected one of {', '.join(PIPELINES)}")
@@ -43,8 +56,9 @@ def arguments(pipeline: str, parameters: Mapping[str, str], overrides: list[str]
     for name, text in parameters.items():
         if name not in inputs:
             raise ConfigError(f"{pipeline} has no parameter {name!r}; it has {', '.join(inputs)}")
+        refuse_unfilled(name, text)
         try:
             given[name] = text if inputs[name].type == "String" else json.loads(text)
         except json.JSONDecodeError:
             raise ConfigError(f"parameter {name}: expected {inputs[name].type} as JSON, got {text!r}") from None
-    return {**given, **({"overrides": overrides} if overrides else {})}
+    return {**given, **({"recipe_changes": changes} if changes else {})}

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import os
+import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,10 @@ import kfp_server_api
 import urllib3
 from kfp.client import ServiceAccountTokenVolumeCredentials
 
+import fipo
 from fipo.errors import ConfigError, FipoError
 from pipelines.cron import check_cron
-from pipelines.package import PIPELINES, arguments, compile_pipeline
+from pipelines.package import PIPELINES, arguments, compile_pipeline, description
 
 TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"
 """Where Kubeflow projects the token of a pod that may call the pipelines API."""
@@ -59,11 +62,11 @@ def submit(endpoint: Endpoint, pipeline: str, parameters: Mapping[str, str], *, 
     """Start a run now; returns its id."""
     given = arguments(pipeline, parameters, overrides)
     with _explained():
-        client = endpoint.connect()
+        client = _connected(endpoint)
         pipeline_id, version_id = _upload(client, pipeline, endpoint.namespace)
         run = client.run_pipeline(
             _experiment(client, endpoint),
-            f"{pipeline} {given.get('run_name') or given.get('recipe', '')}".strip(),
+            _title(given),
             params=given,
             pipeline_id=pipeline_id,
             version_id=version_id,
@@ -93,7 +96,7 @@ def schedule(
         "parameters": arguments(pipeline, parameters, overrides),
     }
     with _explained():
-        client = endpoint.connect()
+        client = _connected(endpoint)
         pipeline_id, version_id = _upload(client, pipeline, endpoint.namespace)
         wanted["version"] = version_id
         experiment = _experiment(client, endpoint)
@@ -124,7 +127,7 @@ def unschedule(endpoint: Endpoint, name: str) -> None:
         ConfigError: there is none.
     """
     with _explained():
-        client = endpoint.connect()
+        client = _connected(endpoint)
         runs = _schedules(client, _experiment(client, endpoint))
         active = [run for run in runs if run.display_name == name and run.status == "ENABLED"]
         if not active:
@@ -137,10 +140,34 @@ def unschedule(endpoint: Endpoint, name: str) -> None:
 def overview(endpoint: Endpoint) -> tuple[list[Any], list[Any]]:
     """The schedules of the experiment, and its last runs, newest first."""
     with _explained():
-        client = endpoint.connect()
+        client = _connected(endpoint)
         experiment = _experiment(client, endpoint)
         answer = client.list_runs(experiment_id=experiment, page_size=20, sort_by="created_at desc")
         return _schedules(client, experiment), answer.runs or []
+
+
+def _connected(endpoint: Endpoint) -> kfp.Client:
+    """A client of a server that takes the namespace as it is given.
+
+    Raises:
+        ConfigError: the server has several users, and no namespace is given.
+    """
+    client = endpoint.connect()
+    several = bool(client.get_kfp_healthz().multi_user)
+    if several and not endpoint.namespace:
+        raise ConfigError("--namespace: required, for this Kubeflow has several users; name the profile to run in")
+    if endpoint.namespace and not several:
+        print(
+            f"this Kubeflow has one user: --namespace {endpoint.namespace} changes nothing, all runs are in its own",
+            file=sys.stderr,
+        )
+    return client
+
+
+def _title(given: Mapping[str, Any]) -> str:
+    """Of a run: what it was asked for, and when; by this alone Kubeflow's page that compares runs tells them apart."""
+    asked = [given.get("run_name") or given.get("recipe", ""), *given.get("recipe_changes", ())]
+    return f"{' '.join(asked)[:60].strip()} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S})".strip()
 
 
 def _upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:
@@ -155,18 +182,30 @@ def _upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str
 
 def _find_or_upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:
     with tempfile.TemporaryDirectory() as folder:
-        package = compile_pipeline(pipeline, Path(folder))
-        version = hashlib.sha256(package.read_bytes()).hexdigest()[:12]
-        display_name = PIPELINES[pipeline].name
-        pipeline_id = client.get_pipeline_id(display_name)
+        package = str(compile_pipeline(pipeline, Path(folder)))
+        digest = hashlib.sha256(Path(package).read_bytes()).hexdigest()[:12]
+        name, what = PIPELINES[pipeline].name, description(pipeline)
+        pipeline_id = _pipeline_id(client, name, namespace)
         if pipeline_id is None:
-            uploaded = client.upload_pipeline(str(package), display_name, namespace=namespace or None)
+            uploaded = client.upload_pipeline(package, name, description=what, namespace=namespace or None)
             pipeline_id = uploaded.pipeline_id
-        for known in _pages(client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline_id):
-            if known.display_name == version:
-                return pipeline_id, known.pipeline_version_id
-        uploaded = client.upload_pipeline_version(str(package), version, pipeline_id=pipeline_id)
+        pages = _pages(client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline_id)
+        known = {version.display_name: version for version in pages}
+        for version in known.values():
+            if digest in (version.description or version.display_name):
+                return pipeline_id, version.pipeline_version_id
+        # Another package under the name of this version: an image or a change of one's own.
+        title = f"{fipo.__version__}-{digest}" if fipo.__version__ in known else fipo.__version__
+        what = f"{what}\n\nfipo {fipo.__version__}, package {digest}"
+        uploaded = client.upload_pipeline_version(package, title, pipeline_id=pipeline_id, description=what)
         return pipeline_id, uploaded.pipeline_version_id
+
+
+def _pipeline_id(client: kfp.Client, name: str, namespace: str) -> str | None:
+    """Of the pipeline of this name: Kubeflow lists a profile's own pipelines to who names the profile."""
+    equal = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
+    found = client.list_pipelines(filter=json.dumps({"predicates": [equal]}), namespace=namespace or None)
+    return found.pipelines[0].pipeline_id if found.pipelines else None
 
 
 def _experiment(client: kfp.Client, endpoint: Endpoint) -> str:

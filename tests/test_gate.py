@@ -39,7 +39,7 @@ def test_without_a_champion_the_minimum_decides():
     assert gate(result(9), None, minimum=0.9).passed
     low = gate(result(8), None, minimum=0.9)
     assert not low.passed
-    assert low.reason == "avg_at_k on aime is 0.8000, below the minimum of 0.9000"
+    assert low.reason == "avg_at_k on aime is 80%, below the minimum of 90%"
     assert not gate(result(8), result(5), minimum=0.9).passed, "beating the champion is not enough"
 
 
@@ -52,7 +52,7 @@ def test_an_improvement_must_exceed_its_interval():
     (_, check) = noisy.checks
     assert check.value - check.champion == pytest.approx(0.05)
     assert check.interval[0] < 0 < check.interval[1]
-    assert "does not improve on the champion's 0.6000 beyond the interval: +0.0500 [" in noisy.reason
+    assert "does not improve on the champion's 60% beyond the interval: +5.00 points [" in noisy.reason
 
 
 def test_a_rule_may_ask_for_more():
@@ -71,9 +71,7 @@ def test_no_benchmark_may_fall_by_more_than_is_allowed():
         ("minimum", "aime", True), ("improves", "aime", True), ("keeps", "aime", True), ("keeps", "math", False),
     ]  # fmt: skip
     assert not decision.passed
-    assert decision.reason.startswith(
-        "avg_at_k on math is 0.5000 and falls from the champion's 0.6000 by more than 0.02"
-    )
+    assert decision.reason.startswith("avg_at_k on math is 50% and falls from the champion's 60% by more than 2 points")
     lenient = (IMPROVES, GateRule(rule="keeps", by=0.1))
     assert decide(Gate(rules=lenient), "aime", candidate={"aime": better, "math": worse}, champion=champion).passed
 

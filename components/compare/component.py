@@ -8,10 +8,10 @@ from components.base import component
 @component
 def compare(
     recipe: str,
-    overrides: list,
+    recipe_changes: list,
     results: dsl.Input[list[dsl.Dataset]],
-    page: dsl.Output[dsl.HTML],
-    metrics: dsl.Output[dsl.Metrics],
+    comparison: dsl.Output[dsl.HTML],
+    comparison_scores: dsl.Output[dsl.Metrics],
 ):
     """Compare the trained models of several runs on the gate's benchmark.
 
@@ -19,11 +19,12 @@ def compare(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that all runs share, each `key.path=value`.
+        recipe_changes: Settings that all runs share, each `key.path=value`.
         results: The evaluations' results, one a run.
-        page: Scores, lengths and differences, as a figure and a table.
-        metrics: The gate metric of each run.
+        comparison: Scores, lengths and differences, as a figure and a table.
+        comparison_scores: The gate metric of each run.
     """
     from components import door
+    from components.form import Form
 
-    door.compare(recipe, overrides, results, page, metrics)
+    door.compare(Form(recipe, recipe_changes), results, comparison, comparison_scores)

@@ -1,5 +1,7 @@
 """The settings of a run, checked before anything is started."""
 
+from typing import NamedTuple
+
 from kfp import dsl
 
 from components.base import component
@@ -8,41 +10,49 @@ from components.base import component
 @component
 def configure(
     recipe: str,
-    overrides: list,
-    run_name: str,
-    data_uri: str,
-    model_uri: str,
-    gate_minimum: str,
-    storage_uri: str,
-    tracking_uri: str,
-    nodes: int,
-    queue: str,
+    recipe_changes: list,
+    created: str,
+    run_id: str,
     settings: dsl.Output[dsl.Markdown],
+    recipe_data: str = "",
+    recipe_model: str = "",
+    run_gpus_per_node: int = 0,
+    run_name: str = "",
+    run_nodes: int = 0,
     arm: str = "",
-) -> list:
-    """Resolve and check the settings of a run.
+    registered: str = "",
+    goal: str = "report",
+) -> NamedTuple("Settings", [("overrides", list), ("todo", str)]):
+    """Resolve and check the settings of a run, and find what of it is done already.
 
     From weak to strong: the recipe, the settings of the cluster (its config map `fipo`), the parameters here that are
-    not empty, the overrides. A mistake ends the run in seconds, before a GPU is asked for.
+    not empty, the changes. A mistake ends the run in seconds, before a GPU is asked for.
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
-        run_name: Names the run in the object store and in MLflow (`run.name`).
-        data_uri: JSONL or parquet of problems to train on, with `prompt` and `answer` (`data.train`).
-        model_uri: The model to start from, a name or a path (`model.name_or_path`).
-        gate_minimum: Least value of the gate metric (`gate.minimum`).
-        storage_uri: Object store (`storage.uri`).
-        tracking_uri: MLflow (`tracking.uri`).
-        nodes: Machines of the training job (`trainjob.nodes`).
-        queue: Kueue LocalQueue of the training job (`trainjob.queue`).
-        settings: Every setting of the run.
-        arm: Of an experiment: the name of the run, and settings over the overrides, separated by blanks.
+        recipe_changes: Settings that replace the recipe's, each `key.path=value`.
+        created: When the run was made; Kubeflow fills it in.
+        run_id: Kubeflow's id of the run.
+        settings: Every setting of the run, and which steps are to be done.
+        recipe_data: JSONL or parquet of problems to train on, with `prompt` and `answer` (`data.train`).
+        recipe_model: The model to start from: a name, a path, or a registered version as `models:/fipo@champion`.
+        run_gpus_per_node: GPUs of each machine (`trainjob.gpus_per_node`); 0 is what the recipe says.
+        run_name: Names the run in the object store and in MLflow (`run.name`), with `{time}` and `{id}` filled in.
+        run_nodes: Machines of the training job (`trainjob.nodes`); 0 is what the recipe says.
+        arm: Of an experiment: the name of the run, and settings over the changes, separated by blanks.
+        registered: A registered model to take as it is, as `name@alias` or `name/version`.
+        goal: The pipeline's last step.
 
     Returns:
-        The overrides of all later tasks.
+        The overrides of all later tasks (`overrides`), and the steps that are still to do, empty when none is (`todo`).
     """
-    from components import door
+    from collections import namedtuple
 
-    parameters = door.Parameters(run_name, data_uri, model_uri, gate_minimum, storage_uri, tracking_uri, nodes, queue)
-    return door.configure(recipe, overrides, parameters, settings, arm)
+    from components import door
+    from components.form import Form
+
+    form = Form(
+        recipe, recipe_changes, recipe_data, recipe_model, run_gpus_per_node, run_name, run_nodes, created, run_id
+    )
+    found = door.configure(form, settings, goal=goal, arm=arm, registered=registered)
+    return namedtuple("Settings", ["overrides", "todo"])(*found)

@@ -10,11 +10,11 @@ def evaluate(
     recipe: str,
     overrides: list,
     dataset: dsl.Input[dsl.Dataset],
-    warmup: dsl.Input[dsl.Model],
-    model: dsl.Input[dsl.Model],
+    warmup_model: dsl.Input[dsl.Model],
+    trained_model: dsl.Input[dsl.Model],
     results: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
-    summary: dsl.Output[dsl.Markdown],
+    scores: dsl.Output[dsl.Metrics],
+    evaluation_summary: dsl.Output[dsl.Markdown],
     task_config: dsl.TaskConfig,
 ):
     """Measure the warmed-up and the trained model on the held-out benchmarks.
@@ -24,18 +24,18 @@ def evaluate(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         dataset: The prepared data, the benchmarks among them.
-        warmup: The model before RL.
-        model: The model after RL.
+        warmup_model: The model before RL.
+        trained_model: The model after RL.
         results: Where the responses and scores of every problem are.
-        metrics: The scores of both models on each benchmark.
-        summary: The same as a page, with links.
-        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
+        scores: Accuracy and response length of both models on each benchmark, for Kubeflow's page that compares runs.
+        evaluation_summary: All scores, and links.
+        task_config: Environment and volumes of the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
     result = door.run("evaluate", recipe, overrides, task_config)
     door.write_outputs(results, result)
-    door.write_metrics(metrics, result)
-    door.write_summary(summary, result)
+    door.write_scores(scores, result)
+    door.write_summary(evaluation_summary, result)

@@ -8,10 +8,10 @@ from components.base import component
 @component
 def finish(
     recipe: str,
-    overrides: list,
+    recipe_changes: list,
     run_name: str,
-    storage_uri: str,
-    tracking_uri: str,
+    created: str,
+    run_id: str,
     status: dsl.PipelineTaskFinalStatus,
     arms: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
 ):
@@ -22,15 +22,16 @@ def finish(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
-        run_name: Names the run (`run.name`).
-        storage_uri: Object store (`storage.uri`).
-        tracking_uri: MLflow (`tracking.uri`).
+        recipe_changes: Settings that replace the recipe's, each `key.path=value`.
+        run_name: Names the run (`run.name`), with `{time}` and `{id}` filled in.
+        created: When the run was made; Kubeflow fills it in.
+        run_id: Kubeflow's id of the run.
         status: How the steps ended; Kubeflow fills it in.
         arms: Of an experiment: what `configure` was given for each run.
     """
     from components import door
+    from components.form import Form
 
-    parameters = door.Parameters(run_name=run_name, storage_uri=storage_uri, tracking_uri=tracking_uri)
+    form = Form(recipe, recipe_changes, run_name=run_name, created=created, run_id=run_id)
     for arm in arms or [""]:
-        door.finish(recipe, overrides, parameters, status.state, arm)
+        door.finish(form, status.state, arm)

@@ -10,8 +10,7 @@ def gate(
     recipe: str,
     overrides: list,
     results: dsl.Input[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
-    summary: dsl.Output[dsl.Markdown],
+    decision: dsl.Output[dsl.Markdown],
 ) -> str:
     """Decide whether the trained model becomes champion.
 
@@ -20,10 +19,9 @@ def gate(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         results: The evaluation's results.
-        metrics: The value, the champion's value and the decision (1 is promote).
-        summary: The same as a page, with links.
+        decision: Whether it does and why, and links.
 
     Returns:
         `promote` or `keep`.
@@ -31,6 +29,5 @@ def gate(
     from components import door
 
     result = door.run("gate", recipe, overrides)
-    door.write_metrics(metrics, result)
-    door.write_summary(summary, result)
+    door.write_summary(decision, result)
     return "promote" if result.metrics["gate/passed"] else "keep"

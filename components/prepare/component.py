@@ -10,8 +10,7 @@ def prepare(
     recipe: str,
     overrides: list,
     dataset: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
-    summary: dsl.Output[dsl.Markdown],
+    data_summary: dsl.Output[dsl.Markdown],
 ):
     """Turn raw problems into training and evaluation data.
 
@@ -20,14 +19,12 @@ def prepare(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         dataset: Where the prepared data and its manifest are.
-        metrics: Rows read, kept, quarantined and removed.
-        summary: The same as a page, with links.
+        data_summary: Rows read, kept, quarantined and removed, and links.
     """
     from components import door
 
     result = door.run("prepare", recipe, overrides)
     door.write_outputs(dataset, result)
-    door.write_metrics(metrics, result)
-    door.write_summary(summary, result)
+    door.write_summary(data_summary, result)

@@ -9,10 +9,9 @@ from components.base import component
 def register(
     recipe: str,
     overrides: list,
-    model: dsl.Input[dsl.Model],
+    trained_model: dsl.Input[dsl.Model],
     decision: str,
-    registered: dsl.Output[dsl.Model],
-    summary: dsl.Output[dsl.Markdown],
+    registered_model: dsl.Output[dsl.Model],
 ):
     """Register the trained model with its provenance.
 
@@ -20,14 +19,12 @@ def register(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
-        model: The trained model.
+        overrides: The run's settings over the recipe, from `configure`.
+        trained_model: The trained model.
         decision: The gate's: `promote` or `keep`.
-        registered: The registered version and where its weights are.
-        summary: A page with links.
+        registered_model: The registered version and where its weights are.
     """
     from components import door
 
     result = door.run("register", recipe, overrides)
-    door.write_registered(registered, result)
-    door.write_summary(summary, result)
+    door.write_registered(registered_model, result)

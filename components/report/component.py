@@ -10,9 +10,8 @@ def report(
     recipe: str,
     overrides: list,
     results: dsl.Input[dsl.Dataset],
-    registered: dsl.Input[dsl.Model],
-    page: dsl.Output[dsl.HTML],
-    summary: dsl.Output[dsl.Markdown],
+    registered_model: dsl.Input[dsl.Model],
+    report_page: dsl.Output[dsl.HTML],
 ):
     """Write the report of the run.
 
@@ -21,14 +20,12 @@ def report(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         results: The evaluation's results.
-        registered: The registered version.
-        page: The report.
-        summary: A page with links.
+        registered_model: The registered version.
+        report_page: The report.
     """
     from components import door
 
-    result = door.run("report", recipe, overrides)
-    door.write_report(page, recipe, overrides)
-    door.write_summary(summary, result)
+    door.run("report", recipe, overrides)
+    door.write_report(report_page, recipe, overrides)

@@ -12,8 +12,8 @@ def score(
     dataset: dsl.Input[dsl.Dataset],
     model: dsl.Input[dsl.Model],
     results: dsl.Output[dsl.Dataset],
-    metrics: dsl.Output[dsl.Metrics],
-    summary: dsl.Output[dsl.Markdown],
+    scores: dsl.Output[dsl.Metrics],
+    evaluation_summary: dsl.Output[dsl.Markdown],
     task_config: dsl.TaskConfig,
 ):
     """Measure one model, as it is, on the benchmarks.
@@ -22,17 +22,17 @@ def score(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         dataset: The prepared data, the benchmarks among them.
         model: The model.
         results: Where the responses and scores of every problem are.
-        metrics: The scores on each benchmark.
-        summary: The same as a page, with links.
-        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
+        scores: Accuracy and response length on each benchmark, for Kubeflow's page that compares runs.
+        evaluation_summary: All scores, and links.
+        task_config: Environment and volumes of the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
     result = door.run("score", recipe, overrides, task_config)
     door.write_outputs(results, result)
-    door.write_metrics(metrics, result)
-    door.write_summary(summary, result)
+    door.write_scores(scores, result)
+    door.write_summary(evaluation_summary, result)

@@ -10,9 +10,8 @@ def sft(
     recipe: str,
     overrides: list,
     dataset: dsl.Input[dsl.Dataset],
-    model: dsl.Output[dsl.Model],
-    metrics: dsl.Output[dsl.Metrics],
-    summary: dsl.Output[dsl.Markdown],
+    warmup_model: dsl.Output[dsl.Model],
+    warmup_summary: dsl.Output[dsl.Markdown],
     task_config: dsl.TaskConfig,
 ):
     """Warm the model up on demonstrations.
@@ -22,16 +21,14 @@ def sft(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         dataset: The prepared data.
-        model: Where the warmed-up model is.
-        metrics: Training and held-out loss.
-        summary: The same as a page, with links.
-        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
+        warmup_model: Where the warmed-up model is.
+        warmup_summary: Training and held-out loss, and links.
+        task_config: Environment and volumes of the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
     result = door.run("sft", recipe, overrides, task_config)
-    door.write_outputs(model, result)
-    door.write_metrics(metrics, result)
-    door.write_summary(summary, result)
+    door.write_outputs(warmup_model, result)
+    door.write_summary(warmup_summary, result)

@@ -10,10 +10,9 @@ def train(
     recipe: str,
     overrides: list,
     dataset: dsl.Input[dsl.Dataset],
-    warmup: dsl.Input[dsl.Model],
-    model: dsl.Output[dsl.Model],
-    metrics: dsl.Output[dsl.Metrics],
-    summary: dsl.Output[dsl.Markdown],
+    warmup_model: dsl.Input[dsl.Model],
+    trained_model: dsl.Output[dsl.Model],
+    training_summary: dsl.Output[dsl.Markdown],
     task_config: dsl.TaskConfig,
 ):
     """Train the model with Future-KL Influenced Policy Optimization.
@@ -23,17 +22,15 @@ def train(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
+        overrides: The run's settings over the recipe, from `configure`.
         dataset: The prepared data.
-        warmup: The model to start from.
-        model: Where the trained model is.
-        metrics: The last step's reward, accuracy, response length and throughput.
-        summary: The same as a page, with links.
-        task_config: What is set on the task, for the pods of its TrainJob; Kubeflow fills it in.
+        warmup_model: The model to start from.
+        trained_model: Where the trained model is.
+        training_summary: The last step's accuracy, response length and throughput, and links.
+        task_config: Environment and volumes of the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
     from components import door
 
     result = door.run("train", recipe, overrides, task_config)
-    door.write_outputs(model, result)
-    door.write_metrics(metrics, result)
-    door.write_summary(summary, result)
+    door.write_outputs(trained_model, result)
+    door.write_summary(training_summary, result)

@@ -2,7 +2,8 @@
 
     configure -> prepare -> sft -> train -> evaluate -> gate -> register -> report
 
-The edges are artifacts: what a step made and the next one reads. `finish` runs at the end, whatever happened.
+The edges are artifacts: what a step made and the next one reads. `configure` knows which steps are done already; where
+all are, nothing else is started. `finish` runs at the end, whatever happened.
 """
 
 from kfp import dsl
@@ -16,80 +17,55 @@ from components.register.component import register
 from components.report.component import report
 from components.sft.component import sft
 from components.train.component import train
-from pipelines.tasks import place, place_job
+from pipelines.tasks import LARGE, place
+
+RUN = {"created": dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER, "run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 
 
 @dsl.pipeline(name="fipo-training", display_name="FIPO training")
 def fipo_training(
     recipe: str = "demo",
-    overrides: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
+    recipe_changes: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
+    recipe_data: str = "",
+    recipe_model: str = "",
+    run_gpus_per_node: int = 0,
     run_name: str = "",
-    data_uri: str = "",
-    model_uri: str = "",
-    gate_minimum: str = "",
-    storage_uri: str = "",
-    tracking_uri: str = "",
-    storage_secret: str = "fipo",
-    tracking_secret: str = "fipo",
-    hub_secret: str = "fipo",
-    nodes: int = 1,
-    gpus_per_node: str = "0",
-    cpus_per_node: str = "4",
-    memory_per_node: str = "16Gi",
-    node_selector: dict = {},  # noqa: B006
-    tolerations: list = [],  # noqa: B006
-    queue: str = "",
+    run_nodes: int = 0,
 ):
-    """Train a reasoning model with Future-KL Influenced Policy Optimization, from raw problems to the model registry.
+    """Train a reasoning model with FIPO (Future-KL Influenced Policy Optimization), from raw problems to the registry.
 
-    Empty parameters leave what the recipe, or the cluster's config map, says.
+    Data preparation, SFT warm-up, RL, evaluation before and after, a gate, registration, and a report to read at the
+    end. Finished steps are reused. What is left empty, or 0, is as the recipe says.
+
+    - **recipe**: `demo`, `paper-7b`, `paper-32b`, or the path of a file in the image
+    - **recipe_changes**: settings that replace the recipe's, such as `["train.learning_rate=3e-6"]`
+    - **recipe_data**: your problems, JSONL or parquet with `prompt` and `answer`, such as `s3://bucket/problems.jsonl`
+    - **recipe_model**: where to start from: a name, a path, or `models:/fipo@champion`
+    - **run_gpus_per_node**: GPUs of each machine
+    - **run_name**: names the results; the same name again reuses them; `nightly-{time}` is a new one each time
+    - **run_nodes**: machines of the training job
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
-        run_name: Names the run in the object store and in MLflow; `nightly-[[ScheduledTime]]` in a schedule.
-        data_uri: JSONL or parquet of problems to train on, with `prompt` and `answer`.
-        model_uri: The model to start from, a name or a path.
-        gate_minimum: Least value of the gate metric for promotion.
-        storage_uri: Object store for data, weights and results, such as `s3://bucket/prefix`.
-        tracking_uri: MLflow tracking server.
-        storage_secret: Name of the secret with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
-        tracking_secret: Name of the secret with `MLFLOW_TRACKING_USERNAME` and `MLFLOW_TRACKING_PASSWORD`.
-        hub_secret: Name of the secret with `HF_TOKEN`.
-        nodes: Machines of a training job.
-        gpus_per_node: GPUs of each.
-        cpus_per_node: CPUs of each.
-        memory_per_node: Memory of each.
-        node_selector: Labels of the nodes for training jobs, such as `{"accelerator": "h200"}`.
-        tolerations: Taints that they tolerate, as Kubernetes writes them; in place of those of the TrainingRuntime.
-        queue: Kueue LocalQueue that admits the training jobs.
+        recipe_changes: Settings that replace the recipe's, each `key.path=value`.
+        recipe_data: JSONL or parquet of problems to train on, with `prompt` and `answer`.
+        recipe_model: The model to start from: a name, a path, or a registered version as `models:/fipo@champion`.
+        run_gpus_per_node: GPUs of each machine; 0 is what the recipe says.
+        run_name: Names the run in the object store and in MLflow; `nightly-{time}` in a schedule.
+        run_nodes: Machines of a training job; 0 is what the recipe says.
     """
-    services = {"run_name": run_name, "storage_uri": storage_uri, "tracking_uri": tracking_uri}
-    secrets = {"storage_secret": storage_secret, "tracking_secret": tracking_secret, "hub_secret": hub_secret}
-    pods = {"gpus": gpus_per_node, "cpu": cpus_per_node, "memory": memory_per_node}
-    pods |= {"node_selector": node_selector, "tolerations": tolerations}
-    end = place(finish(recipe=recipe, overrides=overrides, **services), secrets)
-    with dsl.ExitHandler(end):
-        resolved = place(
-            configure(
-                recipe=recipe,
-                overrides=overrides,
-                data_uri=data_uri,
-                model_uri=model_uri,
-                gate_minimum=gate_minimum,
-                nodes=nodes,
-                queue=queue,
-                **services,
-            ),
-            secrets,
-        )
-        run = {"recipe": recipe, "overrides": resolved.outputs["Output"]}
-        data = place(prepare(**run), secrets, memory="32Gi", cache=True).outputs["dataset"]
-        warmup = place_job(sft(**run, dataset=data), secrets, **pods).outputs["model"]
-        model = place_job(train(**run, dataset=data, warmup=warmup), secrets, **pods).outputs["model"]
-        results = place_job(evaluate(**run, dataset=data, warmup=warmup, model=model), secrets, **pods).outputs[
-            "results"
-        ]
-        decision = place(gate(**run, results=results), secrets).outputs["Output"]
-        registered = place(register(**run, model=model, decision=decision), secrets).outputs["registered"]
-        place(report(**run, results=results, registered=registered), secrets)
+    asked = {"recipe": recipe, "recipe_changes": recipe_changes, "run_name": run_name, **RUN}
+    with dsl.ExitHandler(place(finish(**asked), "close the run"), name="training"):
+        form = {"recipe_data": recipe_data, "recipe_model": recipe_model, "run_nodes": run_nodes}
+        settings = place(configure(**asked, **form, run_gpus_per_node=run_gpus_per_node), "configure")
+        with dsl.If(settings.outputs["todo"] != "", name="steps"):
+            run = {"recipe": recipe, "overrides": settings.outputs["overrides"]}
+            data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
+            warmup = place(sft(**run, dataset=data), "SFT warm-up").outputs["warmup_model"]
+            trained = place(train(**run, dataset=data, warmup_model=warmup), "FIPO RL").outputs["trained_model"]
+            models = {"warmup_model": warmup, "trained_model": trained}
+            results = place(evaluate(**run, dataset=data, **models), "evaluate").outputs["results"]
+            decision = place(gate(**run, results=results), "gate").outputs["Output"]
+            registered = place(register(**run, trained_model=trained, decision=decision), "register")
+            shown = {"results": results, "registered_model": registered.outputs["registered_model"]}
+            place(report(**run, **shown), "report")

@@ -15,6 +15,7 @@ class PipelinesServer:
     def __init__(self):
         self.pipelines, self.versions, self.experiments, self.runs, self.recurring = [], [], [], [], []
         self.tokens, self.faults, self.uploads = set(), [], []
+        self.multi_user = False
         self.on_upload = lambda: None
         """Called before the first upload is looked at."""
         self._ids = (f"id-{number}" for number in itertools.count())
@@ -31,16 +32,21 @@ class PipelinesServer:
         parts = path.removeprefix("/apis/v2beta1/").split("/")
         match (method, parts):
             case ("POST", ["pipelines", "upload"]):
-                self._look_at_upload(body, self.pipelines, query["name"])
-                pipeline = self._add(self.pipelines, "pipeline_id", display_name=query["name"])
+                home = {"namespace": query.get("namespace", "")}
+                self._look_at_upload(body, self.pipelines, display_name=query["name"], **home)
+                named = {"display_name": query["name"], "description": query.get("description", "")}
+                pipeline = self._add(self.pipelines, "pipeline_id", **named, **home)
                 self._add(self.versions, "pipeline_version_id", **pipeline)  # as the server does
                 return pipeline
             case ("POST", ["pipelines", "upload_version"]):
-                self._look_at_upload(body, self.versions, query["name"])
                 named = {"display_name": query["name"], "pipeline_id": query["pipelineid"]}
-                return self._add(self.versions, "pipeline_version_id", **named)
+                self._look_at_upload(body, self.versions, **named)
+                described = {"description": query.get("description", "")}
+                return self._add(self.versions, "pipeline_version_id", **named, **described)
             case ("GET", ["pipelines"]):
-                return {"pipelines": self._filtered(self.pipelines, query)}
+                # As the real server: who names no namespace sees the shared ones alone.
+                mine = [item for item in self.pipelines if item["namespace"] == query.get("namespace", "")]
+                return {"pipelines": self._filtered(mine, query)}
             case ("GET", ["pipelines", pipeline_id, "versions"]):
                 return {"pipeline_versions": [item for item in self.versions if item["pipeline_id"] == pipeline_id]}
             case ("GET", ["experiments"]):
@@ -63,11 +69,11 @@ class PipelinesServer:
                 return {}
         raise LookupError(f"{method} {url}")
 
-    def _look_at_upload(self, body, table, name):
+    def _look_at_upload(self, body, table, **unique):
         hook, self.on_upload = self.on_upload, lambda: None
         hook()
-        if any(item["display_name"] == name for item in table):
-            raise FileExistsError(name)
+        if any(unique.items() <= item.items() for item in table):
+            raise FileExistsError(unique["display_name"])
         self.uploads.append(body)
 
     def _add(self, table, key, **fields):
@@ -92,7 +98,7 @@ class PipelinesServer:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 server.tokens.add(self.headers.get("Authorization"))
                 if self.path.endswith("/healthz"):  # the client asks this first, and for half a minute if it must
-                    status, answer = 200, {"multi_user": False}
+                    status, answer = 200, {"multi_user": server.multi_user}
                 elif server.faults:
                     status, answer = server.faults.pop(0), {"message": "scripted"}
                 else:

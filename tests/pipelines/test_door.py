@@ -1,5 +1,6 @@
 """What tasks show in Kubeflow's UI."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,12 @@ RESULT = StepResult(
     fingerprint="f",
     seconds=12.34,
     outputs={"model": Output("s3://fipo/demo/train/f/model", "0" * 64)},
-    metrics={"rollout/accuracy": 0.5, "train/loss": float("nan"), "perf/ratio": float("inf")},
+    metrics={
+        "rollout/accuracy": 0.5,
+        "rollout/response_tokens_mean": 7.25,
+        "train/loss": float("nan"),
+        "perf/ratio": float("inf"),
+    },
     mlflow_run_id="abc",
     mlflow_url="https://mlflow.example.com/#/experiments/1/runs/abc",
 )
@@ -28,14 +34,25 @@ def test_the_page_of_a_task_links_to_mlflow(page):
     door.write_summary(page, RESULT)
     text = Path(page.path).read_text()
     assert "12.3 s · [MLflow run](https://mlflow.example.com/#/experiments/1/runs/abc)" in text
+    assert (
+        text.splitlines()[2]
+        == "**Trained. In the last step 50% of the responses were right, with 7.2 tokens each on average.**"
+    )
     assert "| rollout/accuracy | 0.5 |" in text
     assert "| model | `s3://fipo/demo/train/f/model` |" in text
 
 
-def test_metrics_that_kubeflow_refuses_are_left_out(tmp_path):
-    metrics = dsl.Metrics(name="metrics", uri=str(tmp_path / "metrics"))
-    door.write_metrics(metrics, RESULT)
-    assert metrics.metadata == {"rollout/accuracy": 0.5}
+def test_accuracy_and_length_alone_are_compared(tmp_path):
+    scores = dsl.Metrics(name="scores", uri=str(tmp_path / "scores"))
+    measured = {
+        "eval/aime/avg_at_k": 0.5,
+        "eval/aime/warmup/avg_at_k": 0.25,
+        "eval/aime/mean_response_tokens": float("nan"),  # Kubeflow refuses it
+        "eval/aime/pass_at_k": 0.75,
+        "perf/seconds": 1.0,
+    }
+    door.write_scores(scores, replace(RESULT, metrics=measured))
+    assert scores.metadata == {"aime/avg_at_k": 0.5, "aime/warmup/avg_at_k": 0.25}
 
 
 def test_an_artifact_holds_where_the_weights_are_and_their_digest(tmp_path):

@@ -56,8 +56,8 @@ def test_a_model_that_is_not_there_is_not_evaluated(tiny_copy, start_pipeline):
     options = ["--pipeline", "fipo_evaluation", "--parameter", "model=fipo-tiny@best"]
     failed = start_pipeline(tiny_copy, options=options, code=1)
     assert failed.output.count("candidate, champion") == 1, "and is not asked for again"
-    assert "step 'fetch' failed" in failed.output.splitlines()[-1]
-    assert failed.tasks == {"configure", "finish"}
+    assert "step 'configure' failed" in failed.output.splitlines()[-1]
+    assert failed.tasks == {"finish"}
 
 
 def test_wrong_settings_start_nothing(start_pipeline, tmp_path):

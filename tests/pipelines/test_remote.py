@@ -1,5 +1,8 @@
+import re
+
 import pytest
 
+import fipo
 from fipo.errors import ConfigError
 from pipelines import remote
 from pipelines.__main__ import main
@@ -10,21 +13,25 @@ NIGHTLY = "0 0 3 * * *"
 
 def test_submit_uploads_once_and_runs_that_version(kubeflow):
     for recipe in ("demo", "paper-32b"):
-        submit(Endpoint(), "fipo_training", {"recipe": recipe, "nodes": "2"}, overrides=["train.steps=5"])
+        submit(Endpoint(), "fipo_training", {"recipe": recipe, "run_nodes": "2"}, overrides=["train.steps=5"])
     assert [pipeline["display_name"] for pipeline in kubeflow.pipelines] == ["fipo-training"]
     assert len(kubeflow.uploads) == 2, "the pipeline, and its content as a version"
     first, second = kubeflow.runs
-    assert first["runtime_config"]["parameters"] == {"recipe": "demo", "nodes": 2, "overrides": ["train.steps=5"]}
+    assert first["runtime_config"]["parameters"] == {
+        "recipe": "demo",
+        "run_nodes": 2,
+        "recipe_changes": ["train.steps=5"],
+    }
     assert first["pipeline_version_reference"] == second["pipeline_version_reference"]
     assert first["pipeline_version_reference"]["pipeline_version_id"] == kubeflow.versions[-1]["pipeline_version_id"]
     assert len(kubeflow.experiments) == 1
 
 
 def test_parameters_are_checked_before_anything_is_sent(kubeflow):
-    with pytest.raises(ConfigError, match=r"no parameter 'gpu'.*gpus_per_node"):
+    with pytest.raises(ConfigError, match=r"no parameter 'gpu'.*run_gpus_per_node"):
         submit(Endpoint(), "fipo_training", {"gpu": "8"}, overrides=[])
-    with pytest.raises(ConfigError, match="nodes: expected Integer"):
-        submit(Endpoint(), "fipo_training", {"nodes": "two"}, overrides=[])
+    with pytest.raises(ConfigError, match="run_nodes: expected Integer"):
+        submit(Endpoint(), "fipo_training", {"run_nodes": "two"}, overrides=[])
     assert not kubeflow.uploads
 
 
@@ -55,7 +62,7 @@ def test_two_who_submit_a_new_pipeline_at_once(kubeflow):
 
 def nightly(**changes):
     arguments = {"overrides": [], "name": "nightly", "cron": NIGHTLY, **changes}
-    return schedule(Endpoint(), "fipo_training", {"run_name": "nightly-[[ScheduledTime]]"}, **arguments)
+    return schedule(Endpoint(), "fipo_training", {"run_name": "nightly-{time}"}, **arguments)
 
 
 def active(kubeflow):
@@ -68,7 +75,7 @@ def test_schedules_do_not_catch_up_or_overlap_by_default(kubeflow):
     assert run["trigger"]["cron_schedule"]["cron"] == NIGHTLY
     assert run["no_catchup"] is True
     assert int(run["max_concurrency"]) == 1
-    assert run["runtime_config"]["parameters"] == {"run_name": "nightly-[[ScheduledTime]]"}
+    assert run["runtime_config"]["parameters"] == {"run_name": "nightly-{time}"}
     assert run["pipeline_version_reference"]["pipeline_version_id"]
 
 
@@ -117,13 +124,13 @@ def test_an_endpoint_that_is_not_there_is_explained(kubeflow):
 
 
 def test_commands(kubeflow, capsys):
-    common = ["--recipe", "demo", "--set", "train.steps=2", "--parameter", "gpus_per_node=8"]
+    common = ["--recipe", "demo", "--set", "train.steps=2", "--parameter", "run_gpus_per_node=8"]
     assert main(["submit", *common]) == 0
     assert main(["schedule", *common, "--name", "nightly", "--cron", NIGHTLY]) == 0
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert "schedule nightly: created" in printed
-    assert "nightly" in printed and "enabled" in printed and "fipo_training demo" in printed
+    assert "nightly" in printed and "enabled" in printed and "demo train.steps=2" in printed
     assert kubeflow.runs[0]["runtime_config"] == kubeflow.recurring[0]["runtime_config"]
     schedules, runs = overview(Endpoint())
     assert (len(schedules), len(runs)) == (1, 1)
@@ -134,9 +141,93 @@ def test_commands(kubeflow, capsys):
     [
         (["schedule", "--name", "n"], "--cron: required"),
         (["schedule", "--name", "n", "--cron", "0 3 * * *"], "expected 6 fields"),
-        (["submit", "--parameter", "nodes"], "expected name=value"),
+        (["submit", "--parameter", "run_nodes"], "expected name=value"),
     ],
 )
 def test_mistakes_on_the_command_line(kubeflow, capsys, arguments, message):
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
+
+
+def test_versions_are_named_and_described(kubeflow):
+    submit(Endpoint(), "fipo_training", {}, overrides=[])
+    _, version = kubeflow.versions
+    assert version["display_name"] == fipo.__version__
+    assert "**recipe_changes**" in version["description"] and "Documentation](https://" in version["description"]
+    assert "**run_name**" in kubeflow.pipelines[0]["description"]
+
+
+def test_another_package_of_the_same_version_is_told_apart(kubeflow, monkeypatch):
+    """Otherwise a run would be of the package that came first."""
+    submit(Endpoint(), "fipo_training", {}, overrides=[])
+    kubeflow.versions[-1]["description"] = "package 0123456789ab"
+    for _ in range(2):
+        submit(Endpoint(), "fipo_training", {}, overrides=[])
+    names = [version["display_name"] for version in kubeflow.versions]
+    assert len(names) == 3 and names[-1].startswith(f"{fipo.__version__}-")
+    assert (
+        kubeflow.runs[-1]["pipeline_version_reference"]["pipeline_version_id"]
+        == kubeflow.versions[-1]["pipeline_version_id"]
+    )
+
+
+def test_a_server_that_keeps_no_descriptions(kubeflow):
+    for _ in range(3):
+        submit(Endpoint(), "fipo_training", {}, overrides=[])
+        for version in kubeflow.versions:
+            version["description"] = ""
+    assert len(kubeflow.runs) == 3 and len(kubeflow.versions) == 3
+
+
+def test_a_profile_has_pipelines_of_its_own(kubeflow, capsys):
+    kubeflow.multi_user = True
+    for namespace in ("team-a", "team-b", "team-a"):
+        submit(Endpoint(namespace=namespace), "fipo_training", {}, overrides=[])
+    assert [pipeline["namespace"] for pipeline in kubeflow.pipelines] == ["team-a", "team-b"]
+    first, _, again = kubeflow.runs
+    assert first["pipeline_version_reference"] == again["pipeline_version_reference"]
+    assert "changes nothing" not in capsys.readouterr().err
+
+
+def test_where_kubeflow_has_several_users_a_namespace_is_needed(kubeflow):
+    kubeflow.multi_user = True
+    with pytest.raises(ConfigError, match="--namespace: required"):
+        submit(Endpoint(), "fipo_training", {}, overrides=[])
+    assert not kubeflow.uploads
+
+
+def test_a_namespace_that_changes_nothing_is_said(kubeflow, capsys):
+    submit(Endpoint(namespace="team-a"), "fipo_training", {}, overrides=[])
+    assert "--namespace team-a changes nothing" in capsys.readouterr().err
+
+
+def test_runs_are_told_apart_by_name(kubeflow):
+    for steps in (1, 2):
+        submit(Endpoint(), "fipo_training", {"run_name": "first"}, overrides=[f"train.steps={steps}"])
+    names = [run["display_name"] for run in kubeflow.runs]
+    assert [name.split(" (")[0] for name in names] == ["first train.steps=1", "first train.steps=2"]
+    assert all(re.search(r"\(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\)$", name) for name in names)
+
+
+@pytest.mark.parametrize("parameter", ["run_name=tick-[[ScheduledTime]]", "recipe_model=m-[[CurrentTime]]"])
+def test_placeholders_that_kubeflow_does_not_fill_in_are_refused(kubeflow, capsys, parameter):
+    options = ["schedule", "--name", "n", "--cron", NIGHTLY, "--parameter", parameter]
+    assert main(options) == 2
+    assert "write {time}" in capsys.readouterr().err
+    assert not kubeflow.recurring
+
+
+def test_a_schedule_whose_runs_share_a_name_is_pointed_out(kubeflow, capsys):
+    options = ["schedule", "--name", "n", "--cron", NIGHTLY, "--parameter"]
+    main([*options, "run_name=nightly"])
+    assert "is the same every time" in capsys.readouterr().err
+    main([*options, "run_name=nightly-{time}"])
+    assert "is the same every time" not in capsys.readouterr().err
+
+
+def test_ids_are_listed_whole(kubeflow, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    submit(Endpoint(), "fipo_training", {"run_name": "a-rather-long-name-of-a-run"}, overrides=[])
+    kubeflow.runs[0]["run_id"] = "0f2b6c1e-5a0d-4d3e-9a52-6a2f6f0f7c11"
+    assert main(["list"]) == 0
+    assert "0f2b6c1e-5a0d-4d3e-9a52-6a2f6f0f7c11" in capsys.readouterr().out

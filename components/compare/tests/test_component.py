@@ -14,21 +14,21 @@ def test_shows_the_runs_side_by_side(tiny_copy, start_pipeline):
     assert ran.output.count("reused") == 4
     assert ran.tasks == {"configure", "prepare", "sft", "train", "evaluate", "compare", "finish"}
     artifacts = ran.result("compare")["artifacts"]
-    scores = artifacts["metrics"]["artifacts"][0]["metadata"]
+    scores = artifacts["comparison_scores"]["artifacts"][0]["metadata"]
     assert scores.keys() == {"tiny/avg_at_k", "other/avg_at_k"}
-    page = Path(artifacts["page"]["artifacts"][0]["uri"]).read_text()
+    page = Path(artifacts["comparison"]["artifacts"][0]["uri"]).read_text()
     assert "other against tiny" in page and "<svg" in page
 
 
-def test_one_run_is_no_comparison(measured, artifact, tiny_pipeline, capsys):
+def test_one_run_is_no_comparison(artifact, tiny_pipeline, capsys):
     uri = tiny_pipeline.outputs("evaluate")["results"]["uri"]
     results = [dsl.Dataset(name="results", uri="", metadata={"results": {"uri": uri}})]
     with pytest.raises(SystemExit):
         compare.python_func(
-            recipe=measured["recipe"],
-            overrides=measured["overrides"],
+            recipe=tiny_pipeline.recipe,
+            recipe_changes=tiny_pipeline.overrides,
             results=results,
-            page=artifact("page", dsl.HTML),
-            metrics=measured["metrics"],
+            comparison=artifact("page", dsl.HTML),
+            comparison_scores=artifact("scores", dsl.Metrics),
         )
     assert "at least two runs" in capsys.readouterr().err

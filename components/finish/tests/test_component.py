@@ -17,7 +17,7 @@ def test_closes_the_run_with_the_pipelines_status(tiny_pipeline):
     assert set(statuses()) == {"FINISHED"}
     for state, status in (("FAILED", "FAILED"), ("SUCCEEDED", "FINISHED")):
         ended = dsl.PipelineTaskFinalStatus(state, "run", "exit-handler-1", None, None)
-        nothing = {"run_name": "", "storage_uri": "", "tracking_uri": ""}
-        finish.python_func(tiny_pipeline.recipe, tiny_pipeline.overrides, **nothing, status=ended)
+        unnamed = {"run_name": "", "created": "2026-11-26T03:00:00Z", "run_id": "run"}
+        finish.python_func(tiny_pipeline.recipe, tiny_pipeline.overrides, **unnamed, status=ended)
         assert status in statuses()
     assert set(statuses()) == {"FINISHED"}

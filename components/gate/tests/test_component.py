@@ -1,9 +1,11 @@
+from pathlib import Path
+
 from kfp import dsl
 
 from components.gate.component import gate
 
 
-def test_decides(measured, artifact):
-    decision = gate.python_func(**measured, results=artifact("results", dsl.Dataset))
+def test_decides_and_says_why(common, artifact, page):
+    decision = gate.python_func(**common, results=artifact("results", dsl.Dataset), decision=page)
     assert decision == "promote", "there is no champion to beat and no minimum"
-    assert measured["metrics"].metadata["gate/passed"] == 1
+    assert "**Promoted: avg_at_k on sums is " in Path(page.path).read_text()

@@ -4,8 +4,8 @@ from components.register.component import register
 
 
 def test_names_the_registered_version(common, artifact, tiny_pipeline):
-    registered = artifact("registered", dsl.Model)
-    register.python_func(**common, model=artifact("model", dsl.Model), decision="promote", registered=registered)
+    registered, model = artifact("registered", dsl.Model), artifact("model", dsl.Model)
+    register.python_func(**common, trained_model=model, decision="promote", registered_model=registered)
     assert (registered.metadata["name"], int(registered.metadata["version"])) == ("fipo-tiny", 1)
     assert len(registered.metadata["sha256"]) == 64
     assert "fipo-tiny version 1: champion" in tiny_pipeline.output

@@ -1,10 +1,12 @@
+from pathlib import Path
+
 from kfp import dsl
 
 from components.sft.component import sft
 
 
-def test_points_at_the_warmed_up_model(measured, artifact, stored):
-    model = artifact("model", dsl.Model)
-    sft.python_func(**measured, dataset=artifact("dataset", dsl.Dataset), model=model, task_config=dsl.TaskConfig())
+def test_points_at_the_warmed_up_model(common, artifact, page, stored):
+    model, dataset = artifact("model", dsl.Model), artifact("dataset", dsl.Dataset)
+    sft.python_func(**common, dataset=dataset, warmup_model=model, warmup_summary=page, task_config=dsl.TaskConfig())
     assert "model.safetensors" in stored(model)["model"]
-    assert measured["metrics"].metadata["sft/loss"] > 0
+    assert "**Warmed up to a loss of 0.5" in Path(page.path).read_text()
