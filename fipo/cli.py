@@ -122,7 +122,8 @@ def _plan(options: argparse.Namespace) -> None:
     gpu, assumptions = assume(GPUS[options.gpu], options.assume)
     nodes = options.nodes or config.trainjob.nodes
     servers = options.servers or len(config.rollout.servers) or 1
-    hardware = Hardware(gpu, nodes, options.gpus or config.distributed.processes or 8, servers, assumptions)
+    gpus = options.gpus or config.trainjob.gpus_per_node or config.distributed.processes or 8
+    hardware = Hardware(gpu, nodes, gpus, servers, assumptions)
     shape = shape_of(config.model, options.model_config)
     plan = make_plan(config, shape, hardware)
     advice = advise(lambda more: load_config(options.recipe, [*options.overrides, *more]), plan)
@@ -212,7 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.description = "Memory of a rank, and time and cost of a step; docs/planning.md has the formulae."
     plan.add_argument("recipe", help="name of a shipped recipe, or a YAML file")
     plan.add_argument("--nodes", type=_count, help="machines of the trainer (default: trainjob.nodes)")
-    plan.add_argument("--gpus", type=_count, help="GPUs of each (default: distributed.processes, or 8)")
+    plan.add_argument(
+        "--gpus", type=_count, help="GPUs of each (default: trainjob.gpus_per_node, distributed.processes, or 8)"
+    )
     plan.add_argument("--gpu", choices=["a100", "h100", "h200", "b200", "l40s"], default="h100", help="default: h100")
     plan.add_argument("--servers", type=_count, help="vLLM servers, with rollout.engine = served (default: 1)")
     plan.add_argument("--model-config", type=Path, metavar="FILE", help="the model's config.json, instead of the hub's")

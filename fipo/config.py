@@ -22,6 +22,8 @@ from fipo.errors import ConfigError
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
+Quantity = Annotated[str, StringConstraints(pattern=r"^([0-9]+(\.[0-9]+)?([kMGTPE]|[KMGTPE]i)?)?$")]
+TolerationField = Literal["key", "operator", "value", "effect", "tolerationSeconds"]
 
 
 class Section(BaseModel):
@@ -451,6 +453,17 @@ class TrainJobs(Section):
     servers are elsewhere, at `rollout.servers`."""
     nodes: int = Field(1, ge=1)
     """Machines of a job; `distributed.processes` counts on each."""
+    gpus_per_node: int = Field(0, ge=0)
+    """GPUs of each machine (`nvidia.com/gpu`); 0 leaves what the TrainingRuntime says."""
+    cpus_per_node: int = Field(0, ge=0)
+    """CPUs of each machine; 0 leaves what the TrainingRuntime says."""
+    memory_per_node: Quantity = ""
+    """Memory of each machine, as Kubernetes writes it: `1500Gi`; empty leaves what the TrainingRuntime says."""
+    node_selector: dict[str, str] = {}
+    """Labels of the nodes that the job may use: `{accelerator: h200}`; added to those of the TrainingRuntime."""
+    tolerations: tuple[dict[TolerationField, str | int], ...] = ()
+    """Taints that the pods tolerate, as Kubernetes writes them, in place of the TrainingRuntime's; empty leaves
+    those."""
     queue: str = ""
     """Kueue LocalQueue that admits the jobs; empty starts them at once."""
     time_limit_seconds: int = Field(7 * 24 * 3600, ge=1)

@@ -75,6 +75,11 @@ def test_overrides_reach_into_sections():
         ("data.prompt_template=no place", ["{prompt}", "no place"]),
         ("model.name_or_path=x", ["model", "exactly one"]),
         ("distributed.offload=parameters", ["distributed.zero_stage", "at least 3", "parameters", "got 1"]),
+        ("trainjob.memory_per_node=1500 GB", ["trainjob.memory_per_node", "1500 GB"]),
+        (
+            "trainjob.tolerations=[{key: gpu, efect: NoSchedule}]",
+            ["trainjob.tolerations", "efect", "tolerationSeconds"],
+        ),
         ("distributed={offload: optimizer, zero_stage: 0}", ["distributed.zero_stage", "at least 1", "optimizer"]),
     ],
 )

@@ -9,9 +9,8 @@ from datetime import datetime
 from fipo.errors import LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Manifest
+from fipo.launch.runtimes import NODE
 
-CONTAINER = "node"
-"""The container, and the replicated job, that trains; Trainer fixes the name."""
 TAIL_LINES = 40
 """Of a failing pod's log."""
 
@@ -58,7 +57,7 @@ class _Log:
         now = time.monotonic()
         # Seconds are all the API counts in: ask for more than is new, and leave out by time stamp what was printed.
         window = {"since_seconds": int(now - self._asked) + 10} if self._asked else {}
-        for line in self._cluster.log(self._pod, CONTAINER, timestamps=True, **window):
+        for line in self._cluster.log(self._pod, NODE[1], timestamps=True, **window):
             stamp, _, text = line.partition(" ")
             if stamp > self._printed_until:
                 print(text, flush=True)
@@ -102,7 +101,7 @@ def _post_mortem(cluster: Cluster, name: str, failed: Manifest) -> str:
     if ended:
         _, pod, end = min(ended, key=lambda entry: entry[:2])
         lines.append(f"pod {pod}: exit code {end['exitCode']} ({end.get('reason', 'Error')}); its last lines:")
-        lines += [f"  {line}" for line in cluster.log(pod, CONTAINER, tail_lines=TAIL_LINES)]
+        lines += [f"  {line}" for line in cluster.log(pod, NODE[1], tail_lines=TAIL_LINES)]
     return "\n".join(lines)
 
 
@@ -111,7 +110,7 @@ def _states(status: Manifest) -> Iterator[Manifest]:
 
 
 def _pods_of(name: str) -> str:
-    return f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={CONTAINER}"
+    return f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={NODE[0]}"
 
 
 def condition(job: Manifest, kind: str) -> Manifest | None:

@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fipo.config import Config
-from fipo.errors import ConfigError, Interrupted, LaunchError
+from fipo.errors import Interrupted, LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Conflict, Manifest
-from fipo.launch.lifecycle import CONTAINER, condition, follow, say
+from fipo.launch.lifecycle import condition, follow, say
+from fipo.launch.runtimes import NODE, ROLLOUT, resources_per_node, runtime_of
 
-ROLLOUT = ("rollout", "server")
-"""Replicated job and container of the rollout servers, in a runtime that has them."""
 ROLLOUT_PORT = 8000
 SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
 """Where `fipo.rollout` looks for the servers of a job."""
@@ -52,9 +51,15 @@ class TrainJob:
     time_limit_seconds: int | None = None
     queue: str = ""
     """Kueue LocalQueue; empty starts at once."""
+    resources: Manifest = field(default_factory=dict)
+    """Requests and limits of a node's container; empty leaves the runtime's."""
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    """Labels of the nodes; the runtime's count too."""
+    tolerations: Sequence[Mapping[str, Any]] = ()
+    """Taints that the pods tolerate; empty leaves the runtime's."""
     task: Mapping[str, Any] = field(default_factory=dict)
-    """`dsl.TaskConfig` of the pipeline's task: resources, env, volumes, volume_mounts, node_selector, tolerations,
-    affinity."""
+    """`dsl.TaskConfig` of the pipeline's task: env, volumes and volume_mounts. Nothing else of it is used: Kubeflow
+    hands resources over with placeholders that nobody fills in."""
 
     @property
     def name(self) -> str:
@@ -78,8 +83,8 @@ class TrainJob:
             "numNodes": self.nodes,
             "numProcPerNode": self.processes or None,
             "image": image,
-            "resourcesPerNode": self.task.get("resources"),
-            "env": [*self.task.get("env", []), *servers],
+            "resourcesPerNode": self.resources,
+            "env": [*self._env(), *servers],
         }
         spec = {
             "runtimeRef": {"apiGroup": "trainer.kubeflow.org", "kind": "TrainingRuntime", "name": self.runtime},
@@ -96,11 +101,11 @@ class TrainJob:
         }
 
     def _patches(self) -> list[Manifest]:
-        """What the pipeline set on the task, laid over the runtime's pods."""
-        jobs = [self._patch(CONTAINER, CONTAINER)]
+        """Where the pods run, and what the pipeline set on the task, laid over the runtime's pods."""
+        jobs = [self._patch(*NODE)]
         if self.rollout_servers:
             settings = {"name": "FIPO_CONFIG", "value": self.settings}
-            jobs.append(self._patch(*ROLLOUT, env=[*self.task.get("env", []), settings]))
+            jobs.append(self._patch(*ROLLOUT, env=[*self._env(), settings]))
         runtime = {"template": {"spec": {"replicatedJobs": [job for job in jobs if job]}}}
         return [{"manager": "fipo.dev/pipeline", "trainingRuntimeSpec": runtime}] if any(jobs) else []
 
@@ -108,14 +113,16 @@ class TrainJob:
         settings = _given({"volumeMounts": self.task.get("volume_mounts"), "env": list(env)})
         pod = _given(
             {
-                "nodeSelector": self.task.get("node_selector"),
-                "tolerations": self.task.get("tolerations"),
-                "affinity": self.task.get("affinity"),
+                "nodeSelector": dict(self.node_selector),
+                "tolerations": [dict(toleration) for toleration in self.tolerations],
                 "volumes": self.task.get("volumes"),
                 "containers": [{"name": container, **settings}] if settings else None,
             }
         )
         return {"name": job, "template": {"spec": {"template": {"spec": pod}}}} if pod else {}
+
+    def _env(self) -> list[Manifest]:
+        return list(self.task.get("env") or [])
 
 
 def train_job(
@@ -123,35 +130,25 @@ def train_job(
 ) -> None:
     """Run `python -m module arguments` under torchrun in a TrainJob, as `config.trainjob` says; see `run_train_job`."""
     settings, cluster = config.trainjob, Cluster()
-    served = step != "sft" and config.rollout.engine == "served" and settings.rollout_runtime
+    runtime, servers = runtime_of(config, step, cluster)
     job = TrainJob(
         run=config.run.name,
         step=step,
         fingerprint=fingerprint,
         command=["python", "-m", "fipo.launch.node", "--module", module, *arguments],
-        runtime=settings.rollout_runtime if served else settings.runtime,
+        runtime=runtime["metadata"]["name"],
         nodes=settings.nodes,
         processes=config.distributed.processes,
-        rollout_servers=_rollout_servers(cluster, settings.rollout_runtime) if served else 0,
+        rollout_servers=servers,
         settings=str(config.run_directory / "config.yaml"),
         time_limit_seconds=settings.time_limit_seconds,
         queue=settings.queue,
+        resources=resources_per_node(settings, runtime),
+        node_selector=settings.node_selector,
+        tolerations=settings.tolerations,
         task=task,
     )
     run_train_job(job, cluster)
-
-
-def _rollout_servers(cluster: Cluster, runtime: str) -> int:
-    """How many there are in a job: the runtime says, so that people set it in one place."""
-    found = cluster.runtime(runtime)
-    jobs = found["spec"]["template"]["spec"]["replicatedJobs"] if found else []
-    count = sum(job["template"]["spec"].get("parallelism", 1) for job in jobs if job["name"] == ROLLOUT[0])
-    if not count:
-        raise ConfigError(
-            f"trainjob.rollout_runtime: must name a TrainingRuntime in namespace {cluster.namespace} with a replicated "
-            f"job {ROLLOUT[0]!r}; got {runtime!r}, which " + ("has none" if found else "does not exist")
-        )
-    return count
 
 
 def run_train_job(job: TrainJob, cluster: Cluster) -> None:
@@ -228,7 +225,7 @@ def _evicted(pod: Manifest | None) -> bool:
 
 
 def _given(fields: Manifest) -> Manifest:
-    return {key: value for key, value in fields.items() if value not in (None, "", [], {})}
+    return {key: value for key, value in fields.items() if value not in (None, "", 0, [], {})}
 
 
 @contextmanager

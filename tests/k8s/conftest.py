@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -76,7 +77,11 @@ def job_set(runtime: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
     (node,) = [container for container in pods["node"]["containers"] if container["name"] == "node"]
     trainer = spec["trainer"]
     node |= {key: trainer[key] for key in ("image", "command", "args") if key in trainer}
-    node |= {"resources": trainer["resourcesPerNode"]} if "resourcesPerNode" in trainer else {}
+    if "resourcesPerNode" in trainer:  # since Trainer 2.3 laid over the runtime's, resource by resource
+        own = node.get("resources", {})
+        node["resources"] = {
+            kind: {**own.get(kind, {}), **trainer["resourcesPerNode"].get(kind, {})} for kind in ("requests", "limits")
+        }
     node["env"] = _merged(node.get("env", []), trainer.get("env", []), "name")
     for entry in template["replicatedJobs"]:
         if entry["name"] == "node":
@@ -93,7 +98,9 @@ def _lay_over(pod: dict[str, Any], patch: dict[str, Any]) -> None:
         target["env"] = _merged(target.get("env", []), container.get("env", []), "name")
         target["volumeMounts"] = _merged(target["volumeMounts"], container.get("volumeMounts", []), "mountPath")
     pod["volumes"] = _merged(pod["volumes"], patch.get("volumes", []), "name")
-    pod |= {key: patch[key] for key in ("nodeSelector", "tolerations", "affinity") if key in patch}
+    if "nodeSelector" in patch:  # a map, which a strategic merge merges; tolerations are atomic
+        pod["nodeSelector"] = {**pod.get("nodeSelector", {}), **patch["nodeSelector"]}
+    pod |= {key: patch[key] for key in ("tolerations",) if key in patch}
 
 
 def _merged(base: list[dict[str, Any]], over: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
@@ -265,9 +272,13 @@ def api(tmp_path, monkeypatch) -> Iterator[ApiServer]:
 
 @pytest.fixture
 def runtimes() -> dict[str, dict[str, Any]]:
-    """The TrainingRuntimes of the overlay `gpu`, by name."""
-    manifests = yaml.safe_load_all((RENDERED / "gpu.yaml").read_text())
-    return {item["metadata"]["name"]: item for item in manifests if item["kind"] == "TrainingRuntime"}
+    """The TrainingRuntimes of the overlay `gpu`, by name, which here does without fipo's version."""
+    found = [
+        item for item in yaml.safe_load_all((RENDERED / "gpu.yaml").read_text()) if item["kind"] == "TrainingRuntime"
+    ]
+    for item in found:
+        item["metadata"]["name"] = re.sub(r"-\d+-\d+-\d+", "", item["metadata"]["name"])
+    return {item["metadata"]["name"]: item for item in found}
 
 
 @pytest.fixture

@@ -51,22 +51,23 @@ class Controller:
 
 
 @pytest.fixture
-def config(api, tiny_copy, tmp_path, monkeypatch):
+def config(api, runtimes, tiny_copy, tmp_path, monkeypatch):
+    api.runtimes = runtimes
     monkeypatch.setattr(cluster, "POLL_SECONDS", 0.1)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
     api.act_as("fipo-launcher")
     token = tmp_path / "token"
     token.write_text("secret")
     Controller(api, token)
-    return load_config(TINY, [tiny_copy, "trainjob.runtime=fipo", "sft.steps=2"])
+    return load_config(TINY, [tiny_copy, "trainjob.runtime=fipo", "trainjob.cpus_per_node=1", "sft.steps=2"])
 
 
 def test_a_step_runs_in_a_train_job(config, api, capsys):
-    task = {"env": [{"name": "OMP_NUM_THREADS", "value": "1"}], "resources": {"requests": {"cpu": "1"}}}
+    task = {"env": [{"name": "OMP_NUM_THREADS", "value": "1"}]}
     result = run_step("sft", config, task=task)
     assert result.outputs["model"].sha256
     (job,) = api.jobs.values()
-    assert job["spec"]["trainer"]["resourcesPerNode"] == {"requests": {"cpu": "1"}}
+    assert job["spec"]["trainer"]["resourcesPerNode"]["requests"]["cpu"] == "1"
     assert job["status"]["trainerStatus"]["progressPercentage"] >= 50
     assert "[sft] step 2/2" in capsys.readouterr().out
     assert run_step("sft", config, task=task).reused

@@ -1,5 +1,6 @@
 """What Kubeflow Trainer makes of the launcher's TrainJobs and the project's runtimes."""
 
+import json
 import subprocess
 import sys
 
@@ -12,11 +13,13 @@ from fipo.launch.trainjob import TrainJob, train_job
 from fipo.rollout import factory
 from fipo.rollout.served.guard import TOKEN_VARIABLE
 
-TASK = {
+PLACE = {
     "resources": {"limits": {"nvidia.com/gpu": "8", "cpu": "64"}, "requests": {"cpu": "64", "memory": "1500Gi"}},
-    "env": [{"name": "FIPO_SETTINGS", "value": "x=1"}],
     "node_selector": {"accelerator": "h200"},
     "tolerations": [{"key": "reserved", "operator": "Equal", "value": "fipo", "effect": "NoSchedule"}],
+}
+TASK = {
+    "env": [{"name": "FIPO_SETTINGS", "value": "x=1"}],
     "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "fipo-runs"}}],
     "volume_mounts": [{"name": "runs", "mountPath": "/runs"}],
 }
@@ -27,7 +30,8 @@ def made(runtimes, build, check):
     """The pods, by replicated job, of a job with this runtime; the JobSet obeys its published schema."""
 
     def made(runtime, **fields):
-        job = TrainJob("demo", "train", "f", ["python", "-m", "x"], runtime=runtime, nodes=16, task=TASK, **fields)
+        fields = {**PLACE, "nodes": 16, "task": TASK, **fields}
+        job = TrainJob("demo", "train", "f", ["python", "-m", "x"], runtime=runtime, **fields)
         job_set = build(runtimes[runtime], job.manifest(image="fipo:1"))
         check(job_set)
         replicated = {entry["name"]: entry["template"]["spec"] for entry in job_set["spec"]["replicatedJobs"]}
@@ -41,15 +45,16 @@ def environment(spec, container):
     return {entry["name"]: entry for entry in found["env"]}
 
 
-def test_what_is_set_on_the_task_reaches_the_pods(made):
+def test_what_settings_and_task_say_reaches_the_pods(made):
     _, _, replicated = made("fipo")
     pod = replicated["node"]["template"]["spec"]
     (node,) = pod["containers"]
     assert replicated["node"]["parallelism"] == 16
     assert node["command"] == ["python", "-m", "x"] and node["image"] == "fipo:1"
-    assert node["resources"] == TASK["resources"]
+    assert node["resources"]["limits"] == {"cpu": "64", "memory": "8Gi", "nvidia.com/gpu": "8"}
+    assert node["resources"]["requests"] == {"cpu": "64", "memory": "1500Gi"}
     assert environment(replicated["node"], "node").keys() >= {"FIPO_SETTINGS", "NCCL_SOCKET_IFNAME", "OMP_NUM_THREADS"}
-    assert pod["nodeSelector"] == TASK["node_selector"] and pod["tolerations"] == TASK["tolerations"]
+    assert pod["nodeSelector"] == PLACE["node_selector"] and pod["tolerations"] == PLACE["tolerations"]
     assert {mount["mountPath"] for mount in node["volumeMounts"]} == {"/dev/shm", "/tmp", "/runs"}
     assert {volume["name"] for volume in pod["volumes"]} == {"shm", "tmp", "runs"}
     (shm,) = [volume for volume in pod["volumes"] if volume["name"] == "shm"]
@@ -94,7 +99,7 @@ def test_pod_names_fit(made):
 @pytest.fixture
 def config(tmp_path):
     settings = [f"run.directory={tmp_path}", "trainjob.runtime=fipo", "trainjob.rollout_runtime=fipo-rollouts"]
-    return load_config("demo", [*settings, "rollout.engine=served"])
+    return [*settings, "rollout.engine=served"]
 
 
 @pytest.fixture
@@ -106,8 +111,9 @@ def started(api, runtimes, config, monkeypatch):
     api.runtimes = runtimes
     api.on_create = lambda manifest: api.finish(manifest["metadata"]["name"], "Complete")
 
-    def started(step):
-        train_job("fipo.x", [], config=config, step=step, fingerprint="f", task={})
+    def started(step, *settings):
+        changed = load_config("demo", [*config, *settings])
+        train_job("fipo.x", [], config=changed, step=step, fingerprint="f", task={})
         (job,) = api.jobs.values()
         return job["spec"]
 
@@ -129,13 +135,50 @@ def test_other_steps_take_no_servers(started):
     assert "env" not in spec["trainer"]
 
 
+@pytest.mark.parametrize(
+    ("setting", "asked"),
+    [
+        ("gpus_per_node=8", {"nvidia.com/gpu": "8"}),
+        ("cpus_per_node=64", {"cpu": "64"}),
+        ("memory_per_node=1500Gi", {"memory": "1500Gi"}),
+    ],
+)
+def test_what_a_node_gets_is_a_setting_and_else_the_runtimes(started, api, setting, asked):
+    """All of it is sent: Trainer counts processes by what the TrainJob asks for, and by nothing else."""
+    own = {"cpu": "2", "memory": "8Gi", "ephemeral-storage": "1Ti"}
+    (container,) = api.runtimes["fipo"]["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"][
+        "template"
+    ]["spec"]["containers"]
+    container["resources"] = {"requests": own, "limits": {**own, "nvidia.com/gpu": "4"}}
+    resources = started("sft", f"trainjob.{setting}")["trainer"]["resourcesPerNode"]
+    assert resources == {"requests": {**own, **asked}, "limits": {**own, "nvidia.com/gpu": "4", **asked}}
+
+
+def test_nothing_set_leaves_the_runtimes_resources(started):
+    spec = started("sft")
+    assert "resourcesPerNode" not in spec["trainer"] and "numProcPerNode" not in spec["trainer"]
+    assert "runtimePatches" not in spec
+
+
+def test_where_the_pods_run_is_a_setting(started):
+    tolerations = [{"key": "reserved", "operator": "Exists", "tolerationSeconds": 60}]
+    settings = ["trainjob.node_selector={accelerator: h200}", f"trainjob.tolerations={json.dumps(tolerations)}"]
+    (patch,) = started("train", *settings, "trainjob.gpus_per_node=8")["runtimePatches"]
+    jobs = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
+    assert [job["name"] for job in jobs] == ["node", "rollout"]
+    for job in jobs:
+        pod = job["template"]["spec"]["template"]["spec"]
+        assert (pod["nodeSelector"], pod["tolerations"]) == ({"accelerator": "h200"}, tolerations)
+
+
 def test_a_runtime_without_servers_is_refused(started, api):
     api.runtimes = {"fipo-rollouts": api.runtimes["fipo"]}
     with pytest.raises(ConfigError, match="replicated job 'rollout'; got 'fipo-rollouts', which has none"):
         started("train")
     api.runtimes = {}
-    with pytest.raises(ConfigError, match="does not exist"):
-        started("train")
+    for step, setting in [("train", "rollout_runtime"), ("sft", "runtime")]:
+        with pytest.raises(ConfigError, match=rf"trainjob\.{setting}: .*does not exist: apply the overlay"):
+            started(step)
 
 
 def test_a_step_that_may_not_look_at_runtimes_says_so(started, api):

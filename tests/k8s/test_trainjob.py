@@ -1,7 +1,9 @@
+import json
 import os
 import signal
 import threading
 import time
+from dataclasses import replace
 
 import jsonschema
 import pytest
@@ -25,12 +27,15 @@ def job():
     return TrainJob("demo", "train", "ab" * 32, command, runtime="fipo-gpu", nodes=2, time_limit_seconds=3600)
 
 
+RESOURCES = {"limits": {"nvidia.com/gpu": "8"}, "requests": {"cpu": "32", "memory": "512Gi"}}
+TOLERATIONS = [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}]
 TASK = {
-    "resources": {"limits": {"nvidia.com/gpu": "8"}, "requests": {"cpu": "32", "memory": "512Gi"}},
+    # What a real Kubeflow hands over besides; none of it may reach the API server.
+    "resources": {"limits": {"cpu": "{{$.inputs.parameters['pipelinechannel--cpus_per_node']}}"}},
+    "node_selector": {"gpu": "{{$.inputs.parameters['pipelinechannel--node_selector']}}"},
+    "tolerations": None,
+    "affinity": {},
     "env": [{"name": "NCCL_DEBUG", "value": "WARN"}],
-    "node_selector": {"gpu": "h200"},
-    "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}],
-    "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": []}}},
     "volumes": [{"name": "runs", "persistentVolumeClaim": {"claimName": "fipo-runs"}}],
     "volume_mounts": [{"name": "runs", "mountPath": "/runs"}],
 }
@@ -38,14 +43,18 @@ TASK = {
 
 def test_the_manifest_obeys_the_published_schema(job, check):
     check(job.manifest())
-    full = TrainJob(job.run, job.step, job.fingerprint, job.command, "fipo-gpu", queue="research", task=TASK)
+    full = replace(job, queue="research", task=TASK, resources=RESOURCES, tolerations=TOLERATIONS)
+    full = replace(full, node_selector={"gpu": "h200"})
     manifest = full.manifest(owner={"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}, image="fipo:1")
     check(manifest)
     assert manifest["metadata"]["labels"]["kueue.x-k8s.io/queue-name"] == "research"
-    assert manifest["spec"]["trainer"]["resourcesPerNode"]["limits"] == {"nvidia.com/gpu": "8"}
+    assert manifest["spec"]["trainer"]["resourcesPerNode"] == RESOURCES
+    assert "$.inputs" not in json.dumps(manifest)
     (patch,) = manifest["spec"]["runtimePatches"]
     (node,) = patch["trainingRuntimeSpec"]["template"]["spec"]["replicatedJobs"]
-    assert node["template"]["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "h200"}
+    pod = node["template"]["spec"]["template"]["spec"]
+    assert (pod["nodeSelector"], pod["tolerations"]) == ({"gpu": "h200"}, TOLERATIONS)
+    assert pod["volumes"] == TASK["volumes"] and manifest["spec"]["trainer"]["env"] == TASK["env"]
 
 
 def test_the_schema_check_can_fail(job, check):

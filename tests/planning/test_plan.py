@@ -26,6 +26,10 @@ QWEN_7B = {
     "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "tie_word_embeddings": False,
     "max_position_embeddings": 32768,
 }  # fmt: skip
+QWEN_32B = QWEN_7B | {
+    "hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+    "num_key_value_heads": 8,
+}  # fmt: skip
 PARAMETERS = 7_615_616_512
 GIB = 2**30
 PLAIN = [
@@ -241,6 +245,31 @@ def test_the_command_prints_a_plan(capsys, model_file):
     assert "7.62B parameters" in printed
     assert "Does not fit: forward and backward needs" in printed
     assert "It fits with --set distributed.activation_checkpointing=true" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "machines"),
+    [
+        ([], "4 x 8 GPUs"),
+        (["--set", "trainjob.nodes=3", "--set", "trainjob.gpus_per_node=4"], "3 x 4 GPUs"),
+        (["--set", "trainjob.gpus_per_node=0", "--set", "distributed.processes=2"], "4 x 2 GPUs"),
+        (["--nodes", "2", "--gpus", "1"], "2 x 1 GPUs"),
+    ],
+)
+def test_the_plan_is_for_the_machines_of_the_recipes_job(capsys, model_file, arguments, machines):
+    main(["plan", "paper-7b", "--model-config", str(model_file), *arguments])
+    assert f"on {machines}" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("recipe", ["paper-7b", "paper-32b"])
+def test_the_papers_recipes_fit_on_the_machines_that_they_ask_for(recipe, tmp_path):
+    config, path = load_config(recipe), tmp_path / "config.json"
+    path.write_text(json.dumps(QWEN_7B if recipe == "paper-7b" else QWEN_32B))
+    machines = config.trainjob
+    hardware = Hardware(GPUS["h100"], machines.nodes, machines.gpus_per_node, 1, assume(GPUS["h100"], [])[1])
+    planned = make_plan(config, shape_of(config.model, path), hardware)
+    assert planned.fits
+    assert planned.time.total * config.train.steps < config.trainjob.time_limit_seconds
 
 
 def test_the_command_answers_in_json(capsys):
