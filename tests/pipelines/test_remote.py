@@ -130,7 +130,7 @@ def test_commands(kubeflow, capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
     assert "schedule nightly: created" in printed
-    assert "nightly" in printed and "enabled" in printed and "demo train.steps=2" in printed
+    assert "nightly" in printed and "enabled" in printed and kubeflow.runs[0]["run_id"] in printed
     assert kubeflow.runs[0]["runtime_config"] == kubeflow.recurring[0]["runtime_config"]
     schedules, runs = overview(Endpoint())
     assert (len(schedules), len(runs)) == (1, 1)
