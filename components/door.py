@@ -17,7 +17,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.form import Form
+from components.form import NOTHING, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError
 from fipo.report.sentences import describe
@@ -37,7 +37,7 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         registered: a registered model to take as it is, in place of the recipe's; empty takes the recipe's.
 
     Returns:
-        The overrides of all later tasks; the steps that they still have to do, separated by blanks.
+        The overrides of all later tasks; the steps that they still have to do, separated by blanks, or `NOTHING`.
     """
     with _explained("configure"):
         overrides = form.overrides(arm)
@@ -49,7 +49,7 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         done = finished_steps(config, goal)
     left = [step for step in steps_to(goal) if step not in done]
     Path(page.path).write_text(_settings_page(config, done, left), encoding="utf-8")
-    return overrides, " ".join(left)
+    return overrides, " ".join(left) or NOTHING
 
 
 def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | None = None) -> StepResult:

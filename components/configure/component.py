@@ -44,7 +44,7 @@ def configure(
         goal: The pipeline's last step.
 
     Returns:
-        The overrides of all later tasks (`overrides`), and the steps that are still to do, empty when none is (`todo`).
+        The overrides of all later tasks (`overrides`), and the steps that are still to do, or `nothing` (`todo`).
     """
     from collections import namedtuple
 

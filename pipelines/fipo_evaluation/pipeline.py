@@ -7,6 +7,7 @@ from kfp import dsl
 
 from components.configure.component import configure
 from components.finish.component import finish
+from components.form import NOTHING
 from components.prepare.component import prepare
 from components.score.component import score
 from components.sft.component import sft
@@ -41,7 +42,7 @@ def fipo_evaluation(
     with dsl.ExitHandler(place(finish(**asked), "close the run"), name="evaluation"):
         wanted = {"registered": model, "goal": "score", "run_gpus_per_node": run_gpus_per_node}
         settings = place(configure(**asked, **wanted), "configure")
-        with dsl.If(settings.outputs["todo"] != "", name="steps"):
+        with dsl.If(settings.outputs["todo"] != NOTHING, name="steps"):
             run = {"recipe": recipe, "overrides": settings.outputs["overrides"]}
             data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
             as_it_is = place(sft(**run, dataset=data), "model as it is").outputs["warmup_model"]

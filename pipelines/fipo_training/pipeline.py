@@ -11,6 +11,7 @@ from kfp import dsl
 from components.configure.component import configure
 from components.evaluate.component import evaluate
 from components.finish.component import finish
+from components.form import NOTHING
 from components.gate.component import gate
 from components.prepare.component import prepare
 from components.register.component import register
@@ -58,7 +59,7 @@ def fipo_training(
     with dsl.ExitHandler(place(finish(**asked), "close the run"), name="training"):
         form = {"recipe_data": recipe_data, "recipe_model": recipe_model, "run_nodes": run_nodes}
         settings = place(configure(**asked, **form, run_gpus_per_node=run_gpus_per_node), "configure")
-        with dsl.If(settings.outputs["todo"] != "", name="steps"):
+        with dsl.If(settings.outputs["todo"] != NOTHING, name="steps"):
             run = {"recipe": recipe, "overrides": settings.outputs["overrides"]}
             data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
             warmup = place(sft(**run, dataset=data), "SFT warm-up").outputs["warmup_model"]

@@ -75,7 +75,7 @@ def test_every_step_is_a_task_and_waits_for_what_it_reads(spec):
 def test_nothing_is_started_where_nothing_is_to_be_done(spec):
     steps = handled(spec)["condition-2"]
     assert list(steps.dependent_tasks) == ["configure"]
-    assert steps.trigger_policy.condition == "inputs.parameter_values['pipelinechannel--configure-todo'] != ''"
+    assert steps.trigger_policy.condition == "inputs.parameter_values['pipelinechannel--configure-todo'] != 'nothing'"
     assert handled(spec).keys() == {"configure", "condition-2"}
 
 

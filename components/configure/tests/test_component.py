@@ -71,7 +71,7 @@ def test_a_mistake_ends_the_task_with_its_message(artifact, capsys):
 
 def test_what_is_done_is_found_before_anything_is_started(tiny_pipeline, artifact):
     _, page, found = call(artifact, tiny_pipeline.recipe, recipe_changes=tiny_pipeline.overrides)
-    assert found.todo == ""
+    assert found.todo == "nothing"
     assert "Nothing to do" in page and "- gate, finished before: Promoted:" in page
     changed = [*tiny_pipeline.overrides, "evaluation.samples=4"]
     _, page, found = call(artifact, tiny_pipeline.recipe, recipe_changes=changed)
