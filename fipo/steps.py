@@ -118,7 +118,7 @@ def finish(config: Config, *, status: str) -> None:
 
     Args:
         config: of the run.
-        status: the pipeline's final state: `SUCCEEDED`, `FAILED` or `CANCELLED`.
+        status: the pipeline's final state, in Kubeflow's word (`fipo.tracking.runs.ENDS`).
     """
     from fipo.tracking import reconcile
 

@@ -12,7 +12,19 @@ from fipo.tracking.client import PARENT, RUN_KEY, RunIdentity, connect, find_run
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal
 
-_ENDS = {"SUCCEEDED": "FINISHED", "FAILED": "FAILED", "CANCELLED": "KILLED"}
+ENDS = {
+    "COMPLETE": "FINISHED", "CACHED": "FINISHED", "SUCCEEDED": "FINISHED", "SUCCESS": "FINISHED", "SKIPPED": "FINISHED",
+    "RUNNING": "KILLED", "CANCELED": "KILLED", "CANCELLED": "KILLED", "CANCELING": "KILLED", "PAUSED": "KILLED",
+    "NEW": "KILLED", "PENDING": "KILLED",
+    "FAILED": "FAILED", "FAILURE": "FAILED",
+}  # fmt: skip
+"""MLflow's word for each state in which Kubeflow says that a pipeline ended.
+
+On a cluster it hands over ML Metadata's states, of which RUNNING is what the exit handler of a terminated run sees;
+`kfp.local` and the API of runs have words of their own.
+"""
+STATE = "fipo.pipeline_state"
+"""Tag of the pipeline's run: the state in Kubeflow's own word."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +44,7 @@ def reconcile(tracking_uri: str, *, run_key: str, status: str) -> list[str]:
     Args:
         tracking_uri: a database or a server.
         run_key: of the pipeline's run, as given to `parent_run`.
-        status: `SUCCEEDED`, `FAILED` or `CANCELLED`.
+        status: as Kubeflow says it, see `ENDS`; a word that is not there closes the run as FAILED, with a warning.
 
     Returns:
         Ids of the steps' runs that were closed. Nothing is closed, and a warning given, while MLflow cannot be reached.
@@ -40,14 +52,17 @@ def reconcile(tracking_uri: str, *, run_key: str, status: str) -> list[str]:
     client = connect(tracking_uri)
     from mlflow.exceptions import MlflowException
 
-    now = int(time.time() * 1000)
+    now, end = int(time.time() * 1000), ENDS.get(status, "FAILED")
+    if status not in ENDS:
+        _log.warning("%s: Kubeflow says that it ended as %r, a state that fipo does not know: FAILED", run_key, status)
     try:
         parents = find_runs(client, RUN_KEY, run_key)
         left = [run for parent in parents for run in find_runs(client, PARENT, parent.info.run_id, status="RUNNING")]
         for run in left:
             client.set_terminated(run.info.run_id, "KILLED", end_time=now)
         for parent in parents:
-            client.set_terminated(parent.info.run_id, _ENDS[status], end_time=now)
+            client.set_tag(parent.info.run_id, STATE, status or "UNKNOWN")
+            client.set_terminated(parent.info.run_id, end, end_time=now)
     except MlflowException as error:
         _log.warning("MLflow cannot be reached to close the runs of %s: %s", run_key, error)
         return []

@@ -15,7 +15,7 @@ import pytest
 import fipo
 from fipo.errors import Interrupted, TrackingError
 from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay, replay_left
-from fipo.tracking.client import connect
+from fipo.tracking.client import connect, find_or_create
 
 
 @pytest.fixture
@@ -225,6 +225,44 @@ def test_reconcile_closes_what_sigkill_left_open(tracking_uri, tmp_path):
     assert client.get_run(found.info.run_id).info.status == "KILLED"
     assert client.get_run(found.data.tags["mlflow.parentRunId"]).info.status == "FAILED"
     assert reconcile(tracking_uri, run_key="p/sigkill", status="FAILED") == []
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        # What the exit handler is handed on a cluster: of a good run, one from the cache, one that was terminated, ...
+        ("COMPLETE", "FINISHED"), ("CACHED", "FINISHED"), ("RUNNING", "KILLED"), ("CANCELED", "KILLED"),
+        ("FAILED", "FAILED"), ("NEW", "KILLED"),
+        # by `kfp.local`,
+        ("SUCCEEDED", "FINISHED"), ("SUCCESS", "FINISHED"), ("FAILURE", "FAILED"),
+        # what the API calls a run's states,
+        ("SKIPPED", "FINISHED"), ("PENDING", "KILLED"), ("CANCELING", "KILLED"), ("PAUSED", "KILLED"),
+        ("CANCELLED", "KILLED"),
+        # and words that say nothing of how it ended.
+        ("UNKNOWN", "FAILED"), ("RUNTIME_STATE_UNSPECIFIED", "FAILED"), ("DISSOLVED", "FAILED"), ("", "FAILED"),
+    ],
+)  # fmt: skip
+def test_every_state_of_kubeflow_ends_the_pipelines_run(ended_as, state, status, caplog):
+    run = ended_as(state)
+    assert run.info.status == status
+    assert run.info.end_time
+    assert run.data.tags["fipo.pipeline_state"] == (state or "UNKNOWN")
+    known = state not in ("UNKNOWN", "RUNTIME_STATE_UNSPECIFIED", "DISSOLVED", "")
+    assert known != (f"{state!r}, a state that fipo does not know" in caplog.text)
+
+
+@pytest.fixture
+def ended_as(tracking_uri, request):
+    """The pipeline's run after Kubeflow said how it ended."""
+
+    def end(state):
+        client, key = connect(tracking_uri), request.node.name
+        identity = parent_run(tracking_uri, experiment="states", run_name="p", run_key=key)
+        _, run_id = find_or_create(client, identity, "")
+        assert reconcile(tracking_uri, run_key=key, status=state) == []
+        return client.get_run(run_id)
+
+    return end
 
 
 def test_a_database_is_made_by_several_processes_at_once(tmp_path):
