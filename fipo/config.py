@@ -16,7 +16,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from fipo.errors import ConfigError
 
@@ -37,6 +45,8 @@ class Run(Section):
 
     name: Name = "run"
     """Names the folder, the object-store prefix and the MLflow runs."""
+    recipe: str = ""
+    """Recipe that these settings began with; filled in when a recipe is read."""
     seed: int = Field(0, ge=0)
     """Determines data order, initial weights and sampling."""
     directory: Path = Path("runs")
@@ -470,6 +480,22 @@ class TrainJobs(Section):
     """A job that takes longer fails."""
 
 
+class Links(Section):
+    """Addresses for people's browsers, where those that the run itself uses work only inside its cluster."""
+
+    mlflow: str = ""
+    """Of MLflow, such as `https://mlflow.example.com`; empty is `tracking.uri`."""
+    pipelines: str = ""
+    """Of Kubeflow Pipelines' UI, such as `https://kubeflow.example.com/pipeline`; empty leaves its links out."""
+
+    @field_validator("mlflow", "pipelines")
+    @classmethod
+    def _is_web(cls, address: str) -> str:
+        if address and not address.startswith(("http://", "https://")):
+            raise ValueError(f"must be an address for browsers, http://... or https://...; got {address!r}")
+        return address.rstrip("/")
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -488,6 +514,7 @@ class Config(Section):
     registry: Registry = Registry()
     distributed: Distributed = Distributed()
     trainjob: TrainJobs = TrainJobs()
+    links: Links = Links()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -566,6 +593,15 @@ class Config(Section):
         """`tracking.uri`, or the database that stands in for it."""
         return self.tracking.uri or f"sqlite:///{(self.run.directory / 'mlflow.db').absolute()}"
 
+    def mlflow_page(self, page: str) -> str:
+        """A page of MLflow at the address that browsers reach; `page` may be at any address of it, or empty."""
+        _, separator, fragment = page.partition("/#/")
+        return f"{self.links.mlflow}/#/{fragment}" if self.links.mlflow and separator else page
+
+    def pipeline_page(self, run_id: str) -> str:
+        """The page of a run in Kubeflow Pipelines' UI; empty where `links.pipelines` is."""
+        return f"{self.links.pipelines}/#/runs/details/{run_id}" if self.links.pipelines and run_id else ""
+
     @property
     def gate_benchmark(self) -> str:
         """`gate.benchmark`, or the first benchmark."""
@@ -592,6 +628,8 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: the recipe does not exist or is no mapping, an override is malformed, or a setting is refused.
     """
     tree = _read_recipe(recipe)
+    if isinstance(run := tree.setdefault("run", {}), dict):
+        run.setdefault("recipe", str(recipe) if str(recipe) in recipe_names() else Path(recipe).stem)
     for override in overrides:
         _name_benchmarks(tree)  # for overrides that reach into them
         key, separator, text = override.partition("=")

@@ -20,7 +20,7 @@ from fipo.launch.local import torchrun
 from fipo.report.run import copy_to_run_directory, write_report
 from fipo.storage import download_directory, open_store
 from fipo.tracking import replay_left
-from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, run_key
+from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, parent_of, run_key
 
 if TYPE_CHECKING:
     from fipo.registry import RegisteredModel
@@ -58,6 +58,8 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
         print(f"[{step}] finished before with the same settings and inputs: reused", flush=True)
         replay_left(workspace.directory)  # what an outage at its end has kept from MLflow
     result = done or _run(workspace, settings, task or {})
+    if result.mlflow_url:
+        print(f"[{step}] MLflow: {result.mlflow_url}", flush=True)
     if step == "report":
         copy_to_run_directory(workspace)
     return result
@@ -124,6 +126,22 @@ def finish(config: Config, *, status: str) -> None:
 
     replay_left(config.run_directory)
     reconcile(config.tracking_uri, run_key=run_key(config), status=status)
+
+
+def link_pipeline_run(config: Config, run_id: str) -> str:
+    """Let the run's pages in MLflow and Kubeflow's run point at each other; never fails for MLflow's sake.
+
+    Args:
+        config: of the run.
+        run_id: of Kubeflow's run.
+
+    Returns:
+        The run's page in MLflow, for a link on Kubeflow's pages; empty if there is none or MLflow cannot be reached.
+    """
+    from fipo.tracking import link_pipeline_run
+
+    page, public_uri = config.pipeline_page(run_id), config.links.mlflow
+    return link_pipeline_run(parent_of(config), run_id=run_id, page=page, public_uri=public_uri)
 
 
 def _prepare(attempt: Attempt) -> None:

@@ -24,14 +24,15 @@ import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fipo.config import Config
 from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
 from fipo.storage import claimed, delete_directory, download_directory, open_store, upload_directory
-from fipo.tracking import Tracker, parent_run
+from fipo.tracking import RunIdentity, Tracker, parent_run
 
 UPSTREAM: Mapping[str, tuple[str, ...]] = {
     "prepare": (),
@@ -58,10 +59,11 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
 """The settings that change each step's result."""
 
 PLACEMENT = {
-    "directory", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints", "keep_best_checkpoints",
-    "keep_checkpoints_every", "max_batch_tokens", "workers", "tensor_parallel", "gpu_memory_fraction", "servers",
+    "directory", "recipe", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints",
+    "keep_best_checkpoints", "keep_checkpoints_every", "max_batch_tokens", "workers", "tensor_parallel",
+    "gpu_memory_fraction", "servers", "trainjob", "links",
 }  # fmt: skip
-"""Settings that say how to run, not what to compute: they may change between a crash and its continuation."""
+"""Settings and sections that say how to run, not what to compute: a continuation may change them."""
 
 MEASURING = {"grader", "samples", "temperature", "top_p"}
 """Settings of a benchmark that change what is measured, but no data and no model."""
@@ -92,6 +94,10 @@ class StepResult:
     """What later steps and the report need besides, JSON-serialisable."""
     mlflow_run_id: str = ""
     mlflow_url: str = ""
+    pipeline_run: str = ""
+    """Id of Kubeflow's run that computed it; empty for a run without Kubeflow."""
+    finished: str = ""
+    """When it was committed: ISO 8601, UTC."""
     reused: bool = False
     """Whether this call found the result instead of computing it."""
 
@@ -135,7 +141,7 @@ class Workspace:
 
     def result(self) -> StepResult:
         """The result that this step has just committed."""
-        return StepResult.from_json(self.store.get(self._result_key(self.step)))
+        return replace(self._read(self.step), reused=False)
 
     def commit(self, result: StepResult) -> StepResult:
         """Make `result` the newest result of the step."""
@@ -145,7 +151,7 @@ class Workspace:
     def result_of(self, step: str) -> StepResult | None:
         """The newest committed result of any step of this run."""
         try:
-            return StepResult.from_json(self.store.get(self._result_key(step)), reused=True)
+            return self._read(step)
         except ObjectNotFound:
             return None
 
@@ -210,24 +216,36 @@ class Workspace:
         ):
             yield
 
+    @property
+    def run_key(self) -> str:
+        """Key of the step's MLflow run."""
+        return f"{self.config.run.name}/{self.step}/{self.fingerprint[:12]}"
+
     def _tracker(self) -> Tracker:
         config = self.config
-        parent = parent_run(
-            config.tracking_uri,
-            experiment=config.tracking.experiment_prefix,
-            run_name=config.run.name,
-            run_key=run_key(config),
-            artifact_root=f"{config.storage_uri}/mlflow",
-        )
         return Tracker.open(
             config.tracking_uri,
             experiment=f"{config.tracking.experiment_prefix}/{self.step}",
-            run_name=_telling_name(config, self.step),
-            run_key=f"{config.run.name}/{self.step}/{self.fingerprint[:12]}",
+            run_name=_telling_name(config, self.step, self.fingerprint),
+            run_key=self.run_key,
             journal=self.directory / "journal.jsonl",
-            parent=parent,
+            parent=parent_of(config),
             artifact_root=f"{config.storage_uri}/mlflow",
+            public_uri=config.links.mlflow,
         )
+
+    def _read(self, step: str) -> StepResult:
+        """A committed result, its outputs where this store has them and its page where browsers find it.
+
+        Stores are copied, and reached under other addresses than the one that the step saw.
+        """
+        found = StepResult.from_json(self.store.get(self._result_key(step)), reused=True)
+        outputs = {}
+        for name, output in found.outputs.items():
+            place = "/".join(output.uri.split("/")[-4:])  # a step adopted from another run keeps that run's name
+            ours = place.endswith(f"/{step}/{found.fingerprint[:12]}/{name}")
+            outputs[name] = replace(output, uri=f"{self.store.uri}/{place}") if ours else output
+        return replace(found, outputs=outputs, mlflow_url=self.config.mlflow_page(found.mlflow_url))
 
     def _result_key(self, step: str) -> str:
         return f"{self.config.run.name}/{step}/result.json"
@@ -263,12 +281,15 @@ def _stop_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _telling_name(config: Config, step: str) -> str:
-    """`demo-train-fipo-lr0.0001-s0`: what tells runs of one kind apart in MLflow's lists and legends."""
-    name = f"{config.run.name}-{step}"
-    if step == "train":
-        name += f"-{config.algorithm.loss}-lr{config.train.learning_rate:g}"
-    return f"{name}-s{config.run.seed}"
+def _telling_name(config: Config, step: str, digest: str) -> str:
+    """`demo-train-fipo-lr0.0001-s0-3f2a91`: what tells runs of one kind apart in MLflow's lists and legends.
+
+    The end is that of other settings or inputs under the same name.
+    """
+    parts = [config.run.name, *([step] if step else [])]
+    if step in ("train", ""):
+        parts += [config.algorithm.loss, f"lr{config.train.learning_rate:g}"]
+    return "-".join([*parts, f"s{config.run.seed}", digest[:6]])
 
 
 def adopt(config: Config, run: str, steps: Iterable[str]) -> None:
@@ -285,6 +306,18 @@ def adopt(config: Config, run: str, steps: Iterable[str]) -> None:
 def run_key(config: Config) -> str:
     """Key of the pipeline's MLflow run: the same settings continue it, others begin a new one."""
     return f"{config.run.name}/{_digest(_without(config.model_dump(mode='json'), PLACEMENT))[:12]}"
+
+
+def parent_of(config: Config) -> RunIdentity:
+    """The pipeline's MLflow run, the parent of its steps' runs."""
+    key = run_key(config)
+    return parent_run(
+        config.tracking_uri,
+        experiment=config.tracking.experiment_prefix,
+        run_name=_telling_name(config, "", key.rpartition("/")[2]),
+        run_key=key,
+        artifact_root=f"{config.storage_uri}/mlflow",
+    )
 
 
 class Attempt:
@@ -312,6 +345,8 @@ class Attempt:
             details=self.details,
             mlflow_run_id=self.tracker.run_id,
             mlflow_url=self.tracker.url,
+            pipeline_run=self.tracker.pipeline_run,
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         workspace.commit(result)
 

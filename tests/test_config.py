@@ -124,7 +124,7 @@ def test_every_knob_is_read():
             else set()
         )
     # Resolved by properties of Config, or handed over whole.
-    read |= {"uri", "directory"} | set(LossOptions.__dataclass_fields__)
+    read |= {"uri", "directory", "pipelines"} | set(LossOptions.__dataclass_fields__)
     assert {name for name in _leaves(Config) if name not in read} == set()
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from fipo.config import load_config
 from fipo.errors import Interrupted, LaunchError
-from fipo.storage import claim
-from fipo.workspace import Workspace
+from fipo.storage import claim, open_store
+from fipo.workspace import Output, StepResult, Workspace, adopt
 
 
 @pytest.fixture
@@ -42,3 +42,24 @@ def test_a_machine_that_was_replaced_stops(machine):
         time.sleep(10)
     run = mlflow.MlflowClient(workspace.config.tracking_uri).get_run(attempt.tracker.run_id)
     assert run.info.status == "KILLED"
+
+
+def test_outputs_are_read_where_their_result_is_found(tmp_path):
+    """A store that was copied, or is reached under another address than the one that the step saw."""
+    config = load_config("demo", [f"run.directory={tmp_path / 'first'}"])
+    workspace, made = Workspace(config, "prepare"), tmp_path / "made"
+    made.mkdir()
+    (made / "file").write_text("contents")
+    output = workspace.publish("dataset", made)
+    elsewhere = Output("s3://bucket/of/others/model", "0" * 64)
+    outputs = {"dataset": output, "elsewhere": elsewhere}
+    workspace.commit(StepResult("prepare", workspace.fingerprint, 1.0, outputs))
+    (tmp_path / "first" / "objects").rename(tmp_path / "moved")
+    moved = load_config("demo", [f"storage.uri=file://{tmp_path}/moved"])
+    variant = load_config("demo", [f"storage.uri=file://{tmp_path}/moved", "run.name=variant"])
+    adopt(variant, config.run.name, ["prepare"])
+    for here in (moved, variant):
+        found = Workspace(here, "prepare").result()
+        assert found.outputs["dataset"].uri == output.uri.replace("/first/objects/", "/moved/")
+        assert found.outputs["elsewhere"] == elsewhere
+        assert open_store(found.outputs["dataset"].uri).get("file") == b"contents"

@@ -2,7 +2,15 @@
 
 from fipo.tracking.client import RunIdentity
 from fipo.tracking.journal import read_journal
-from fipo.tracking.runs import FinishedRun, finished_runs, parent_run, reconcile, replay, replay_left
+from fipo.tracking.runs import (
+    FinishedRun,
+    finished_runs,
+    link_pipeline_run,
+    parent_run,
+    reconcile,
+    replay,
+    replay_left,
+)
 from fipo.tracking.tracker import Tracker
 
 __all__ = [
@@ -10,6 +18,7 @@ __all__ = [
     "RunIdentity",
     "Tracker",
     "finished_runs",
+    "link_pipeline_run",
     "parent_run",
     "read_journal",
     "reconcile",

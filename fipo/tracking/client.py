@@ -26,8 +26,11 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",  # we retry ourselves, without end
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # it prints tracking.uri, which may open only inside a cluster
 }
 RUN_KEY, PARENT = "fipo.run_key", "mlflow.parentRunId"
+PIPELINE_RUN, NOTE = "fipo.pipeline_run", "mlflow.note.content"
+"""Tags: the id of Kubeflow's run, and what MLflow's UI shows as the run's description, in Markdown."""
 _TABLES = "mlflow.loggedArtifacts"
 _KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI opens on runs and charts, not on traces
 _LONGEST_VALUE = 5000
@@ -102,8 +105,10 @@ class MlflowRun:
     def __init__(self, identity: RunIdentity) -> None:
         self.identity = identity
         self.client = connect(identity.tracking_uri)
-        self.parent_id = _pipeline_run(self.client, identity)
+        self.parent_id = find_parent(self.client, identity.parent)
         self.experiment_id, self.id = find_or_create(self.client, identity, self.parent_id)
+        self.pipeline_run = ""
+        """Id of Kubeflow's run, as far as the pipeline's run knows it."""
 
     def metrics(self, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
         """Points of `(milliseconds since 1970, step, values)`, at most 1,000 values in all."""
@@ -155,6 +160,14 @@ class MlflowRun:
         data = Dataset(name=name, digest=digest[:36], source_type="uri", source=source)
         self.client.log_inputs(self.id, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
 
+    def begin(self) -> None:
+        """The step works now: the run is RUNNING, and names Kubeflow's run as its parent does."""
+        self.status("RUNNING", 0)
+        if self.parent_id:
+            tags = self.client.get_run(self.parent_id).data.tags
+            self.pipeline_run = tags.get(PIPELINE_RUN, "")
+            self.tags({name: tags[name] for name in (PIPELINE_RUN, NOTE) if name in tags})
+
     def status(self, status: str, at: int) -> None:
         """Set RUNNING, or end the run with FINISHED, FAILED or KILLED."""
         if status == "RUNNING":
@@ -170,11 +183,10 @@ class MlflowRun:
             metrics = [Metric(name, value, at, step) for name, value in values.items()]
             self.client.log_batch(self.parent_id, metrics=metrics, synchronous=True)
 
-    @property
-    def url(self) -> str:
-        """Page of the run on the tracking server; empty for a database."""
-        uri = self.identity.tracking_uri
-        return f"{uri}/#/experiments/{self.experiment_id}/runs/{self.id}" if uri.startswith("http") else ""
+
+def page_of(uri: str, experiment_id: str, run_id: str) -> str:
+    """Page of a run at this address of MLflow; empty for a database."""
+    return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if uri.startswith("http") else ""
 
 
 def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str) -> tuple[str, str]:
@@ -227,13 +239,11 @@ def _code_version() -> dict[str, str]:
     return {"mlflow.source.name": "fipo", "mlflow.source.type": "JOB", "fipo.version": fipo.__version__, **commit}
 
 
-def _pipeline_run(client: MlflowClient, identity: RunIdentity) -> str:
-    """Id of the parent: KFP's own MLflow run of the pipeline where its plugin made one, else ours."""
+def find_parent(client: MlflowClient, identity: RunIdentity | None) -> str:
+    """Id of the pipeline's run: KFP's own in MLflow where its plugin made one, else ours, of this identity."""
     if task_run := os.environ.get("MLFLOW_RUN_ID"):
         return client.get_run(task_run).data.tags.get(PARENT, task_run)
-    if identity.parent is None:
-        return ""
-    return find_or_create(client, identity.parent, "")[1]
+    return find_or_create(client, identity, "")[1] if identity else ""
 
 
 def readable(value: object) -> str:

@@ -94,7 +94,7 @@ class Drain(threading.Thread):
 
     def _enter(self, record: Record) -> None:
         run = MlflowRun(RunIdentity.from_record(record))
-        run.status("RUNNING", 0)
+        run.begin()
         self._current = self.runs[run.identity.key] = run
 
     def _deliver(self, send: Callable[[MlflowRun], None]) -> None:

@@ -8,7 +8,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fipo.tracking.client import PARENT, RUN_KEY, RunIdentity, connect, find_runs
+from fipo.errors import TrackingError
+from fipo.tracking.client import (
+    NOTE,
+    PARENT,
+    PIPELINE_RUN,
+    RUN_KEY,
+    RunIdentity,
+    connect,
+    find_parent,
+    find_runs,
+    page_of,
+)
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal
 
@@ -26,6 +37,8 @@ On a cluster it hands over ML Metadata's states, of which RUNNING is what the ex
 STATE = "fipo.pipeline_state"
 """Tag of the pipeline's run: the state in Kubeflow's own word."""
 
+_LINK = "Kubeflow run "
+
 _log = logging.getLogger(__name__)
 
 
@@ -34,6 +47,33 @@ def parent_run(
 ) -> RunIdentity:
     """The pipeline's run, for `Tracker.open(parent=…)`. It is made in MLflow by the first step that reaches it."""
     return RunIdentity(tracking_uri, experiment, run_name, run_key, artifact_root)
+
+
+def link_pipeline_run(parent: RunIdentity, *, run_id: str, page: str, public_uri: str = "") -> str:
+    """Note Kubeflow's run on the pipeline's run in MLflow, which is made if need be; steps that begin later copy it.
+
+    Args:
+        parent: from `parent_run`.
+        run_id: of Kubeflow's run; the newest counts where several have continued one another.
+        page: its page for browsers, a link in the run's description; empty leaves that as it is.
+        public_uri: MLflow's address for browsers; empty where it is `parent.tracking_uri`.
+
+    Returns:
+        Page of the run in MLflow; empty for a database and, with a warning, while MLflow cannot be reached.
+    """
+    client = connect(parent.tracking_uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        run = client.get_run(find_parent(client, parent))
+        client.set_tag(run.info.run_id, PIPELINE_RUN, run_id)
+        if page:
+            own = [line for line in run.data.tags.get(NOTE, "").splitlines() if not line.startswith(_LINK)]
+            client.set_tag(run.info.run_id, NOTE, "\n".join([f"{_LINK}[{run_id}]({page})", *own]))
+    except (MlflowException, TrackingError) as error:
+        _log.warning("MLflow cannot be told that %s is Kubeflow's run %s: %s", parent.name, run_id, error)
+        return ""
+    return page_of(public_uri or parent.tracking_uri, run.info.experiment_id, run.info.run_id)
 
 
 def reconcile(tracking_uri: str, *, run_key: str, status: str) -> list[str]:

@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fipo.errors import Interrupted, TrackingError
-from fipo.tracking.client import RunIdentity, load, readable
+from fipo.tracking.client import RunIdentity, load, page_of, readable
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal, last_steps
 from fipo.tracking.metric_names import check
@@ -37,8 +37,10 @@ class Tracker:
     it).
     """
 
-    def __init__(self, identity: RunIdentity, journal: Path, close_timeout_seconds: float) -> None:
-        self._key = identity.key
+    def __init__(
+        self, identity: RunIdentity, journal: Path, close_timeout_seconds: float, public_uri: str = ""
+    ) -> None:
+        self._key, self._public_uri = identity.key, public_uri or identity.tracking_uri
         self._journal = Journal(journal)
         self._logged_before = last_steps(journal, identity.key)
         self._samples = self._logged_before.get("system/cpu_utilization_percentage", -1)
@@ -63,6 +65,7 @@ class Tracker:
         parent: RunIdentity | None = None,
         artifact_root: str = "",
         close_timeout_seconds: float = 30.0,
+        public_uri: str = "",
     ) -> Self:
         """Start to log to the run with this key, which is continued if it exists.
 
@@ -75,9 +78,10 @@ class Tracker:
             parent: the pipeline's run, from `parent_run`.
             artifact_root: object-store URI for the artifacts of a new experiment.
             close_timeout_seconds: how long the end of the step waits for MLflow at most.
+            public_uri: the server's address for people's browsers; empty where it is `tracking_uri`.
         """
         identity = RunIdentity(tracking_uri, experiment, run_name, run_key, artifact_root, parent)
-        return cls(identity, journal, close_timeout_seconds)
+        return cls(identity, journal, close_timeout_seconds, public_uri)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics at a step.
@@ -148,10 +152,16 @@ class Tracker:
         return run.parent_id if run else ""
 
     @property
-    def url(self) -> str:
-        """Page of the run; empty for a database, or if MLflow cannot be reached."""
+    def pipeline_run(self) -> str:
+        """Id of Kubeflow's run, where `link_pipeline_run` has noted one; empty if MLflow cannot be reached."""
         run = self._drain.run_of(self._key)
-        return run.url if run else ""
+        return run.pipeline_run if run else ""
+
+    @property
+    def url(self) -> str:
+        """Page of the run for a browser; empty for a database, or if MLflow cannot be reached."""
+        run = self._drain.run_of(self._key)
+        return page_of(self._public_uri, run.experiment_id, run.id) if run else ""
 
     @property
     def drained(self) -> bool:

@@ -12,7 +12,7 @@ def test_closes_the_run_with_the_pipelines_status(tiny_pipeline):
 
     def statuses():
         found = client.search_runs([experiment.experiment_id])
-        return [run.info.status for run in found if run.info.run_name == config.run.name]
+        return [run.info.status for run in found if run.info.run_name.startswith(f"{config.run.name}-fipo-")]
 
     assert set(statuses()) == {"FINISHED"}
     for state, status in (("FAILED", "FAILED"), ("SUCCEEDED", "FINISHED")):

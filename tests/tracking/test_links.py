@@ -1,0 +1,106 @@
+"""Links that open: pages at the address that browsers reach, and MLflow and Kubeflow that point at each other."""
+
+import re
+
+import pytest
+
+from fipo.config import load_config
+from fipo.errors import ConfigError
+from fipo.steps import link_pipeline_run, run_step
+from fipo.tracking.client import connect
+from fipo.workspace import SECTIONS, StepResult, Workspace, _settings, run_key
+
+MLFLOW, KUBEFLOW = "https://mlflow.example.com", "https://kubeflow.example.com/pipeline"
+
+
+@pytest.fixture
+def settings(tmp_path, request):
+    """A run of its own that tracks at this address."""
+
+    def settings(tracking_uri, *more):
+        own = [f"run.directory={tmp_path}", f"run.name={re.sub('[^a-z]+', '-', request.node.name)[:60]}0"]
+        return load_config("demo", [*own, f"tracking.uri={tracking_uri}", *more])
+
+    return settings
+
+
+def test_links_change_nothing_that_is_computed(settings):
+    plain, linked = (settings("http://mlflow:5000", *links) for links in ([], [f"links.mlflow={MLFLOW}"]))
+    assert plain != linked
+    assert run_key(plain) == run_key(linked)
+    for step in SECTIONS:
+        assert _settings(plain, step) == _settings(linked, step)
+
+
+@pytest.mark.parametrize("name", ["mlflow", "pipelines"])
+def test_only_pages_of_the_web_are_addresses(settings, name):
+    assert getattr(settings("http://mlflow", f"links.{name}=https://host/path/").links, name) == "https://host/path"
+    with pytest.raises(ConfigError, match=rf"links\.{name}: must be an address for browsers.*'javascript:alert"):
+        settings("http://mlflow", f"links.{name}=javascript:alert(1)")
+
+
+def test_every_page_of_mlflow_is_given_at_its_public_address(server, settings, capfd):
+    config = settings(server.uri, f"links.mlflow={MLFLOW}/", f"links.pipelines={KUBEFLOW}")
+    parent_page = link_pipeline_run(config, "0a1b-2c3d")
+    workspace = Workspace(config, "prepare")
+    with workspace.attempt() as attempt:
+        pass
+    result, client = workspace.result(), connect(server.uri)
+    step = client.get_run(result.mlflow_run_id)
+    parent = client.get_run(attempt.tracker.parent_run_id)
+    assert result.mlflow_url == f"{MLFLOW}/#/experiments/{step.info.experiment_id}/runs/{step.info.run_id}"
+    assert parent_page == f"{MLFLOW}/#/experiments/{parent.info.experiment_id}/runs/{parent.info.run_id}"
+    assert result.pipeline_run == "0a1b-2c3d"
+    run_step("prepare", config)
+    printed = capfd.readouterr().out
+    assert f"[prepare] MLflow: {result.mlflow_url}\n" in printed
+    assert server.uri not in printed
+    for run in (parent, step):
+        assert run.data.tags["fipo.pipeline_run"] == "0a1b-2c3d"
+        assert f"[0a1b-2c3d]({KUBEFLOW}/#/runs/details/0a1b-2c3d)" in run.data.tags["mlflow.note.content"]
+
+
+def test_without_a_public_address_the_servers_own_is_given(server, settings):
+    config = settings(server.uri)
+    assert link_pipeline_run(config, "0a1b").startswith(f"{server.uri}/#/experiments/")
+    with Workspace(config, "prepare").attempt() as attempt:
+        assert attempt.tracker.url.startswith(f"{server.uri}/#/experiments/")
+
+
+def test_what_people_wrote_about_a_run_stays(server, settings):
+    config, client = settings(server.uri, f"links.pipelines={KUBEFLOW}"), connect(server.uri)
+    run_id = link_pipeline_run(config, "first").rpartition("/")[2]
+    written = client.get_run(run_id).data.tags["mlflow.note.content"]
+    client.set_tag(run_id, "mlflow.note.content", f"{written}\n\nOur best so far.")
+    link_pipeline_run(config, "second")
+    note = client.get_run(run_id).data.tags["mlflow.note.content"]
+    assert note == f"Kubeflow run [second]({KUBEFLOW}/#/runs/details/second)\n\nOur best so far."
+
+
+@pytest.mark.parametrize("mode", ["refuse", "hang", "error"])
+def test_mlflow_that_is_away_fails_no_run(proxy, settings, mode, caplog):
+    proxy.mode = mode
+    assert link_pipeline_run(settings(proxy.uri), "0a1b") == ""
+    assert "MLflow cannot be told that" in caplog.text
+
+
+def test_runs_of_one_name_are_told_apart(tracking_uri, settings):
+    variants = [settings(tracking_uri, f"train.prompts_per_step={size}") for size in (32, 64)]
+    for config in variants:
+        link_pipeline_run(config, "0a1b")
+    client = connect(tracking_uri)
+    runs = [run for run in client.search_runs(["1"]) if run.data.tags["fipo.run_key"].startswith(config.run.name)]
+    names = {run.info.run_name for run in runs}
+    assert len(names) == 2
+    assert all(name.startswith(f"{config.run.name}-fipo-lr") for name in names)
+
+
+def test_a_page_moves_with_its_server(settings):
+    """A result from before the address was set, or of a step that is reused."""
+    inside = settings("http://mlflow:5000")
+    workspace = Workspace(inside, "prepare")
+    page = "http://mlflow:5000/#/experiments/1/runs/ab12"
+    workspace.commit(StepResult("prepare", "0" * 64, 1.0, mlflow_url=page))
+    assert workspace.result().mlflow_url == page
+    outside = settings("http://mlflow:5000", f"links.mlflow={MLFLOW}")
+    assert Workspace(outside, "prepare").result().mlflow_url == f"{MLFLOW}/#/experiments/1/runs/ab12"
