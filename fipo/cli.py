@@ -11,7 +11,7 @@ from pathlib import Path
 
 import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
-from fipo.errors import ConfigError, FipoError
+from fipo.errors import FipoError
 
 STEP_HELP = {
     "prepare": "read, check, deduplicate, decontaminate and split the problems",
@@ -49,13 +49,19 @@ def _run_step(options: argparse.Namespace) -> None:
 
 
 def _report(options: argparse.Namespace) -> None:
-    config = _config_of(options.run)
-    from fipo.report.run import print_summary, write_figure
+    from fipo.report.found import find_run
+
+    found = find_run(options.run, options.overrides)
+    from fipo.report.run import print_summary, write_figure, write_here
     from fipo.steps import run_step
     from fipo.workspace import Workspace
 
-    run_step("report", config)
-    workspace = Workspace(config, "report")
+    if found.in_store:
+        workspace = Workspace(found.config, "report")
+        write_here(workspace)
+    else:
+        run_step("report", found.config)
+        workspace = Workspace(found.config, "report")
     if options.figure:
         write_figure(workspace, options.figure)
         print(f"figure   {options.figure}")
@@ -64,27 +70,30 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    configs = [_config_of(run) for run in options.runs]
+    from fipo.report.found import distinct, find_run
+
+    runs = distinct([find_run(run) for run in options.runs])
     import rich
 
     from fipo.report.compare import compare_runs, write_figures
     from fipo.report.terminal import comparison_table
 
-    benchmarks = compare_runs(configs)
-    for runs in benchmarks.values():
-        rich.print(comparison_table(runs))
+    benchmarks = compare_runs(runs)
+    for answers in benchmarks.values():
+        rich.print(comparison_table(answers))
+    configs = list(runs.values())
     names = "-".join(config.run.name for config in configs)
     for path in write_figures(benchmarks, options.figure or configs[0].run.directory / f"compare-{names}.png"):
         print(f"figure   {path}")
 
 
-def _config_of(run: str) -> Config:
-    """The settings of a run, given by its name or its folder."""
-    runs = Config.model_fields["run"].default.directory
-    for folder in (Path(run), runs / run):
-        if (folder / "config.yaml").is_file():
-            return load_config(folder / "config.yaml")
-    raise ConfigError(f"run {run!r}: no {runs / run / 'config.yaml'}; name a run in {runs}, or the folder of one")
+def _inspect(options: argparse.Namespace) -> None:
+    from fipo.report.found import find_run
+
+    found = find_run(options.run, options.overrides)
+    from fipo.report.inspect import inspect_run, print_overview
+
+    print_overview(inspect_run(found))
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -180,17 +189,31 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--fresh", action="store_true", help="start anew instead of reusing or continuing")
         command.set_defaults(command=_run_step, step=step)
 
-    report = commands.add_parser("report", help="write a run's report and print its summary")
-    report.add_argument("run", help="name of the run")
+    run = "name of a run in runs/, its folder, or its address in an object store (s3://bucket/prefix/RUN)"
+    reached = argparse.ArgumentParser(add_help=False)
+    reached.add_argument("run", metavar="RUN", help=run)
+    reached.add_argument(
+        "--set",
+        dest="overrides",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="where this machine reaches MLflow (tracking.uri), and browsers MLflow and Kubeflow (links.mlflow, "
+        "links.pipelines); may be repeated",
+    )
+    report = commands.add_parser("report", parents=[reached], help="write a run's report and print its summary")
     report.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the result as one picture instead")
     report.set_defaults(command=_report)
 
     compare = commands.add_parser("compare", help="compare the trained models of finished runs, paired by problem")
-    compare.add_argument("runs", nargs="+", metavar="RUN", help="names or folders of runs; the first is the baseline")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help=f"{run}; the first is the baseline")
     compare.add_argument(
         "--figure", type=Path, metavar="FILE.png", help="where to draw them (default: in the runs' folder)"
     )
     compare.set_defaults(command=_compare)
+
+    inspect = commands.add_parser("inspect", parents=[reached], help="show a run's steps, outputs, scores and pages")
+    inspect.set_defaults(command=_inspect)
 
     chat = commands.add_parser("chat", parents=[recipe], help="try a model in the terminal")
     chat.add_argument("model", help="a registered model (name, name@alias, name/version) or a folder")

@@ -20,7 +20,7 @@ from fipo.launch.local import torchrun
 from fipo.report.run import copy_to_run_directory, write_report
 from fipo.storage import download_directory, open_store
 from fipo.tracking import replay_left
-from fipo.workspace import UPSTREAM, Attempt, StepResult, Workspace, parent_of, run_key
+from fipo.workspace import SETTINGS, UPSTREAM, Attempt, StepResult, Workspace, parent_of, run_key
 
 if TYPE_CHECKING:
     from fipo.registry import RegisteredModel
@@ -51,6 +51,7 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     """
     settings = write_config(config)
     workspace = Workspace(config, step)
+    workspace.record_settings()
     if fresh:
         workspace.discard()
     done = workspace.finished()
@@ -109,7 +110,7 @@ def _launch(workspace: Workspace, arguments: list[str], task: Mapping[str, Any])
 
 def write_config(config: Config) -> Path:
     """Write the resolved settings to the run's folder; `load_config` reads them back."""
-    path = config.run_directory / "config.yaml"
+    path = config.run_directory / SETTINGS
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(config.to_yaml(), encoding="utf-8")
     return path

@@ -3,7 +3,8 @@
 Every step is identified by a fingerprint of the settings that change its result and of its inputs. A step whose
 fingerprint is already committed is reused; one that was interrupted finds its work folder again and continues.
 
-Object store:  <run>/<step>/<fingerprint>/<output>/…   files and their manifest
+Object store:  <run>/config.yaml                       the settings of the newest step, for who reads the run elsewhere
+               <run>/<step>/<fingerprint>/<output>/…   files and their manifest
                <run>/<step>/result.json                the newest committed result
                <run>/<step>/checkpoints/<lineage>/…    copies of checkpoints, with `storage.uri`
                <run>/train/rollouts/<lineage>/…        every response of every step, as parquet
@@ -64,6 +65,9 @@ PLACEMENT = {
     "gpu_memory_fraction", "servers", "trainjob", "links",
 }  # fmt: skip
 """Settings and sections that say how to run, not what to compute: a continuation may change them."""
+
+SETTINGS = "config.yaml"
+"""File of a run's resolved settings, in its folder and in the object store."""
 
 MEASURING = {"grader", "samples", "temperature", "top_p"}
 """Settings of a benchmark that change what is measured, but no data and no model."""
@@ -155,6 +159,16 @@ class Workspace:
         except ObjectNotFound:
             return None
 
+    def record_settings(self) -> None:
+        """Keep the run's settings beside its results; those of a later run of the same name replace them."""
+        key, settings = f"{self.config.run.name}/{SETTINGS}", self.config.to_yaml().encode()
+        try:
+            there = self.store.get(key)
+        except ObjectNotFound:
+            there = b""
+        if there != settings:
+            self.store.put(key, settings)
+
     def discard(self) -> None:
         """Forget the step's result and its work in progress, so that it begins anew.
 
@@ -198,7 +212,7 @@ class Workspace:
         started = time.monotonic()
         with self._alone(), self._tracker() as tracker:
             tracker.params(self.config.flat())
-            settings = self.directory / "config.yaml"
+            settings = self.directory / SETTINGS
             settings.write_text(self.config.to_yaml(), encoding="utf-8")
             tracker.artifact(settings)
             attempt = Attempt(self, tracker)

@@ -29,6 +29,8 @@ ALLOWED_SIDEWAYS = {
     ("fipo.gate", "fipo.evaluation"),
     ("fipo.report", "fipo.gate"),
     ("fipo.report", "fipo.workspace"),
+    # `inspect` shows what the registry makes of the run's model.
+    ("fipo.report", "fipo.registry"),
     ("fipo.config", "fipo.errors"),
 }
 

@@ -85,3 +85,28 @@ def test_help_names_every_command(capsys):
     assert ended.value.code == 0
     printed = capsys.readouterr().out
     assert all(command in printed for command in [*STEPS, "report", "ui", "recipes", "config"])
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "inspect"])
+def test_a_run_that_is_not_here_may_be_one_of_a_cluster(command, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "slow").mkdir(parents=True)
+    (tmp_path / "runs" / "slow" / "config.yaml").touch()
+    code, message = refused(capsys, command, "fast")
+    assert code == 2
+    assert "no runs/fast/config.yaml here" in message
+    assert "(slow)" in message
+    assert "s3://bucket/prefix/fast" in message and "AWS_ENDPOINT_URL" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_a_run_whose_folder_was_moved_is_read_where_it_is(capsys, tmp_path):
+    from fipo.config import load_config
+    from fipo.report.found import find_run
+    from fipo.steps import write_config
+
+    write_config(load_config("demo", [f"run.directory={tmp_path / 'before'}"]))
+    (tmp_path / "before").rename(tmp_path / "after")
+    config = find_run(str(tmp_path / "after" / "demo")).config
+    assert config.run_directory == tmp_path / "after" / "demo"
+    assert config.storage_uri == f"file://{tmp_path}/after/objects"

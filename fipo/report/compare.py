@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from fipo.config import Config
@@ -19,17 +19,15 @@ Runs = Mapping[str, BenchmarkResult]
 """What each run's trained model answered to one benchmark, by run; the first is the baseline."""
 
 
-def compare_runs(configs: Sequence[Config]) -> dict[str, Runs]:
-    """By benchmark, what the runs that `configs` describe have answered; only benchmarks that all of them answered.
+def compare_runs(runs: Mapping[str, Config]) -> dict[str, Runs]:
+    """By benchmark, what runs have answered, by the name they shall have; only benchmarks that all of them answered.
 
     Raises:
-        ConfigError: fewer than two runs, one given twice, one that is not evaluated, or no benchmark in common.
+        ConfigError: one is not evaluated, or they have no benchmark in common.
     """
-    names = [config.run.name for config in configs]
-    if len(names) < 2 or len(set(names)) < len(names):
-        raise ConfigError(f"compare: expected at least two different runs; got {', '.join(names) or 'none'}")
-    answers = {config.run.name: _answers(config) for config in configs}
-    shared = [name for name in answers[names[0]] if all(name in others for others in answers.values())]
+    answers = {name: _answers(config) for name, config in runs.items()}
+    first = next(iter(answers.values()))
+    shared = [name for name in first if all(name in others for others in answers.values())]
     if not shared:
         own = "; ".join(f"{run}: {', '.join(results)}" for run, results in answers.items())
         raise ConfigError(f"compare: the runs have no benchmark in common ({own})")
@@ -50,7 +48,10 @@ def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
 def _answers(config: Config) -> dict[str, BenchmarkResult]:
     result = Workspace(config, "prepare").result_of("evaluate")
     if result is None:
-        raise ConfigError(f"run {config.run.name!r}: not evaluated yet; run `fipo evaluate` with its recipe first")
+        raise ConfigError(
+            f"run {config.run.name!r}: not evaluated yet, {config.storage_uri} has no result of that; run "
+            "`fipo evaluate` with its recipe first, or wait until the pipeline has"
+        )
     with tempfile.TemporaryDirectory() as folder:
         download_directory(open_store(result.outputs["results"].uri), "", Path(folder))
         return read_results(Path(folder) / "trained", config.data.benchmarks)

@@ -89,6 +89,7 @@ class ReportData:
 
     run: str
     recipe: str
+    """Recipe that its settings began with; empty if it is not known."""
     loss: str
     """`algorithm.loss`: fipo, dapo or grpo."""
     benchmarks: tuple[Comparison, ...]

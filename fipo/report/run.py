@@ -25,15 +25,24 @@ FILES = ("report.html", "summary.json")
 def write_report(attempt: Attempt) -> None:
     """Publish the output `report`: report.html and summary.json."""
     workspace, folder = attempt.workspace, attempt.workspace.directory / "report"
-    folder.mkdir(parents=True, exist_ok=True)
-    data = gather(workspace)
-    (folder / "report.html").write_text(build_report(data), encoding="utf-8")
-    summary = summarise(workspace, mlflow_run_id=attempt.tracker.parent_run_id)
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    data = _write_files(workspace, folder, mlflow_run_id=attempt.tracker.parent_run_id)
     attempt.publish("report", folder)
     for name in FILES:
         attempt.tracker.artifact(folder / name)
     attempt.tracker.figure(hero(data.benchmarks[0], data.history), "figures/result.png")
+
+
+def write_here(workspace: Workspace) -> None:
+    """Write the files of the report to the run's folder on this machine, and nothing to the store or to MLflow."""
+    _write_files(workspace, workspace.config.run_directory, mlflow_run_id="")
+
+
+def _write_files(workspace: Workspace, folder: Path, *, mlflow_run_id: str) -> ReportData:
+    folder.mkdir(parents=True, exist_ok=True)
+    data, summary = gather(workspace), summarise(workspace, mlflow_run_id=mlflow_run_id)
+    (folder / "report.html").write_text(build_report(data), encoding="utf-8")
+    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return data
 
 
 def gather(workspace: Workspace) -> ReportData:
@@ -44,7 +53,7 @@ def gather(workspace: Workspace) -> ReportData:
     decision = upstream["gate"].details["decision"]
     return ReportData(
         run=config.run.name,
-        recipe=config.run.name,
+        recipe=config.run.recipe,
         loss=config.algorithm.loss,
         benchmarks=tuple(
             Comparison(*(read_result(results / label / f"{name}-responses.parquet") for label in ("warmup", "trained")))
@@ -55,7 +64,7 @@ def gather(workspace: Workspace) -> ReportData:
         gate=Decision.from_record(decision),
         model=ModelInfo(**upstream["register"].details["model"]),
         seconds={name: result.seconds for name, result in upstream.items()},
-        links={f"MLflow: {name}": result.mlflow_url for name, result in upstream.items() if result.mlflow_url},
+        links=_links(workspace),
         facts={
             "settings": config.digest(),
             "seed": str(config.run.seed),
@@ -123,7 +132,16 @@ def print_summary(workspace: Workspace) -> None:
     console.print(f"model    {model['name']} version {model['version']} ({verdict}): {gate['reason']}", soft_wrap=True)
     console.print(f"report   {path.with_name('report.html')}", soft_wrap=True)
     console.print(f"summary  {path}", soft_wrap=True)
-    console.print("MLflow   fipo ui", soft_wrap=True)
+    console.print(f"MLflow   {workspace.upstream['train'].mlflow_url or 'fipo ui'}", soft_wrap=True)
+
+
+def _links(workspace: Workspace) -> dict[str, str]:
+    """Pages by what they show: the runs of Kubeflow that computed the steps, and each step in MLflow."""
+    upstream, steps = workspace.upstream, dict[str, list[str]]()
+    for step, result in upstream.items():
+        steps.setdefault(workspace.config.pipeline_page(result.pipeline_run), []).append(step)
+    links = {f"Kubeflow: {', '.join(computed)}": page for page, computed in steps.items() if page}
+    return links | {f"MLflow: {step}": result.mlflow_url for step, result in upstream.items() if result.mlflow_url}
 
 
 def _most_telling(path: Path) -> TokenInfluence | None:
