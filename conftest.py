@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ from fipo.config import Config, load_config
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
     CORES = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {CORES[int(worker.removeprefix("gw")) % len(CORES)]})
+
+# A shell has what it starts in the background (`make test &`) ignore Ctrl-C, and with it all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
 

@@ -78,6 +78,21 @@ def close(one, other, tolerance):
     torch.testing.assert_close(torch.tensor(one), torch.tensor(other), rtol=tolerance, atol=tolerance)
 
 
+def same_weights(weights, expected, tie):
+    """Each parameter ends where the reference does, to a thousandth of the way that it came.
+
+    Adam divides a gradient by its own size. Of 512 weights the smallest gradient is some 1/512 of the usual one, so
+    what float32 leaves open in it (1e-6 of the usual one, and other digits on each processor) moves that weight by
+    512 * 1e-6 = 5e-4 of a step: no bound on single weights holds everywhere. Over a whole parameter that is
+    sqrt(512) * 1e-6 = 2e-5 a step; on three instruction sets up to 5e-5 were seen after six. A learning rate that is
+    wrong by a thousandth makes 3e-3, a weight decay of 0.09 for 0.1 makes 4e-2.
+    """
+    for name, start in model(tie).named_parameters():
+        way = (expected[name] - start.detach()).norm()
+        error = (weights[name] - expected[name]).norm() / way
+        assert error < 1e-3, f"{name}: off by {error:.1e} of its way"
+
+
 def main(folder, phase):
     with join_world(Distributed(timeout_seconds=60), seed=0) as world:
         for stage in (0, 1, 2, 3):
@@ -96,8 +111,7 @@ def main(folder, phase):
                 second = train(whole, 5, 6)
                 close(first[0] + second[0], losses, 1e-5)
                 close(first[1] + second[1], norms, 1e-4)
-                for name, weight in second[2].items():
-                    torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5)
+                same_weights(second[2], weights, tie)
                 resumed = engine()
                 load(resumed, checkpoints)
                 again = train(resumed, 5, 6)
@@ -109,8 +123,7 @@ def main(folder, phase):
                 load(other, checkpoints)
                 again = train(other, 5, 6)
                 close(again[0], losses[4:], 1e-5)
-                for name, weight in again[2].items():
-                    torch.testing.assert_close(weight, weights[name], rtol=1e-4, atol=1e-5)
+                same_weights(again[2], weights, tie)
             if world.is_main:
                 print(f"stage {stage} on {world.size} rank(s): {phase} ok", flush=True)
 

@@ -6,6 +6,7 @@ import sys
 import psutil
 
 from fipo.config import load_config
+from tests.waiting import wait_until_gone
 
 STEPS = {"prepare", "sft", "train", "evaluate", "gate", "register", "report"}
 
@@ -81,5 +82,5 @@ def test_ctrl_c_ends_every_process(tiny_pipeline, tiny_copy):
     lines += process.stdout
     assert process.wait() == 75, "".join(lines)
     assert "the same command continues" in lines[-1]
-    assert not psutil.wait_procs(started, timeout=5)[1]
+    wait_until_gone(started)
     assert not list(load_config(tiny_pipeline.recipe, settings).run_directory.glob("kfp/*/train"))

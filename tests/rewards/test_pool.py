@@ -11,7 +11,8 @@ import pytest
 
 from fipo.errors import RewardError
 from fipo.outcome import Outcome
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import START_SECONDS, VerifierPool
+from tests.waiting import wait_until, wait_until_gone
 
 HOSTILE = {
     r"\boxed{10^{10^{9}}}": Outcome.TIMEOUT,
@@ -43,7 +44,8 @@ def test_hostile_items_get_their_outcome_and_the_others_keep_theirs(pool):
     expected = [outcome for hostile in HOSTILE.values() for outcome in (hostile, Outcome.CORRECT, Outcome.WRONG)]
     started = time.perf_counter()
     assert pool.verify(pairs) == expected
-    assert time.perf_counter() - started < 15.0
+    # Without the limit of a second, an item is given up after fipo.rewards.pool.START_SECONDS and tried again.
+    assert time.perf_counter() - started < START_SECONDS
 
 
 def test_nested_radicals_do_not_hold_up_the_pool(pool):
@@ -97,8 +99,7 @@ def test_no_process_stays_after_close():
     assert len(workers) == 4
     pool.close()
     pool.close()
-    _, alive = psutil.wait_procs(workers, timeout=2.0)
-    assert not alive
+    wait_until_gone(workers)
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
@@ -109,18 +110,17 @@ from fipo.rewards.pool import VerifierPool
 pool = VerifierPool(workers=2, timeout_seconds=2.0)
 pool.verify([(r"\\boxed{1}", "1")] * 4)
 print("ready", flush=True)
-pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 100)
+pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 10_000)  # 10,000 s of work
 """
     trainer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert trainer.stdout.readline() == b"ready\n"
-    time.sleep(0.3)
     workers = psutil.Process(trainer.pid).children(recursive=True)
     assert len(workers) == 4
+    before = [worker.cpu_times().user for worker in workers]
+    wait_until(lambda: sum(w.cpu_times().user > past + 0.1 for w, past in zip(workers, before)) == 2)  # both verify
     os.kill(trainer.pid, end)
-    trainer.wait(timeout=60)
-    _, left = psutil.wait_procs(workers, timeout=4.0)
-    # Orphans that ended stay in the process table where nobody reaps them, as in a container without an init.
-    assert not [worker for worker in left if worker.status() != psutil.STATUS_ZOMBIE]
+    trainer.wait(timeout=120)
+    wait_until_gone(workers)
 
 
 def test_a_reference_answer_must_parse_in_time_and_equal_itself():

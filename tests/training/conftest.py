@@ -10,7 +10,8 @@ import pytest
 from fipo.config import load_config
 from fipo.workspace import StepResult, Workspace
 
-RECIPE = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
+ROOT = Path(__file__).parents[2]
+RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"
 
 
 class TinyRun:
@@ -26,16 +27,31 @@ class TinyRun:
         return [sys.executable, "-m", "fipo.cli", step, "--recipe", str(RECIPE), *sets, *arguments]
 
     def start(self, step, *arguments):
-        environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        return subprocess.Popen(
-            self.command(step, *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
-        )
+        return self._start(self.command(step, *arguments))
+
+    def start_held(self, line, *arguments):
+        """Training that has printed this line and waits to be stopped or killed; see tests/held.py."""
+        file = self.folder / "held"
+        file.write_text(line)
+        command = ["tests.held" if part == "fipo.cli" else part for part in self.command("train", *arguments)]
+        process = self._start(command, HELD=str(file), PYTHONPATH=str(ROOT))
+        printed = []
+        while file.exists():
+            printed.append(process.stdout.readline())
+            assert printed[-1], f"{line!r} was never printed:\n{''.join(printed)}"
+        return process
 
     def __call__(self, step, *arguments):
         """Run a step to its end: (exit code, what it printed)."""
         done = self.start(step, *arguments)
         output, _ = done.communicate(timeout=900)
         return done.returncode, output
+
+    def _start(self, command, **environment):
+        environment = {**os.environ, "PYTHONUNBUFFERED": "1", **environment}
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
 
     def journal(self, *settings):
         """What training with these settings over its own has logged."""

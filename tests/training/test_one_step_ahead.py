@@ -1,5 +1,6 @@
 """Rollouts one step ahead of the updates: what is sampled when, by which weights, and what a restart makes of it."""
 
+import signal
 import threading
 
 import pytest
@@ -80,12 +81,11 @@ def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
     assert steps[1]["train/mismatch_log_prob_gap_max"] < 1e-4 < steps[2]["train/mismatch_log_prob_gap_max"]
 
     # A run that continues from the checkpoint after step 3 samples step 4 from the same weights.
-    killed = tiny_run.start("train", "--fresh", *settings)
-    for line in killed.stdout:
-        if "[train] step 3/4" in line:
-            break
-    killed.send_signal(2)
-    assert killed.communicate(timeout=120)[0] is not None
+    stopped = tiny_run.start_held("step 3/4", "--fresh", *settings)
+    stopped.send_signal(signal.SIGINT)
+    output, _ = stopped.communicate(timeout=500)
+    assert stopped.returncode == 75, output
     code, output = tiny_run("train", *settings)
     assert code == 0, output
+    assert "from step 3" in output, output
     assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
