@@ -22,7 +22,7 @@ from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError
 from fipo.report.sentences import describe
 from fipo.steps import finish as finish_run
-from fipo.steps import finished_steps, run_step, steps_to
+from fipo.steps import finished_steps, link_pipeline_run, run_step, steps_to
 from fipo.workspace import StepResult
 
 
@@ -47,8 +47,10 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
             overrides = [*overrides, *fetched]
             config = load_config(form.recipe, overrides)
         done = finished_steps(config, goal)
+        # Importing mlflow takes seconds: it is asked for where there is a page to link to, or it was needed anyway.
+        mlflow_page = link_pipeline_run(config, form.run_id) if config.links.pipelines or fetched else ""
     left = [step for step in steps_to(goal) if step not in done]
-    Path(page.path).write_text(_settings_page(config, done, left), encoding="utf-8")
+    Path(page.path).write_text(_settings_page(config, done, left, mlflow_page), encoding="utf-8")
     return overrides, " ".join(left) or NOTHING
 
 
@@ -65,7 +67,7 @@ def finish(form: Form, status: str, arm: str) -> None:
             config = load_config(form.recipe, form.overrides(arm))
         except ConfigError:
             return  # `configure` has said why, and nothing has begun
-        finish_run(config, status=status)
+        finish_run(config, status=status, pipeline_run=form.run_id)
 
 
 def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics) -> None:
@@ -135,11 +137,12 @@ def _fetched(config: Config, registered: str) -> list[str]:
     return [model, "sft.steps=0", "data.sft=[]"] if registered else [model]
 
 
-def _settings_page(config: Config, done: dict[str, StepResult], left: Sequence[str]) -> str:
+def _settings_page(config: Config, done: dict[str, StepResult], left: Sequence[str], mlflow_page: str) -> str:
     words = (
         f"To do: {', '.join(left)}." if left else "Nothing to do: every step has finished before with these settings."
     )
     lines = [f"# {config.run.name}", "", f"**{words}**", ""]
+    lines += [f"[This run in MLflow]({mlflow_page})", ""] if mlflow_page else []
     lines += [f"- {step}, finished before: {describe(result)}" for step, result in done.items()]
     return "\n".join([*lines, "", "```yaml", config.to_yaml().rstrip(), "```", ""])
 

@@ -116,17 +116,19 @@ def write_config(config: Config) -> Path:
     return path
 
 
-def finish(config: Config, *, status: str) -> None:
+def finish(config: Config, *, status: str, pipeline_run: str = "") -> None:
     """Close what the run left open in MLflow, truthfully; the pipeline's exit handler.
 
     Args:
         config: of the run.
         status: the pipeline's final state, in Kubeflow's word (`fipo.tracking.runs.ENDS`).
+        pipeline_run: id of Kubeflow's run; a run in MLflow that is linked to it is closed too, though `configure` gave
+            it settings, such as a registered model's folder, that `config` lacks.
     """
     from fipo.tracking import reconcile
 
     replay_left(config.run_directory)
-    reconcile(config.tracking_uri, run_key=run_key(config), status=status)
+    reconcile(config.tracking_uri, run_key=run_key(config), status=status, pipeline_run=pipeline_run)
 
 
 def link_pipeline_run(config: Config, run_id: str) -> str:

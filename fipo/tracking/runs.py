@@ -76,7 +76,7 @@ def link_pipeline_run(parent: RunIdentity, *, run_id: str, page: str, public_uri
     return page_of(public_uri or parent.tracking_uri, run.info.experiment_id, run.info.run_id)
 
 
-def reconcile(tracking_uri: str, *, run_key: str, status: str) -> list[str]:
+def reconcile(tracking_uri: str, *, run_key: str, status: str, pipeline_run: str = "") -> list[str]:
     """Close the pipeline's run with its final state, and its steps that still count as running as KILLED.
 
     A step that closes itself leaves no such run; what is left was killed before it could.
@@ -97,6 +97,9 @@ def reconcile(tracking_uri: str, *, run_key: str, status: str) -> list[str]:
         _log.warning("%s: Kubeflow says that it ended as %r, a state that fipo does not know: FAILED", run_key, status)
     try:
         parents = find_runs(client, RUN_KEY, run_key)
+        linked = find_runs(client, PIPELINE_RUN, pipeline_run) if pipeline_run else []
+        known = {parent.info.run_id for parent in parents}
+        parents += [run for run in linked if PARENT not in run.data.tags and run.info.run_id not in known]
         left = [run for parent in parents for run in find_runs(client, PARENT, parent.info.run_id, status="RUNNING")]
         for run in left:
             client.set_terminated(run.info.run_id, "KILLED", end_time=now)

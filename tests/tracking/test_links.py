@@ -6,7 +6,7 @@ import pytest
 
 from fipo.config import load_config
 from fipo.errors import ConfigError
-from fipo.steps import link_pipeline_run, run_step
+from fipo.steps import finish, link_pipeline_run, run_step
 from fipo.tracking.client import connect
 from fipo.workspace import SECTIONS, StepResult, Workspace, _settings, run_key
 
@@ -104,3 +104,19 @@ def test_a_page_moves_with_its_server(settings):
     assert workspace.result().mlflow_url == page
     outside = settings("http://mlflow:5000", f"links.mlflow={MLFLOW}")
     assert Workspace(outside, "prepare").result().mlflow_url == f"{MLFLOW}/#/experiments/1/runs/ab12"
+
+
+def test_a_run_is_closed_by_kubeflows_id_where_its_settings_were_completed_later(server, settings):
+    """`configure` adds the folder of a registered model to them; the exit handler knows only what was asked for."""
+    asked, completed = settings(server.uri), settings(server.uri, "sft.steps=1")
+    assert run_key(asked) != run_key(completed)
+    link_pipeline_run(completed, "77aa")
+    with Workspace(completed, "prepare").attempt() as attempt:
+        pass
+    parent, step = attempt.tracker.parent_run_id, attempt.tracker.run_id
+    finish(asked, status="COMPLETE", pipeline_run="another")
+    client = connect(server.uri)
+    assert client.get_run(parent).info.status == "RUNNING"
+    finish(asked, status="FAILED", pipeline_run="77aa")
+    assert client.get_run(parent).info.status == "FAILED"
+    assert client.get_run(step).info.status == "FINISHED", "the step has closed itself"
