@@ -478,6 +478,9 @@ class TrainJobs(Section):
     """Kueue LocalQueue that admits the jobs; empty starts them at once."""
     time_limit_seconds: int = Field(7 * 24 * 3600, ge=1)
     """A job that takes longer fails."""
+    patience_seconds: int = Field(900, ge=1)
+    """A job whose pods cannot be made or started is given up after this long: a webhook or a quota refuses them, an
+    image, a secret or a volume is missing. For free nodes and for its queue it waits up to the time limit."""
 
 
 class Links(Section):

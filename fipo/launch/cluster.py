@@ -89,6 +89,11 @@ class Cluster:
         found = self._json(self._core.list_namespaced_pod, label_selector=selector)
         return sorted(found["items"], key=lambda pod: pod["metadata"]["creationTimestamp"])
 
+    def warnings(self) -> list[Manifest]:
+        """All events of type Warning."""
+        found = self._json(self._core.list_namespaced_event, field_selector="type=Warning")
+        return list(found["items"])
+
     def log(self, pod: str, container: str, **options: Any) -> list[str]:
         """Lines of a container's log; none while it has not started."""
         try:

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import datetime
 
 from fipo.errors import LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Manifest
+from fipo.launch.events import Teller, complaints
+from fipo.launch.remedies import remedy
 from fipo.launch.runtimes import NODE
+from fipo.launch.waiting import condition, container_states, hopeless, pods_of, waiting_for
 
 TAIL_LINES = 40
 """Of a failing pod's log."""
 
 
-def follow(cluster: Cluster, name: str) -> None:
-    """Print rank 0's log, progress and why pods wait, until the job has ended.
+def follow(cluster: Cluster, name: str, patience_seconds: float) -> None:
+    """Print rank 0's log, progress, warnings and why pods wait, until the job has ended.
+
+    A job whose pods cannot be made or started is deleted once that has lasted `patience_seconds`.
 
     Raises:
-        LaunchError: the job failed (the message has the failing pod's last lines), was deleted, or the API stayed away.
+        LaunchError: the job failed (the message has the failing pod's last lines), could not start, was deleted, or the
+            API stayed away.
     """
-    log, said = _Log(cluster, name), ""
+    log, teller, patience, said = _Log(cluster, name), Teller(), _Patience(patience_seconds), ""
     while True:
         job = cluster.job(name)
         log.print_new()
@@ -29,13 +34,39 @@ def follow(cluster: Cluster, name: str) -> None:
             raise LaunchError(f"TrainJob {cluster.namespace}/{name} was deleted by someone else")
         if condition(job, "Complete"):
             return say(f"TrainJob {name} complete")
+        pods, warnings = cluster.pods(pods_of(name)), complaints(cluster, job)
+        for line in teller.new(warnings):
+            say(f"Warning: {line}")
         if failed := condition(job, "Failed"):
             raise LaunchError(_post_mortem(cluster, name, failed))
-        state = _waiting_for(cluster, job) or _progress(job)
+        state = waiting_for(job, pods) or _progress(job)
         if state != said:
             said = state
             say(f"TrainJob {name}: {state or 'all pods run'}")
+        if patience.exhausted(problem := hopeless(job, pods, warnings)):
+            cluster.delete_job(name)
+            raise LaunchError(_gave_up(cluster.namespace, name, patience_seconds, problem))
         time.sleep(api.POLL_SECONDS)
+
+
+def _gave_up(namespace: str, name: str, seconds: float, problem: str) -> str:
+    return (
+        f"TrainJob {namespace}/{name} could not start for {seconds:g} s (trainjob.patience_seconds) and was deleted: "
+        f"{problem}\nremedy: {remedy(problem, namespace)}"
+    )
+
+
+class _Patience:
+    """How long a problem has lasted without a break."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._since: float | None = None
+
+    def exhausted(self, problem: str) -> bool:
+        now = time.monotonic()
+        self._since = (self._since or now) if problem else None
+        return self._since is not None and now - self._since >= self._seconds
 
 
 class _Log:
@@ -43,7 +74,7 @@ class _Log:
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self._cluster = cluster
-        self._selector = f"{_pods_of(name)},batch.kubernetes.io/job-completion-index=0"
+        self._selector = f"{pods_of(name, NODE[0])},batch.kubernetes.io/job-completion-index=0"
         self._pod = ""
         self._printed_until = datetime.min.isoformat()
         self._asked = 0.0
@@ -65,22 +96,6 @@ class _Log:
                 self._asked = now
 
 
-def _waiting_for(cluster: Cluster, job: Manifest) -> str:
-    """Why pods do not run yet, in the cluster's own words; empty when all do."""
-    if suspended := condition(job, "Suspended"):
-        return f"suspended: {suspended.get('message') or 'waits in its queue'}"
-    reasons = set()
-    for pod in cluster.pods(_pods_of(job["metadata"]["name"])):
-        status = pod.get("status", {})
-        if status.get("phase") != "Pending":
-            continue
-        waiting = [state["waiting"] for state in _states(status) if "waiting" in state]
-        unscheduled = [entry for entry in status.get("conditions", []) if entry.get("reason") == "Unschedulable"]
-        for why in waiting + unscheduled:
-            reasons.add(f"{why['reason']}: {why['message']}" if why.get("message") else why["reason"])
-    return "; ".join(sorted(reasons))
-
-
 def _progress(job: Manifest) -> str:
     """What the trainer reported, where Kubeflow Trainer's feature gate `TrainJobStatus` is on."""
     status = job.get("status", {}).get("trainerStatus", {})
@@ -94,8 +109,7 @@ def _post_mortem(cluster: Cluster, name: str, failed: Manifest) -> str:
     lines = [f"TrainJob {cluster.namespace}/{name} failed: {failed.get('message') or failed.get('reason', '')}"]
     ended = [
         (state["terminated"].get("finishedAt", ""), pod["metadata"]["name"], state["terminated"])
-        for pod in cluster.pods(_pods_of(name))
-        for state in _states(pod.get("status", {}))
+        for pod, state in container_states(cluster.pods(pods_of(name, NODE[0])))
         if state.get("terminated", {}).get("exitCode")
     ]
     if ended:
@@ -103,20 +117,6 @@ def _post_mortem(cluster: Cluster, name: str, failed: Manifest) -> str:
         lines.append(f"pod {pod}: exit code {end['exitCode']} ({end.get('reason', 'Error')}); its last lines:")
         lines += [f"  {line}" for line in cluster.log(pod, NODE[1], tail_lines=TAIL_LINES)]
     return "\n".join(lines)
-
-
-def _states(status: Manifest) -> Iterator[Manifest]:
-    return (container.get("state", {}) for container in status.get("containerStatuses", []))
-
-
-def _pods_of(name: str) -> str:
-    return f"jobset.sigs.k8s.io/jobset-name={name},jobset.sigs.k8s.io/replicatedjob-name={NODE[0]}"
-
-
-def condition(job: Manifest, kind: str) -> Manifest | None:
-    """The condition of this type, when it holds: `Complete`, `Failed`, `Suspended`."""
-    conditions = job.get("status", {}).get("conditions", [])
-    return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == "True"), None)
 
 
 def say(line: str) -> None:

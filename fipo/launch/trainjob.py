@@ -20,8 +20,9 @@ from fipo.config import Config
 from fipo.errors import Interrupted, LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Conflict, Manifest
-from fipo.launch.lifecycle import condition, follow, say
+from fipo.launch.lifecycle import follow, say
 from fipo.launch.runtimes import NODE, ROLLOUT, resources_per_node, runtime_of
+from fipo.launch.waiting import condition
 
 ROLLOUT_PORT = 8000
 SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
@@ -49,6 +50,8 @@ class TrainJob:
     settings: str = ""
     """File of the run's settings, for the rollout servers."""
     time_limit_seconds: int | None = None
+    patience_seconds: float = 900.0
+    """How long pods that cannot be made or started are waited for."""
     queue: str = ""
     """Kueue LocalQueue; empty starts at once."""
     resources: Manifest = field(default_factory=dict)
@@ -142,6 +145,7 @@ def train_job(
         rollout_servers=servers,
         settings=str(config.run_directory / "config.yaml"),
         time_limit_seconds=settings.time_limit_seconds,
+        patience_seconds=settings.patience_seconds,
         queue=settings.queue,
         resources=resources_per_node(settings, runtime),
         node_selector=settings.node_selector,
@@ -155,17 +159,17 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
     """Start the job, or find it again, and follow it to its end, rank 0's log on standard output.
 
     Raises:
-        LaunchError: the job failed; the message has the failing pod's last lines.
+        LaunchError: the job failed, and the message has the failing pod's last lines; or it could not start.
         Interrupted: asked to stop; the job was deleted after its grace period to save, unless only this pod is being
             moved off its node: then the job goes on, and the retried step finds it.
     """
     task_pod = cluster.pod(os.environ["KFP_POD_NAME"]) if "KFP_POD_NAME" in os.environ else None
     # Trainer and rollout servers run the same code: the runtime's. Without servers that is the task's own.
-    manifest = job.manifest(owner=_owner(task_pod), image="" if job.rollout_servers else _image(task_pod))
+    manifest = job.manifest(owner=owner_of(task_pod), image="" if job.rollout_servers else _image(task_pod))
     with _stop_is_interrupt():
         try:
             _create_or_attach(cluster, manifest)
-            follow(cluster, job.name)
+            follow(cluster, job.name, job.patience_seconds)
         except KeyboardInterrupt:
             if task_pod and _evicted(cluster.pod(task_pod["metadata"]["name"])):
                 raise Interrupted(f"this pod is evicted; TrainJob {job.name} goes on and is found again") from None
@@ -204,7 +208,7 @@ def _attach(cluster: Cluster, name: str, owners: list[Manifest]) -> bool:
     return True
 
 
-def _owner(pod: Manifest | None) -> Manifest | None:
+def owner_of(pod: Manifest | None) -> Manifest | None:
     """The workflow of the pipeline's run, which outlives the pod of one attempt; the pod where there is none."""
     if pod is None:
         return None

@@ -119,6 +119,7 @@ class ApiServer:
         self.pods: dict[str, dict[str, Any]] = {}
         self.workflows: dict[str, dict[str, Any]] = {}
         self.runtimes: dict[str, dict[str, Any]] = {}
+        self.events: dict[str, dict[str, Any]] = {}
         self.logs: dict[str, list[str]] = {}
         self.script: list[Callable[[dict[str, Any]], None]] = []
         self.faults: list[int] = []
@@ -156,6 +157,19 @@ class ApiServer:
         self.logs[name] = []
         return name
 
+    def warn(self, kind: str, name: str, reason: str, message: str, count: int = 1, at: str = "12:00:01") -> None:
+        """Record a Warning event as its reporter does: those on the new API leave `count` and `lastTimestamp` out."""
+        moment, new = f"2026-11-23T{at}", kind in ("TrainJob", "JobSet")
+        event: dict[str, Any] = {"type": "Warning", "reason": reason, "message": message}
+        event["involvedObject"] = {"kind": kind, "name": name, "namespace": "team"}
+        event["metadata"] = {"name": f"{name}.{len(self.events):016x}", "creationTimestamp": "2026-11-23T12:00:00Z"}
+        if new:
+            series = {"count": count, "lastObservedTime": f"{moment}.000001Z"} if count > 1 else None
+            event |= {"eventTime": f"{moment}.000001Z", "lastTimestamp": None, "series": series}
+        else:
+            event |= {"eventTime": None, "lastTimestamp": f"{moment}Z", "count": count}
+        self.events[event["metadata"]["name"]] = event
+
     def log(self, pod: str, *lines: str) -> None:
         for line in lines:
             self.logs[pod].append(f"2026-11-23T12:00:00.{len(self.logs[pod]) + 1:09}Z {line}")
@@ -170,7 +184,7 @@ class ApiServer:
         if method == "POST" and name[1:] == ["status"]:  # Trainer's own server
             return 200, self.jobs[name[0]].setdefault("status", {}).update(body or {})
         tables = {"trainjobs": self.jobs, "trainingruntimes": self.runtimes, "workflows": self.workflows}
-        table = {**tables, "pods": self.pods}[resource]
+        table = {**tables, "pods": self.pods, "events": self.events}[resource]
         verb = {"POST": "create", "PATCH": "patch", "DELETE": "delete", "GET": "get" if name else "list"}[method]
         permission = (verb, "/".join([resource, *name[1:]]))
         self.used.add(permission)
@@ -179,8 +193,11 @@ class ApiServer:
         if method == "POST":
             return self._create(body or {})
         if verb == "list":
-            wanted = dict(pair.split("=") for pair in query.get("labelSelector", [""])[0].split(",") if pair)
-            return 200, {"items": [item for item in table.values() if wanted.items() <= labels_of(item).items()]}
+            labels, fields = (selector(query, kind) for kind in ("labelSelector", "fieldSelector"))
+            items = [item for item in table.values() if labels.items() <= labels_of(item).items()]
+            return 200, {"items": [item for item in items if fields.items() <= item.items()]}
+        for item in table.values():  # which every object has
+            item["metadata"].setdefault("creationTimestamp", "2026-11-23T12:00:00Z")
         if name[0] not in table:
             return 404, {"message": f'{resource} "{name[0]}" not found'}
         if method == "DELETE":
@@ -243,6 +260,10 @@ class ApiServer:
                 pass
 
         return Handler
+
+
+def selector(query: dict[str, list[str]], kind: str) -> dict[str, str]:
+    return dict(pair.split("=") for pair in query.get(kind, [""])[0].split(",") if pair)
 
 
 def labels_of(item: dict[str, Any]) -> dict[str, str]:

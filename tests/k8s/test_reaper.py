@@ -1,7 +1,7 @@
 import pytest
 
 from fipo.launch.cluster import Cluster
-from fipo.launch.reaper import reap
+from fipo.launch.reaper import delete_jobs_of_this_run, reap
 from fipo.launch.trainjob import TrainJob
 
 
@@ -54,6 +54,30 @@ def test_jobs_that_ended_or_have_no_owner_stay(api, start):
     api.finish(done, "Complete")
     api.jobs["fipo-mine"] = TrainJob("mine", "train", "f", [], runtime="fipo").manifest()
     assert reap(Cluster()) == {}
+
+
+@pytest.fixture
+def finish_pod(api, monkeypatch):
+    """The pod of the exit handler of the run `this`."""
+    api.act_as("fipo-launcher")
+    monkeypatch.setenv("KFP_POD_NAME", "finish")
+    workflow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "this", "uid": "this-run"}
+    api.pods["finish"] = owner("finish", phase="Running")
+    api.pods["finish"]["metadata"]["ownerReferences"] = [{**workflow, "controller": True}]
+
+
+def test_the_exit_handler_takes_along_the_jobs_that_its_run_left(api, start, finish_pod):
+    left, done, other = start("left", uid="this-run"), start("done", uid="this-run"), start("other", uid="that-run")
+    api.finish(done, "Complete")
+    api.jobs["fipo-mine"] = TrainJob("mine", "train", "f", [], runtime="fipo").manifest()
+    assert delete_jobs_of_this_run() == [left]
+    assert api.jobs.keys() == {done, other, "fipo-mine"}, "results, other runs' jobs and jobs of nobody stay"
+
+
+def test_the_exit_handler_of_a_local_run_has_no_cluster(monkeypatch):
+    monkeypatch.delenv("KFP_POD_NAME", raising=False)
+    monkeypatch.setenv("KUBECONFIG", "/nowhere")
+    assert delete_jobs_of_this_run() == []
 
 
 def test_jobs_of_others_are_not_seen(api):

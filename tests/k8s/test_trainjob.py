@@ -11,6 +11,7 @@ import pytest
 from fipo.errors import Interrupted, LaunchError
 from fipo.launch import cluster
 from fipo.launch.cluster import Cluster, Unavailable
+from fipo.launch.reaper import delete_jobs_of_this_run
 from fipo.launch.trainjob import TrainJob, run_train_job
 
 
@@ -100,7 +101,8 @@ def test_the_log_goes_on_with_the_pod_of_the_next_attempt(job, api, capsys):
 
     api.script = [starts, restarts, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
-    assert capsys.readouterr().out.splitlines()[1:3] == ["step 1", "resumed at step 1"]
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("[launch]")]
+    assert printed == ["step 1", "resumed at step 1"]
 
 
 def test_failure_shows_the_failing_pods_last_lines(job, api):
@@ -192,6 +194,8 @@ def test_why_pods_wait_is_said_once(job, api, capsys):
 
 
 def test_progress_that_the_trainer_reported_is_said(job, api, capsys):
+    api.on_create = lambda _: [api.add_pod(job.name, index) for index in range(2)]
+
     def reports(percent, left):
         status = {"trainerStatus": {"progressPercentage": percent, "estimatedRemainingSeconds": left}}
         return lambda _: api.jobs[job.name].update(status=status)
@@ -274,5 +278,6 @@ def test_the_role_grants_no_more_than_is_used(job, api, task_pod):
     api.jobs[job.name] = job.manifest()
     api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
-    Cluster().runtime("fipo-rollouts")  # where there are rollout servers
+    Cluster().runtime("fipo-rollouts")  # before each job
+    delete_jobs_of_this_run()  # at the end of the run
     assert api.used == api.granted

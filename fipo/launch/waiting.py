@@ -1,0 +1,109 @@
+"""Why a TrainJob's pods do not run yet, and whether waiting can mend it.
+
+Room comes free, queues move, nodes are added: for that a job waits as long as it may run. A pod that cannot be made, or
+cannot start, waits for a person.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from fipo.launch.cluster import Manifest
+from fipo.launch.events import Complaint
+from fipo.launch.runtimes import NODE
+
+NOT_MADE = {
+    "TrainJobResourcesCreationFailed",
+    "JobCreationFailed",
+    "HeadlessServiceCreationFailed",
+    "PVCCreationFailed",
+    "FailedCreate",
+}
+"""Reasons of events: Trainer, JobSet or the job controller could not make something."""
+NOT_STARTED = {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ErrImageNeverPull",
+    "InvalidImageName",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+    "RunContainerError",
+}
+"""Reasons of waiting containers: kubelet tries again, with the same result."""
+NOT_MOUNTED = {"FailedMount", "FailedAttachVolume"}
+"""Reasons of events of a pod that waits for its volumes."""
+NO_VOLUME = re.compile(r"(?i)persistentvolumeclaim.*not found|unbound immediate PersistentVolumeClaims")
+"""The scheduler's words for a pod that no free node would help."""
+
+
+def waiting_for(job: Manifest, pods: Sequence[Manifest]) -> str:
+    """Why not all pods run, in the cluster's own words; empty when all do."""
+    if suspended := condition(job, "Suspended"):
+        return f"suspended: {suspended.get('message') or 'waits in its queue'}"
+    reasons = {f"{reason}: {message}" if message else reason for reason, message in _reasons(pods)}
+    return "; ".join([*_missing(job, pods), *sorted(reasons)])
+
+
+def hopeless(job: Manifest, pods: Sequence[Manifest], complaints: Sequence[Complaint]) -> str:
+    """What no waiting mends, in the cluster's own words; empty when something may still change by itself."""
+    if condition(job, "Suspended") or job["spec"].get("suspend"):
+        return ""
+    if missing := _missing(job, pods):
+        failed = [entry for entry in complaints if entry.reason in NOT_MADE]
+        if failed:
+            return f"{missing[0]}; {failed[-1]}"
+        return "" if pods else f"{missing[0]}, and no event says why: is Kubeflow Trainer running?"
+    for reason, message in _reasons(pods):
+        if reason in NOT_STARTED or (reason == "Unschedulable" and NO_VOLUME.search(message)):
+            return f"{reason}: {message}"
+    pending = {pod["metadata"]["name"] for pod in pods if _pending(pod)}
+    unmounted = [entry for entry in complaints if entry.reason in NOT_MOUNTED and entry.name in pending]
+    return str(unmounted[-1]) if unmounted else ""
+
+
+def pods_of(name: str, job: str = "") -> str:
+    """Selector of a TrainJob's pods, or of those of one replicated job."""
+    return f"jobset.sigs.k8s.io/jobset-name={name}" + (f",jobset.sigs.k8s.io/replicatedjob-name={job}" if job else "")
+
+
+def condition(job: Manifest, kind: str) -> Manifest | None:
+    """The condition of this type, when it holds: `Complete`, `Failed`, `Suspended`."""
+    conditions = job.get("status", {}).get("conditions", [])
+    return next((entry for entry in conditions if entry["type"] == kind and entry["status"] == "True"), None)
+
+
+def container_states(pods: Iterable[Manifest]) -> Iterator[tuple[Manifest, Manifest]]:
+    """Each pod with the state of each of its containers."""
+    for pod in pods:
+        status = pod.get("status", {})
+        for container in [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]:
+            yield pod, container.get("state", {})
+
+
+def _missing(job: Manifest, pods: Sequence[Manifest]) -> list[str]:
+    wanted = job["spec"]["trainer"].get("numNodes", 1)
+    made = [pod for pod in pods if _replicated_job(pod) == NODE[0] and "deletionTimestamp" not in pod["metadata"]]
+    return [f"{len(made)} of {wanted} pods made"] if len(made) < wanted else []
+
+
+def _reasons(pods: Iterable[Manifest]) -> Iterator[tuple[str, str]]:
+    """Reason and message of everything that a pending pod waits for."""
+    pending = [pod for pod in pods if _pending(pod)]
+    for _, state in container_states(pending):
+        if why := state.get("waiting"):
+            yield why["reason"], why.get("message", "")
+    for pod in pending:
+        for why in pod["status"].get("conditions", []):
+            if why.get("reason") == "Unschedulable":
+                yield why["reason"], why.get("message", "")
+
+
+def _pending(pod: Manifest) -> bool:
+    phase: str = pod.get("status", {}).get("phase", "")
+    return phase == "Pending"
+
+
+def _replicated_job(pod: Manifest) -> str:
+    name: str = pod["metadata"]["labels"]["jobset.sigs.k8s.io/replicatedjob-name"]
+    return name
