@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import fipo
@@ -147,6 +148,24 @@ def _plan(options: argparse.Namespace) -> None:
     rich.print(advice_text(plan, advice))
 
 
+def _cluster_check(options: argparse.Namespace) -> None:
+    from fipo.launch.check import check_cluster, failed
+
+    findings = check_cluster(
+        namespace=options.namespace, recipe=options.recipe, overrides=options.overrides, host=options.host
+    )
+    if options.json:
+        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
+    else:
+        import rich
+
+        from fipo.launch.check.table import findings_table
+
+        rich.print(findings_table(findings))
+    if failed(findings):
+        sys.exit(1)
+
+
 def _settings(options: argparse.Namespace) -> None:
     for name, default, description in describe_settings():
         print(f"{name} = {default}\n    {description}")
@@ -251,6 +270,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--json", action="store_true", help="print one JSON object: bytes, seconds, dollars")
     plan.set_defaults(command=_plan)
+
+    cluster = commands.add_parser("cluster", help="look after a Kubernetes cluster")
+    check = cluster.add_subparsers(required=True, metavar="command").add_parser(
+        "check", parents=[recipe], help="is all there that a run of the recipe needs, and what mends it if not"
+    )
+    check.add_argument("--namespace", default="", help="of the runs (default: the kubeconfig's)")
+    check.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
+    check.add_argument("--json", action="store_true", help="print one JSON object: ok, and the checks")
+    check.set_defaults(command=_cluster_check)
 
     settings = commands.add_parser("settings", help="explain every setting, with its default")
     settings.set_defaults(command=_settings)

@@ -1,4 +1,4 @@
-"""The Kubernetes API as the launcher needs it. The only user of the kubernetes client.
+"""The Kubernetes API as the launcher needs it; `fipo.launch.reader` has it for those who only look.
 
 Objects are the API's own JSON, so that what is sent can be held against the published schemas.
 """
@@ -45,7 +45,7 @@ class Cluster:
     """
 
     def __init__(self) -> None:
-        self.namespace = _connect()
+        self.namespace = connect()
         self._core = client.CoreV1Api()
         self._objects = client.CustomObjectsApi()
 
@@ -129,7 +129,12 @@ class _Refused(LaunchError):
         self.status = status
 
 
-def _connect() -> str:
+def connect() -> str:
+    """Have the client use this pod's service account or the kubeconfig; returns the namespace of either.
+
+    Raises:
+        LaunchError: there is neither.
+    """
     namespace = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
     try:
         if "KUBERNETES_SERVICE_HOST" in os.environ and namespace.exists():

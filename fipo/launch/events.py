@@ -35,7 +35,7 @@ def complaints(cluster: Cluster, job: Manifest) -> list[Complaint]:
     All of them bear the TrainJob's name, and an earlier job of this name may have left events behind.
     """
     name, created = job["metadata"]["name"], job["metadata"]["creationTimestamp"]
-    found = [_complaint(event) for event in cluster.warnings()]
+    found = [read_event(event) for event in cluster.warnings()]
     ours = [entry for entry in found if entry.name == name or entry.name.startswith(f"{name}-")]
     return sorted((entry for entry in ours if entry.time >= _second(created)), key=lambda entry: entry.time)
 
@@ -59,7 +59,7 @@ def _same(entry: Complaint) -> tuple[str, str, str]:
     return entry.kind, entry.reason, re.sub(r'"[^"]*"|\S*\d\S*', "", entry.message)
 
 
-def _complaint(event: Manifest) -> Complaint:
+def read_event(event: Manifest) -> Complaint:
     """From either kind of event: kubelet's and the job controller's have `count`, Trainer's and JobSet's `series`."""
     series, about = event.get("series") or {}, event["involvedObject"]
     times = [series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime")]

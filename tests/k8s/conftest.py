@@ -270,11 +270,65 @@ def labels_of(item: dict[str, Any]) -> dict[str, str]:
     return item["metadata"].get("labels", {})
 
 
+class WholeCluster(ApiServer):
+    """Any object of any group, by its path, to look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.objects: dict[str, dict[str, Any]] = {}
+        self.hidden: set[str] = set()
+        """Beginnings of paths that the user may not see."""
+        self.denied: set[str] = set()
+        """`verb resource` that the service account may not."""
+
+    def answer(self, method: str, url: str, body: dict[str, Any] | None) -> tuple[int, Any]:
+        path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
+        if any(path.startswith(hidden) for hidden in self.hidden):
+            return 403, {"message": f"cannot {method} {path}"}
+        if method == "POST":
+            asked = (body or {})["spec"]["resourceAttributes"]
+            resource = "/".join(part for part in (asked["resource"], asked["subresource"]) if part)
+            return 201, {"status": {"allowed": f"{asked['verb']} {resource}" not in self.denied}}
+        if path in self.objects:
+            return 200, self.objects[path]
+        labels, fields = (selector(query, kind) for kind in ("labelSelector", "fieldSelector"))
+        items = [item for key, item in self.objects.items() if key.rpartition("/")[0] == path]
+        items = [item for item in items if labels.items() <= labels_of(item).items() and fields.items() <= item.items()]
+        return (200, {"items": items}) if path.rpartition("/")[2] in LISTS else (404, {"message": "not found"})
+
+
+LISTS = {
+    "endpointslices",
+    "events",
+    "mutatingwebhookconfigurations",
+    "pods",
+    "resourcequotas",
+    "storageclasses",
+    "validatingwebhookconfigurations",
+}
+"""What may be listed, empty or not."""
+
+
+@pytest.fixture
+def whole(tmp_path, monkeypatch) -> Iterator[WholeCluster]:
+    """An empty cluster to fill, and a kubeconfig that leads to it."""
+    server = WholeCluster()
+    point_kubeconfig(server, tmp_path, monkeypatch, namespace="kubeflow")
+    yield server
+    server.close()
+
+
 @pytest.fixture
 def api(tmp_path, monkeypatch) -> Iterator[ApiServer]:
     """The API server, and a kubeconfig that leads to it."""
     server = ApiServer()
-    context = {"cluster": "c", "user": "u", "namespace": "team"}
+    point_kubeconfig(server, tmp_path, monkeypatch, namespace="team")
+    yield server
+    server.close()
+
+
+def point_kubeconfig(server: ApiServer, tmp_path: Path, monkeypatch: Any, namespace: str) -> None:
+    context = {"cluster": "c", "user": "u", "namespace": namespace}
     kubeconfig = {
         "apiVersion": "v1",
         "kind": "Config",
@@ -287,8 +341,6 @@ def api(tmp_path, monkeypatch) -> Iterator[ApiServer]:
     path.write_text(yaml.safe_dump(kubeconfig))
     monkeypatch.setenv("KUBECONFIG", str(path))
     monkeypatch.setattr("kubernetes.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION", str(path))
-    yield server
-    server.close()
 
 
 @pytest.fixture
