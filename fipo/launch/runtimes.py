@@ -10,6 +10,8 @@ NODE = ("node", "node")
 """Replicated job and container that train; Trainer fixes the names."""
 ROLLOUT = ("rollout", "server")
 """Replicated job and container of the rollout servers, in a runtime that has them."""
+SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
+"""In the trainer's environment: where `fipo.rollout` looks for the servers of a job."""
 DEVICE = "nvidia.com/gpu"
 
 

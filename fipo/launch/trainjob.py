@@ -21,12 +21,10 @@ from fipo.errors import Interrupted, LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Conflict, Manifest
 from fipo.launch.lifecycle import follow, say
-from fipo.launch.runtimes import NODE, ROLLOUT, resources_per_node, runtime_of
+from fipo.launch.runtimes import NODE, ROLLOUT, SERVERS_VARIABLE, resources_per_node, runtime_of
 from fipo.launch.waiting import condition
 
 ROLLOUT_PORT = 8000
-SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
-"""Where `fipo.rollout` looks for the servers of a job."""
 LABELS = {"app.kubernetes.io/managed-by": "fipo", "app.kubernetes.io/component": "training"}
 
 

@@ -7,11 +7,12 @@ cannot start, waits for a person.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from fipo.launch.cluster import Manifest
 from fipo.launch.events import Complaint
-from fipo.launch.runtimes import NODE
+from fipo.launch.runtimes import NODE, ROLLOUT, SERVERS_VARIABLE
 
 NOT_MADE = {
     "TrainJobResourcesCreationFailed",
@@ -52,7 +53,7 @@ def hopeless(job: Manifest, pods: Sequence[Manifest], complaints: Sequence[Compl
     if missing := _missing(job, pods):
         failed = [entry for entry in complaints if entry.reason in NOT_MADE]
         if failed:
-            return f"{missing[0]}; {failed[-1]}"
+            return "; ".join([*missing, str(failed[-1])])
         return "" if pods else f"{missing[0]}, and no event says why: is Kubeflow Trainer running?"
     for reason, message in _reasons(pods):
         if reason in NOT_STARTED or (reason == "Unschedulable" and NO_VOLUME.search(message)):
@@ -82,9 +83,13 @@ def container_states(pods: Iterable[Manifest]) -> Iterator[tuple[Manifest, Manif
 
 
 def _missing(job: Manifest, pods: Sequence[Manifest]) -> list[str]:
-    wanted = job["spec"]["trainer"].get("numNodes", 1)
-    made = [pod for pod in pods if _replicated_job(pod) == NODE[0] and "deletionTimestamp" not in pod["metadata"]]
-    return [f"{len(made)} of {wanted} pods made"] if len(made) < wanted else []
+    """How many of the trainer's pods and of the rollout servers there are, where that is not all."""
+    trainer = job["spec"]["trainer"]
+    servers = [entry["value"] for entry in trainer.get("env", []) if entry["name"] == SERVERS_VARIABLE]
+    wanted = {NODE[0]: trainer.get("numNodes", 1), ROLLOUT[0]: len(servers[0].split(",")) if servers else 0}
+    made = Counter(_replicated_job(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
+    names = {NODE[0]: "pods", ROLLOUT[0]: "rollout servers"}
+    return [f"{made[kind]} of {count} {names[kind]} made" for kind, count in wanted.items() if made[kind] < count]
 
 
 def _reasons(pods: Iterable[Manifest]) -> Iterator[tuple[str, str]]:

@@ -3,9 +3,11 @@
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
@@ -15,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import urllib3
 import yaml
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "tests" / "pipelines" / "tiny.yaml"
 EXPERIMENT = "fipo-test-cluster"
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED"}
+FORWARD_SECONDS = 30.0
 TASK_PODS = "pipelines.kubeflow.org/v2_component=true"
 
 
@@ -99,7 +103,10 @@ class Target:
         state = {"state": ""}
 
         def ended() -> bool:
-            state["state"] = client.get_run(run).state or ""
+            try:
+                state["state"] = client.get_run(run).state or ""
+            except urllib3.exceptions.HTTPError as error:  # a port-forward that is being made anew
+                state["state"] = str(error)
             return state["state"] in ENDED
 
         eventually(ended, self.limit_seconds, f"run {run} did not end", lambda: state["state"])
@@ -139,20 +146,25 @@ class Target:
 
 @contextmanager
 def forward(namespace: str, service: str, port: int) -> Iterator[str]:
-    """`kubectl port-forward` to a free port, as long as the context lasts."""
+    """`kubectl port-forward` to a free port, as long as the context lasts; made anew when its pod goes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         local = probe.getsockname()[1]
     command = ["kubectl", "--namespace", namespace, "port-forward", f"service/{service}", f"{local}:{port}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    try:
-        eventually(lambda: process.poll() is not None or _listens(local), 30, f"{' '.join(command)} does not listen")
-        if process.poll() is not None:
-            raise ClusterError(f"{' '.join(command)}: {process.stderr.read() if process.stderr else ''}")
-        yield f"http://localhost:{local}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    for_ever = ["sh", "-c", 'while :; do "$@"; sleep 1; done', "sh", *command]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(for_ever, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True)
+
+        def complaint() -> str:
+            said.seek(0)
+            return said.read()[-500:]
+
+        try:
+            eventually(lambda: _listens(local), FORWARD_SECONDS, f"{' '.join(command)} does not listen", complaint)
+            yield f"http://localhost:{local}"
+        finally:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait(10)
 
 
 def _listens(port: int) -> bool:
@@ -165,7 +177,7 @@ def eventually(
     seconds: float,
     otherwise: str,
     last: Callable[[], str] = lambda: "",
-    every: float = 3.0,
+    every: float = 2.0,
 ) -> float:
     """Wait until it holds; returns how long that took.
 

@@ -100,7 +100,9 @@ def test_what_kubectl_says_is_told(here, tmp_path, monkeypatch):
     assert here.kubectl("get", "pods").split() == ["--namespace", "kubeflow", "get", "pods"]
     with pytest.raises(ClusterError, match="kubectl --namespace kubeflow get nothing\nnot found"):
         here.kubectl("get", "nothing")
-    with pytest.raises(ClusterError, match="port-forward service/mlflow"), here.forwarded("mlflow nothing", 5000):
+    monkeypatch.setattr(target, "FORWARD_SECONDS", 0.5)
+    refused = r"port-forward service/mlflow nothing .* does not listen within 0.5 s (.*\n)*not found"
+    with pytest.raises(ClusterError, match=refused), here.forwarded("mlflow nothing", 5000):
         pass
 
 

@@ -30,8 +30,14 @@ def clock(monkeypatch, api):
 
 
 @pytest.fixture
-def job():
-    return TrainJob("demo", "train", "f", ["python"], runtime="fipo", nodes=2, patience_seconds=21)
+def servers():
+    return 0
+
+
+@pytest.fixture
+def job(servers):
+    fields = {"nodes": 2, "patience_seconds": 21, "rollout_servers": servers}
+    return TrainJob("demo", "train", "f", ["python"], runtime="fipo", **fields)
 
 
 @pytest.fixture
@@ -106,6 +112,18 @@ def test_some_of_the_pods_are_counted(gives_up, api, job):
 
     said = gives_up(some)
     assert "1 of 2 pods made" in said and "used: requests.memory=7500Gi" in said
+
+
+@pytest.mark.parametrize("servers", [2])
+def test_rollout_servers_are_counted_too(gives_up, api, job):
+    """The trainer's pods run, and would wait for their servers."""
+
+    def some(_):
+        api.add_pod(job.name, 0)
+        api.add_pod(job.name, 1)
+        api.warn("Job", f"{job.name}-rollout-0", "FailedCreate", QUOTA.format(job=job.name))
+
+    assert "0 of 2 rollout servers made; Job" in gives_up(some)
 
 
 def test_no_pod_and_no_word_is_not_waited_for_for_ever(gives_up):
