@@ -25,7 +25,6 @@ TINY = ROOT / "tests" / "pipelines" / "tiny.yaml"
 EXPERIMENT = "fipo-test-cluster"
 ENDED = {"SUCCEEDED", "FAILED", "CANCELED"}
 FORWARD_SECONDS = 30.0
-TASK_PODS = "pipelines.kubeflow.org/v2_component=true"
 
 
 class ClusterError(AssertionError):
@@ -113,8 +112,10 @@ class Target:
         return state["state"]
 
     def task_pods(self, run: str) -> list[dict[str, Any]]:
-        """Pods of the tasks of a run; drivers are not among them."""
-        return self.objects("pods", f"{TASK_PODS},pipeline/runid={run}")
+        """Pods of the tasks of a run: those with KFP's launcher, which drivers do without."""
+        pods = self.objects("pods", f"pipeline/runid={run}")
+        launchers = [[entry["name"] for entry in pod["spec"].get("initContainers", [])] for pod in pods]
+        return [pod for pod, names in zip(pods, launchers, strict=True) if "kfp-launcher" in names]
 
     def train_jobs(self, run: str) -> list[dict[str, Any]]:
         """TrainJobs that belong to a run."""

@@ -106,7 +106,7 @@ def test_what_kubectl_says_is_told(here, tmp_path, monkeypatch):
         pass
 
 
-def test_a_jobs_pod_is_found_by_the_runs_workflow(here, monkeypatch):
+def test_a_runs_jobs_and_pods_are_found(here, monkeypatch):
     """A pod that is being deleted still counts as running."""
     jobs = [
         {"metadata": {"name": "ours", "ownerReferences": [{"uid": "flow"}]}},
@@ -119,11 +119,16 @@ def test_a_jobs_pod_is_found_by_the_runs_workflow(here, monkeypatch):
     answers = {
         ("workflows.argoproj.io", "pipeline/runid=r"): [{"metadata": {"uid": "flow"}}],
         ("trainjobs.trainer.kubeflow.org", ""): jobs,
+        ("pods", "pipeline/runid=r"): [
+            {"metadata": {"name": "driver"}, "spec": {"initContainers": [{"name": "init"}]}},
+            {"metadata": {"name": "task"}, "spec": {"initContainers": [{"name": "kfp-launcher"}, {"name": "init"}]}},
+        ],
         ("pods", "jobset.sigs.k8s.io/jobset-name=ours"): pods,
     }
     monkeypatch.setattr(Target, "objects", lambda _, resource, selector="": answers[resource, selector])
     assert [job["metadata"]["name"] for job in here.train_jobs("r")] == ["ours"]
     assert here.running_job_pod("r") == "runs"
+    assert [pod["metadata"]["name"] for pod in here.task_pods("r")] == ["task"]
 
 
 def test_artifacts_are_found_in_the_arguments_of_the_pods():
