@@ -1,4 +1,7 @@
-"""The steps of a run, each behind one door: `run_step("train", config)`. Command line and pipeline both enter here."""
+"""The steps of a run, each behind one door: `run_step("train", config)`. Command line and pipeline both enter here.
+
+A step imports what it works with when it works: most tasks of a pipeline only find that there is nothing to do.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +18,6 @@ from typing import TYPE_CHECKING, Any
 import fipo
 from fipo.config import Config
 from fipo.errors import StorageError
-from fipo.gate import Decision, decide
-from fipo.launch.local import torchrun
-from fipo.report.run import copy_to_run_directory, write_report
 from fipo.storage import download_directory, open_store
 from fipo.tracking import replay_left
 from fipo.workspace import SETTINGS, UPSTREAM, Attempt, StepResult, Workspace, parent_of, run_key
@@ -62,6 +62,8 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     if result.mlflow_url:
         print(f"[{step}] MLflow: {result.mlflow_url}", flush=True)
     if step == "report":
+        from fipo.report.run import copy_to_run_directory
+
         copy_to_run_directory(workspace)
     return result
 
@@ -104,6 +106,8 @@ def _launch(workspace: Workspace, arguments: list[str], task: Mapping[str, Any])
 
         train_job(JOBS[step], arguments, config=config, step=step, fingerprint=workspace.fingerprint, task=task)
     else:
+        from fipo.launch.local import torchrun
+
         settings = config.distributed
         torchrun(JOBS[step], arguments, processes=settings.processes, max_restarts=settings.max_restarts)
 
@@ -165,6 +169,7 @@ def _prepare(attempt: Attempt) -> None:
 
 def _gate(attempt: Attempt) -> None:
     from fipo.evaluation.tables import read_results
+    from fipo.gate import decide
     from fipo.registry import champion
 
     workspace, config = attempt.workspace, attempt.workspace.config
@@ -201,6 +206,7 @@ def _answers_of(model: RegisteredModel, config: Config) -> Path:
 
 
 def _register(attempt: Attempt) -> None:
+    from fipo.gate import Decision
     from fipo.registry import register
 
     workspace = attempt.workspace
@@ -245,11 +251,17 @@ def _register(attempt: Attempt) -> None:
     attempt.details["versions"] = versions()
 
 
+def _report(attempt: Attempt) -> None:
+    from fipo.report.run import write_report
+
+    write_report(attempt)
+
+
 LOCAL_STEPS: Mapping[str, Callable[[Attempt], None]] = {
     "prepare": _prepare,
     "gate": _gate,
     "register": _register,
-    "report": write_report,
+    "report": _report,
 }
 """Steps that run in this process."""
 
