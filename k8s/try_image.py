@@ -1,8 +1,8 @@
 """Run steps in the image as a pod would: no root, no capabilities, a read-only root file system, /tmp and one volume.
 
-    python k8s/try_image.py IMAGE [FLAG for podman run ...]
+    python -m k8s.try_image IMAGE [FLAG for podman run ...]
 
-`prepare` is started by the very command of the compiled pipeline, `sft` by torchrun, as in a TrainJob.
+`configure` and `prepare` are started by the very commands of the compiled pipeline, `sft` by torchrun as in a TrainJob.
 """
 
 import json
@@ -11,9 +11,10 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
-import yaml
+from tests import executor
 
 ROOT = Path(__file__).parents[1]
 RESTRICTED = [
@@ -24,16 +25,22 @@ PROBE = """
 set -e
 test "$(id -u)" = 10001
 grep -q 'CapEff:.0000000000000000' /proc/self/status
-if touch /opt/fipo/written 2>/dev/null; then echo "the root file system is writable"; exit 1; fi
+for folder in /opt/torch /opt/fipo /opt/app; do
+  if touch $folder/written 2>/dev/null; then echo "the root file system is writable"; exit 1; fi
+done
 # With CUDA, Triton compiles its launchers.
 without="pip make"
 python -c 'import sys, torch; sys.exit(torch.version.cuda is None)' || without="$without gcc"
 for tool in $without; do
   if command -v $tool; then echo "$tool is in the image"; exit 1; fi
 done
+# What is imported was compiled when the image was built: nothing could keep it now.
+python -v -c 'import torch, mlflow, fipo.steps' 2>&1 | grep -c 'code object from /opt' >/tmp/compiled || true
+test "$(cat /tmp/compiled)" = 0 || { echo "$(cat /tmp/compiled) modules are compiled at every start"; exit 1; }
 python -m pipelines reap --help >/dev/null
 mlflow --version
 """
+SETTINGS = ["run.directory=/runs"]
 
 
 def main(image: str, *flags: str) -> None:
@@ -44,33 +51,20 @@ def main(image: str, *flags: str) -> None:
         (Path(volume) / "tiny.yaml").write_bytes((ROOT / "tests" / "pipelines" / "tiny.yaml").read_bytes())
 
         def run(*command: str, entrypoint: str) -> None:
+            began = time.monotonic()
             started = [*podman, "run", "--rm", *RESTRICTED, f"--volume={volume}:/runs", f"--entrypoint={entrypoint}"]
             subprocess.run([*started, *flags, image, *command], check=True)
+            print(f"{time.monotonic() - began:.1f} s", flush=True)
 
         run("-c", PROBE, entrypoint="sh")
-        program, *arguments = _prepare()
-        run(*arguments, entrypoint=program)
-        artifacts = json.loads((Path(volume) / "output.json").read_text())["artifacts"]
-        assert artifacts["metrics"]["artifacts"][0]["metadata"]["data/train"] > 0
+        for task in ("configure", "prepare"):
+            program, *arguments = executor.command(task, "/runs/tiny.yaml", SETTINGS, "/runs")
+            run(*arguments, entrypoint=program)
+        artifacts = json.loads((Path(volume) / "prepare.json").read_text())["artifacts"]
+        metadata = {key: value for one in artifacts.values() for key, value in one["artifacts"][0]["metadata"].items()}
+        assert metadata["data/train"] > 0
         run("sft", "--recipe=/runs/tiny.yaml", "--set=run.directory=/runs", entrypoint="fipo")
-    print(f"{image}: prepare and sft ran without root, on a read-only file system")
-
-
-def _prepare() -> list[str]:
-    """The task's command, with what Kubeflow's launcher puts in for `{{$}}`."""
-    pipeline = next(yaml.safe_load_all((ROOT / "pipelines" / "compiled" / "fipo_training.yaml").read_text()))
-    container = pipeline["deploymentSpec"]["executors"]["exec-prepare"]["container"]
-    outputs = pipeline["components"]["comp-prepare"]["outputDefinitions"]["artifacts"]
-    artifacts = {
-        name: {"artifacts": [{"name": name, "type": output["artifactType"], "uri": f"/runs/{name}", "metadata": {}}]}
-        for name, output in outputs.items()
-    }
-    task = {
-        "inputs": {"parameterValues": {"recipe": "/runs/tiny.yaml", "overrides": ["run.directory=/runs"]}},
-        "outputs": {"outputFile": "/runs/output.json", "artifacts": artifacts},
-    }
-    given = [json.dumps(task) if argument == "{{$}}" else argument for argument in container["args"]]
-    return [*container["command"], *given]
+    print(f"{image}: configure, prepare and sft ran without root, on a read-only file system")
 
 
 if __name__ == "__main__":
