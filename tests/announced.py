@@ -4,8 +4,10 @@ At each point it prints `@ POINT NUMBER RANK PID` and waits a moment before it g
 """
 
 import os
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from fipo.distributed import checkpoints
 from fipo.distributed.engine import TrainingEngine
@@ -18,12 +20,16 @@ POINTS = ("generate", "update", "save", "hash", "commit", "end of save")
 """Before responses are sampled, an optimizer step, a shard is written, hashed, the commit is made; and after it."""
 
 passed: Counter[str] = Counter()
+struck: tuple[str, int, Callable[[], None]] | None = None
+"""A point, the number of its passing, and what a thread of this process does from then on."""
 
 
 def say(point):
     passed[point] += 1
     # At once, with its line break: the ranks write into one pipe.
     os.write(1, f"@ {point} {passed[point]} {os.environ['RANK']} {os.getpid()}\n".encode())
+    if struck and struck[:2] == (point, passed[point]):
+        threading.Thread(target=struck[2], daemon=True).start()
     time.sleep(PAUSE_SECONDS)
 
 

@@ -7,12 +7,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.waiting import wait_until, wait_until_gone
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -43,24 +44,22 @@ def test_every_other_command_runs(tmp_path):
             continue
         small = command.replace("--recipe demo", f"--recipe {TINY}").replace("report demo", "report tiny")
         program = [sys.executable] if "bin/python" in small else [sys.executable, "-m", "fipo.cli"]
-        done = subprocess.run(
-            [*program, *shlex.split(small)[1:]], cwd=tmp_path, capture_output=True, text=True, timeout=300
-        )
+        done = subprocess.run([*program, *shlex.split(small)[1:]], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert {"report.html", "summary.json", "config.yaml"} <= {path.name for path in (tmp_path / "runs/tiny").iterdir()}
     assert list((tmp_path / "compiled").glob("*.yaml"))
 
 
 def healthy(port, ui):
-    deadline = time.monotonic() + 120
-    while True:
+    def answers():
+        assert ui.poll() is None
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as answer:
                 return answer.status == 200
         except OSError:
-            assert ui.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
+            return False
+
+    return wait_until(answers, 240)
 
 
 def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
@@ -71,7 +70,7 @@ def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
     ui = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert healthy(port, ui)
-        taken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        taken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
         assert (taken.returncode, "name another one with --port" in taken.stderr) == (1, True)
         (child,) = psutil.Process(ui.pid).children()
         os.killpg(child.pid, signal.SIGKILL)
@@ -81,7 +80,8 @@ def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
     finally:
         ui.terminate()
         assert ui.wait(30) == 0
-    assert processes and not any(process.is_running() for process in processes)
+    assert processes
+    wait_until_gone(processes)
 
 
 @pytest.mark.parametrize("code", blocks("python"))

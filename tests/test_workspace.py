@@ -39,7 +39,7 @@ def test_a_machine_that_was_replaced_stops(machine):
     with pytest.raises(Interrupted, match="SIGTERM"), workspace.attempt() as attempt:
         (present,) = workspace.store.list("demo/prepare/claims/")
         workspace.store.put(present.key.replace("000001", "000002"), b"{}")
-        time.sleep(10)
+        time.sleep(100)
     run = mlflow.MlflowClient(workspace.config.tracking_uri).get_run(attempt.tracker.run_id)
     assert run.info.status == "KILLED"
 

@@ -1,5 +1,7 @@
 """Waiting for what has to happen: as long as a slow machine may need, and no longer than it takes."""
 
+import contextlib
+import socket
 import time
 
 import psutil
@@ -12,6 +14,13 @@ def wait_until(condition, seconds=120.0):
         assert time.monotonic() < deadline, f"it did not happen in {seconds:g} s"
         time.sleep(0.02)
     return met
+
+
+def listens(port):
+    """Whether a server of this machine takes connections."""
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
 
 
 def wait_until_gone(processes, seconds=120.0):

@@ -11,7 +11,7 @@ WORKER = Path(__file__).with_name("stages_worker.py")
 
 def run(ranks, *arguments):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    done = subprocess.run([*command, str(WORKER), *map(str, arguments)], capture_output=True, text=True, timeout=300)
+    done = subprocess.run([*command, str(WORKER), *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -18,10 +18,10 @@ if rank == "1":
     if how == "stopped":
         signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), sys.stdout.write("saved\n"), sys.exit(75)))
         os.kill(os.getppid(), signal.SIGTERM)
-        time.sleep(60)
+        time.sleep(1000)
     sys.exit(int(how))
 elif how != "0":
-    time.sleep(60)
+    time.sleep(1000)
 """
 
 
@@ -33,7 +33,7 @@ def node(tmp_path):
     def node(how, *options):
         command = [sys.executable, "-m", "fipo.launch.node", *(options or ("--standalone", "--nproc-per-node", "2"))]
         command += ["--module", "worker", how]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     return node
 

@@ -87,7 +87,8 @@ PROMPTS = [Prompt(id=f"{index:04x}", text="", token_ids=(index + 2, 1), answer="
 
 
 def generate(urls, sampling=SAMPLING, progress=None):
-    replicas = Replicas(urls, TOKEN, timeout_seconds=20.0, health_seconds=0.3)
+    # A living server answers in a second on a busy machine too; a frozen one is asked twice before a request times out.
+    replicas = Replicas(urls, TOKEN, timeout_seconds=20.0, health_seconds=1.0)
     dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=4)
     return dispatcher.generate(PROMPTS, sampling, 5, progress)
 
@@ -189,7 +190,7 @@ def test_the_prompts_of_a_lost_server_go_to_the_others(fault):
     started = time.perf_counter()
     with running(server, other := Server()) as urls:
         assert_complete(generate(urls))
-    assert time.perf_counter() - started < 10.0
+    assert time.perf_counter() - started < 20.0, "as long as a request may take"
     assert server.requests and len(other.requests) == 24
 
 

@@ -5,7 +5,6 @@ import os
 import socket
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +14,7 @@ import pytest
 from botocore.config import Config
 
 from fipo.storage import open_store
+from tests.waiting import listens, wait_until
 
 BIN = Path(sys.executable).parent
 KEYS = ("access", "secret-of-the-test")
@@ -30,10 +30,7 @@ def free_port() -> int:
 def serving(command: list[str], port: int):
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
-                break
-            time.sleep(0.05)
+        wait_until(lambda: listens(port))
         yield process
     finally:
         process.kill()

@@ -13,11 +13,14 @@ import pytest
 from fipo.errors import LaunchError
 from fipo.storage import claim, claimed
 
+STALE = 3.0
+"""A holder must renew its claim in this time on a busy machine too."""
+
 HOLDER = """
 import sys, time
 from fipo.storage import claim, claimed, open_store
 
-claim.RENEW_SECONDS, claim.STALE_SECONDS = 0.2, 1.5
+claim.RENEW_SECONDS, claim.STALE_SECONDS = 0.2, 3.0
 with claimed(open_store(sys.argv[1]), "run/step", holder="first", on_lost=lambda: print("lost", flush=True)):
     print("held", flush=True)
     sys.stdin.read()
@@ -29,7 +32,7 @@ honouring_conditions = pytest.mark.parametrize("store", ["file", "moto"], indire
 @pytest.fixture(autouse=True)
 def fast(monkeypatch):
     monkeypatch.setattr(claim, "RENEW_SECONDS", 0.2)
-    monkeypatch.setattr(claim, "STALE_SECONDS", 1.5)
+    monkeypatch.setattr(claim, "STALE_SECONDS", STALE)
 
 
 @pytest.fixture
@@ -57,18 +60,18 @@ def test_a_living_holder_keeps_others_out_until_it_is_done(store, first):
     with pytest.raises(LaunchError, match=r"run/step in .*: first is running this since 20.* UTC"):
         seconds_to_take(store, "second")
     first.communicate("")
-    assert seconds_to_take(store, "second") < 1.5
+    assert seconds_to_take(store, "second") < STALE
     assert len(list(store.list("run/step/"))) == 1
 
 
 @honouring_conditions
 def test_a_killed_holder_is_waited_for_unless_it_is_oneself(store, first, capsys):
     first.kill()
-    assert seconds_to_take(store, "second") > 1.5
+    assert seconds_to_take(store, "second") > STALE
     assert "run/step is held by first since 20" in capsys.readouterr().out
     (key,) = (info.key for info in store.list())
     store.put(key, b'{"holder": "third", "since": "", "token": "1"}')
-    assert seconds_to_take(store, "third") < 1.5
+    assert seconds_to_take(store, "third") < STALE
 
 
 @honouring_conditions
@@ -90,7 +93,7 @@ def test_of_many_that_wait_for_a_dead_holder_one_wins(store, first):
     def attempt(index):
         try:
             with take(store, f"taker {index}"):
-                done.wait(10)
+                done.wait(100)
                 return "won"
         except LaunchError:
             return "refused"

@@ -1,6 +1,5 @@
 """A database, made once, and a real MLflow server behind a proxy that can fail in every way a network can."""
 
-import contextlib
 import os
 import selectors
 import signal
@@ -9,12 +8,12 @@ import socketserver
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
 
 from fipo.tracking.client import connect
+from tests.waiting import listens, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -49,11 +48,7 @@ class Server:
                 start_new_session=True,
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             )
-        for _ in range(1200):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-                return
-            time.sleep(0.05)
-        raise TimeoutError((self.folder / "server.log").read_text())
+        wait_until(lambda: listens(self.port), 300)
 
     def kill(self) -> None:
         if self._process:
