@@ -110,16 +110,20 @@ from fipo.rewards.pool import VerifierPool
 pool = VerifierPool(workers=2, timeout_seconds=2.0)
 pool.verify([(r"\\boxed{1}", "1")] * 4)
 print("ready", flush=True)
-pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 10_000)  # 10,000 s of work
+pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 200)  # 200 s of work
 """
-    trainer = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-    assert trainer.stdout.readline() == b"ready\n"
-    workers = psutil.Process(trainer.pid).children(recursive=True)
-    assert len(workers) == 4
-    before = [worker.cpu_times().user for worker in workers]
-    wait_until(lambda: sum(w.cpu_times().user > past + 0.1 for w, past in zip(workers, before)) == 2)  # both verify
-    os.kill(trainer.pid, end)
-    trainer.wait(timeout=120)
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as trainer:
+        try:
+            assert trainer.stdout.readline() == b"ready\n"
+            workers = psutil.Process(trainer.pid).children(recursive=True)
+            assert len(workers) == 4
+            before = [worker.cpu_times().user for worker in workers]
+            wait_until(lambda: sum(w.cpu_times().user > past + 0.2 for w, past in zip(workers, before)) == 2)  # verify
+            os.kill(trainer.pid, end)
+            trainer.wait(timeout=120)
+        finally:
+            trainer.kill()
     wait_until_gone(workers)
 
 
