@@ -53,7 +53,7 @@ def build_report(data: ReportData) -> str:
     numbers behind a token are its tooltip.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    words = (wording.percent, wording.interval, wording.points, wording.p_value, wording.tokens, wording.duration)
+    words = (wording.percent, wording.interval, wording.points, wording.p_value, wording.count, wording.duration)
     environment.filters |= {word.__name__: word for word in words} | {"along": _along, "is_web": _is_web}
     template = environment.from_string((files("fipo.report") / "template.html").read_text(encoding="utf-8"))
     return template.render(
@@ -84,10 +84,10 @@ def _tiles(data: ReportData) -> list[Tile]:
         _score_tile("accuracy", "avg_at_k", first, before, after),
         _score_tile("majority vote", "cons_at_k", first, before, after),
         Tile(
-            "mean response",
-            wording.tokens(after.mean_response_tokens),
+            "mean response, tokens",
+            wording.count(after.mean_response_tokens),
             wording.growth(before, after),
-            before=f"{before.mean_response_tokens:,.1f}",
+            before=wording.count(before.mean_response_tokens),
         ),
     ]
     if data.gate:

@@ -55,9 +55,14 @@ def p_value(difference: Difference) -> str:
     return "< 0.001" if difference.p_value < 0.001 else f"{difference.p_value:.3f}"
 
 
-def tokens(count: float) -> str:
+def tokens(mean: float) -> str:
     """`7.4 tokens`, `10,312 tokens`."""
-    return f"{count:,.0f} tokens" if count >= 1000 else f"{count:,.1f} tokens"
+    return f"{count(mean)} tokens"
+
+
+def count(mean: float) -> str:
+    """`7.4`, `10,312`."""
+    return f"{mean:,.0f}" if mean >= 1000 else f"{mean:,.1f}"
 
 
 def growth(before: Summary, after: Summary) -> str:
