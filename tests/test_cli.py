@@ -84,7 +84,7 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert all(command in printed for command in [*STEPS, "report", "ui", "recipes", "config"])
+    assert all(command in printed for command in [*STEPS, "report", "compare", "inspect", "ui", "recipes", "config"])
 
 
 @pytest.mark.parametrize("command", ["compare", "report", "inspect"])

@@ -20,6 +20,16 @@ def test_every_shipped_recipe_loads_and_survives_being_written(name, tmp_path):
     assert load_config(written) == config
 
 
+def test_settings_remember_the_recipe_that_they_began_with(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: demo\nrun: {name: fast}\n")
+    assert load_config("baselines/dapo-32b").run.recipe == "baselines/dapo-32b"
+    config = load_config(own, ["run.name=faster"])
+    assert (config.run.name, config.run.recipe) == ("faster", "mine")
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert load_config(tmp_path / "config.yaml").run.recipe == "mine"
+
+
 def test_the_papers_presets_are_as_printed():
     small, large = load_config("paper-7b"), load_config("paper-32b")
     assert (small.rollout.group_size, small.rollout.max_response_tokens, small.reward.overlong_buffer_tokens) == (

@@ -32,6 +32,8 @@ def put_run(tiny_pipeline, bucket):
             data = path.read_bytes()
             if path.name == "result.json":
                 data = data.replace(objects.as_uri().encode(), INSIDE.encode())
+                pages = {"mlflow_url": "http://mlflow:5000/#/experiments/1/runs/ab12", "pipeline_run": "0a1b-2c3d"}
+                data = json.dumps(json.loads(data) | pages).encode()
             if path.name == "config.yaml" and path.parent.name == "tiny":
                 data = _inside(data)
             store.put(path.relative_to(objects).as_posix().replace("tiny/", f"{name}/", 1), data)
@@ -74,6 +76,7 @@ def test_inspect_shows_what_the_store_has(put_run, tiny_pipeline, capsys):
             place = "/".join(output["uri"].split("/")[-3:])
             assert f" {address}/{place} SHA-256 {output['sha256']} " in printed + " "
     assert "run tiny, recipe tiny " in printed
+    assert "Kubeflow 0a1b-2c3d " in printed
     assert "fipo-tiny version 1" in printed
     summary = json.loads((tiny_pipeline.config.run_directory / "summary.json").read_text())
     before, after = (100 * summary[label]["avg_at_k"] for label in ("warmup", "trained"))
@@ -102,12 +105,16 @@ def test_inspect_says_what_is_missing_and_what_is_outdated(put_run, bucket, caps
 def test_report_is_written_here_and_nothing_in_the_store(put_run, bucket, empty_folder, tiny_pipeline, capsys):
     address = put_run()
     before = contents(open_store(f"s3://{bucket}"))
-    main(["report", address, "--set", "links.mlflow=https://mlflow.example.com"])
+    links = ["links.mlflow=https://mlflow.example.com", "links.pipelines=https://kubeflow.example.com/pipeline"]
+    main(["report", address, "--set", links[0], "--set", links[1]])
     printed = said(capsys)
     (written,) = empty_folder.rglob("report.html")
     assert f"report {written.relative_to(empty_folder)}" in printed
     html = written.read_text()
     assert "recipe tiny" in html
+    assert 'href="https://mlflow.example.com/#/experiments/1/runs/ab12"' in html
+    assert 'href="https://kubeflow.example.com/pipeline/#/runs/details/0a1b-2c3d"' in html
+    assert "mlflow:5000" not in html
     made_there = (tiny_pipeline.config.run_directory / "report.html").read_text()
     assert html.count("<svg role") == made_there.count("<svg role") > 3
     summary = json.loads(written.with_name("summary.json").read_text())

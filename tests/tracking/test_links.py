@@ -24,8 +24,9 @@ def settings(tmp_path, request):
     return settings
 
 
-def test_links_change_nothing_that_is_computed(settings):
-    plain, linked = (settings("http://mlflow:5000", *links) for links in ([], [f"links.mlflow={MLFLOW}"]))
+def test_links_and_placement_change_nothing_that_is_computed(settings):
+    others = [f"links.mlflow={MLFLOW}", f"links.pipelines={KUBEFLOW}", "run.recipe=other", "trainjob.nodes=4"]
+    plain, linked = (settings("http://mlflow:5000", *more) for more in ([], others))
     assert plain != linked
     assert run_key(plain) == run_key(linked)
     for step in SECTIONS:
