@@ -1,30 +1,60 @@
-"""Every overlay, as kustomize builds it, against the published schemas, Pod Security and what the code calls."""
+"""Every overlay and component, as kustomize builds it, against schemas, Pod Security and what the code calls."""
 
+import functools
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import kubernetes_validate
 import pytest
 import yaml
 
+import fipo
 from fipo.config import load_config
 from fipo.errors import PERMANENT
 from fipo.launch.node import SAVE_SECONDS
 from pipelines.tasks import CONFIG
+from tests.k8s.immutable import kept, rendered
 
 K8S = Path(__file__).parents[2] / "k8s"
 OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
+COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
+COMPOSED = [f"gpu+{component}" for component in COMPONENTS]
 CUSTOM = {"TrainingRuntime", "ExternalSecret"}
+BUILT_IN = {"apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1"}
+BUILT_IN |= {"scheduling.k8s.io/v1", "v1"}
 KUBERNETES = "1.34"
 CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+KUSTOMIZE = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
+needs_kustomize = pytest.mark.skipif(not shutil.which(KUSTOMIZE[0]), reason="neither kubectl nor kustomize")
 
 
+@functools.cache
 def load(overlay):
+    """What is rendered of an overlay, or of `overlay+component`."""
+    name, *components = overlay.split("+")
+    if components:
+        return build(name, components)
     return list(yaml.safe_load_all((K8S / "rendered" / f"{overlay}.yaml").read_text()))
 
 
-@pytest.fixture(params=OVERLAYS)
+def build(overlay, components=(), **more):
+    """An overlay of somebody's own: one of ours, components, and whatever else a kustomization may say."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = os.path.relpath(K8S, Path(folder).resolve())
+        kustomization = {
+            "resources": [f"{ours}/overlays/{overlay}"],
+            "components": [f"{ours}/components/{component}" for component in components],
+            **more,
+        }
+        (Path(folder) / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+        built = subprocess.run([*KUSTOMIZE, folder], check=True, capture_output=True, text=True)
+    return list(yaml.safe_load_all(built.stdout))
+
+
+@pytest.fixture(params=[*OVERLAYS, *(pytest.param(name, marks=needs_kustomize) for name in COMPOSED)])
 def manifests(request):
     return load(request.param)
 
@@ -34,7 +64,7 @@ def pod_specs(manifests):
     for manifest in manifests:
         spec = manifest.get("spec", {})
         match manifest["kind"]:
-            case "Deployment" | "StatefulSet":
+            case "Deployment" | "StatefulSet" | "DaemonSet":
                 templates = [spec["template"]]
             case "CronJob":
                 templates = [spec["jobTemplate"]["spec"]["template"]]
@@ -42,6 +72,7 @@ def pod_specs(manifests):
                 jobs = spec["template"]["spec"]["replicatedJobs"]
                 templates = [job["template"]["spec"]["template"] for job in jobs]
             case _:
+                assert "template" not in spec, f"the pods of a {manifest['kind']} are not looked at"
                 templates = []
         for template in templates:
             yield f"{manifest['kind']} {manifest['metadata']['name']}", template["metadata"]["labels"], template["spec"]
@@ -53,11 +84,11 @@ def containers(manifests):
             yield f"{where}: {container['name']}", container
 
 
-@pytest.mark.skipif(not (shutil.which("kubectl") or shutil.which("kustomize")), reason="neither kubectl nor kustomize")
+@needs_kustomize
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_rendered_manifests_are_current(overlay):
-    command = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
-    built = subprocess.run([*command, str(K8S / "overlays" / overlay)], check=True, capture_output=True, text=True)
+    command = [*KUSTOMIZE, str(K8S / "overlays" / overlay)]
+    built = subprocess.run(command, check=True, capture_output=True, text=True)
     assert list(yaml.safe_load_all(built.stdout)) == load(overlay), "run: make -C k8s"
 
 
@@ -110,6 +141,8 @@ def test_pods_obey_the_restricted_standard(manifests):
 def test_containers_have_a_read_only_root_and_a_place_to_write(manifests):
     for where, container in containers(manifests):
         assert container["securityContext"]["readOnlyRootFilesystem"] is True, where
+        if where.startswith("DaemonSet"):  # it sleeps
+            continue
         assert "/tmp" in {mount["mountPath"] for mount in container["volumeMounts"]}, where
 
 
@@ -174,6 +207,8 @@ def test_every_pod_has_the_network_it_needs(manifests):
     policies = [item["spec"]["podSelector"].get("matchLabels") for item in manifests if item["kind"] == "NetworkPolicy"]
     own = [labels for labels in policies if labels and labels != {"app.kubernetes.io/part-of": "fipo"}]
     for where, labels, _ in pod_specs(manifests):
+        if where.startswith("DaemonSet"):  # it sleeps
+            continue
         assert any(selector.items() <= labels.items() for selector in own), where
 
 
@@ -190,9 +225,48 @@ def test_a_job_is_started_again_unless_that_cannot_help(manifests):
 def test_the_config_map_has_what_tasks_and_mlflow_read(manifests):
     (data,) = [item["data"] for item in manifests if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", "fipo")]
     assert data.keys() == CONFIG.keys()
-    config = load_config("demo", data["settings"].split())
-    assert config.trainjob.runtime in {item["metadata"]["name"] for item in manifests}
     for _, container in containers(manifests):
         for variable in container.get("env", []):
             key = variable.get("valueFrom", {}).get("configMapKeyRef", {"key": "settings"})["key"]
             assert key in data, variable["name"]
+
+
+def test_the_settings_name_the_runtimes_of_this_version(manifests):
+    """Jobs that run keep the runtime of the version that started them."""
+    (data,) = [item["data"] for item in manifests if (item["kind"], item["metadata"]["name"]) == ("ConfigMap", "fipo")]
+    settings = load_config("demo", data["settings"].split()).trainjob
+    runtimes = {item["metadata"]["name"] for item in manifests if item["kind"] == "TrainingRuntime"}
+    version = fipo.__version__.replace(".", "-")
+    named = {settings.runtime, settings.rollout_runtime}
+    assert named == {f"fipo-{version}", f"fipo-rollouts-{version}"}
+    assert runtimes == (named if len(runtimes) > 1 else {settings.runtime})
+
+
+def test_what_cannot_be_changed_is_not_changed():
+    """`kubectl apply` of a new version would fail with "field is immutable"."""
+    before, now = kept(), rendered()
+    for name in now.keys() & before.keys():
+        assert now[name] == before[name], (
+            f"{name}: a cluster that has it refuses the change. Give it another name (a runtime: nameSuffix in "
+            "k8s/base/runtime and k8s/overlays/gpu/rollouts, and the settings that name it); only if no release has "
+            "had it, take the new value into tests/k8s/immutable.yaml"
+        )
+    assert now.keys() <= before.keys(), f"run: python -m tests.k8s.immutable  # {sorted(now.keys() - before.keys())}"
+
+
+@pytest.mark.parametrize(
+    ("overlay", "presupposed"),
+    [
+        ("local", {"trainer.kubeflow.org"}),
+        ("gpu", {"trainer.kubeflow.org"}),
+        ("prod", {"trainer.kubeflow.org", "external-secrets.io"}),
+    ],
+)
+def test_what_an_overlay_presupposes_is_known(overlay, presupposed):
+    """Where a custom resource is missing, nothing of what needs it is made, without a word from whoever waits."""
+    assert overlay in OVERLAYS
+    needed = {item["apiVersion"] for item in load(overlay)} - BUILT_IN
+    groups = {"coscheduling": "scheduling.x-k8s.io", "volcano": "scheduling.volcano.sh"}
+    for item in load(overlay):
+        needed |= {groups[policy] for policy in item.get("spec", {}).get("podGroupPolicy", {})}
+    assert {name.partition("/")[0] for name in needed} == presupposed

@@ -5,11 +5,11 @@ import copy
 import pytest
 import yaml
 
-from tests.k8s.test_manifests import OVERLAYS, load
+from tests.k8s.test_manifests import COMPOSED, OVERLAYS, load, needs_kustomize
 from tests.k8s.webhooks import refusals
 
 
-@pytest.mark.parametrize("overlay", OVERLAYS)
+@pytest.mark.parametrize("overlay", [*OVERLAYS, *(pytest.param(name, marks=needs_kustomize) for name in COMPOSED)])
 def test_no_webhook_refuses_what_is_rendered(overlay):
     for manifest in load(overlay):
         assert refusals(manifest) == [], f"{manifest['kind']} {manifest['metadata']['name']}"
@@ -31,7 +31,8 @@ spec:
             metadata: {labels: {trainer.kubeflow.org/trainjob-ancestor-step: trainer}}
             spec:
               parallelism: 16
-              podFailurePolicy: {rules: [{action: FailJob, onExitCodes: {containerName: node, operator: In, values: [2, 65]}}]}
+              podFailurePolicy:
+                rules: [{action: FailJob, onExitCodes: {containerName: node, operator: In, values: [2, 65]}}]
               template:
                 spec:
                   restartPolicy: Never
