@@ -54,7 +54,9 @@ def database():
 
 
 def uri_of(database, name):
-    """The form that the documentation gives, for this server."""
+    """The form that the documentation gives, for this server; `prod` has the driver's name in it."""
+    if name == "prod":
+        return f"postgresql+psycopg://{database.address}/{name}"
     (documented,) = set(re.findall(r"backend_store_uri=(\S+)", DEPLOY.read_text()))
     (scheme,) = re.fullmatch(r"(\S+)://mlflow:\$password@postgres:5432/mlflow", documented).groups()
     return f"{scheme}://{database.address}/{name}"
