@@ -8,12 +8,14 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
+import fipo
 from tests.k8s.test_manifests import load, pod_specs
 
 TASK = {"pipelines.kubeflow.org/v2_component": "true"}  # Kubeflow's label, of drivers too
 KUBEFLOW, TRAINER, DNS, ISTIO = (
     {"kubernetes.io/metadata.name": name} for name in ("kubeflow", "kubeflow-system", "kube-system", "istio-system")
 )
+VERSION = "-" + fipo.__version__.replace(".", "-")  # of a runtime's name
 API_SERVER, HUB, STORE, DATABASE = "10.96.0.1", "203.0.113.1", "203.0.113.2", "203.0.113.3"
 
 
@@ -29,7 +31,7 @@ class Network:
         self.policies = [item["spec"] for item in manifests if item["kind"] == "NetworkPolicy"]
         self.labels = {"task": TASK}
         for where, labels, _ in pod_specs(manifests):
-            self.labels[where.split()[1].removesuffix("-0-1-0")] = labels
+            self.labels[where.split()[1].removesuffix(VERSION)] = labels
 
     def reaches(self, source, target, port):
         """A pod by its name, pods of another namespace by its labels, or a host by its address."""
