@@ -1,6 +1,7 @@
 """MLflow as every overlay starts it, replicas at once, on a PostgreSQL that is empty; and its tables' migration."""
 
 import base64
+import contextlib
 import copy
 import json
 import multiprocessing
@@ -93,7 +94,8 @@ class Server:
 
     def stop(self):
         if self.process:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def get(self, path, body=None, host="localhost:5000", admin=ADMIN):
