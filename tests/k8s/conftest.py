@@ -17,6 +17,8 @@ import pytest
 import yaml
 from celpy.adapter import json_to_cel
 
+from tests.k8s.webhooks import refusals
+
 RENDERED = Path(__file__).parents[2] / "k8s" / "rendered"
 SCHEMAS = {path.stem: json.loads(path.read_text())["schema"] for path in Path(__file__).parent.glob("schemas/*.json")}
 
@@ -67,7 +69,7 @@ def check_resource(manifest: dict[str, Any]) -> None:
 
 
 def job_set(runtime: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
-    """What Kubeflow Trainer makes of a TrainJob and its runtime; it refuses what Trainer's webhook refuses."""
+    """What Kubeflow Trainer makes of a TrainJob and its runtime; it refuses what Trainer's and JobSet's webhooks do."""
     template, spec = copy.deepcopy(runtime["spec"]["template"]["spec"]), job["spec"]
     pods = {entry["name"]: entry["template"]["spec"]["template"]["spec"] for entry in template["replicatedJobs"]}
     for patch in spec.get("runtimePatches", []):
@@ -88,7 +90,9 @@ def job_set(runtime: dict[str, Any], job: dict[str, Any]) -> dict[str, Any]:
             entry["template"]["spec"] |= {"parallelism": trainer["numNodes"], "completions": trainer["numNodes"]}
         entry |= {"replicas": 1}
     metadata = {"name": job["metadata"]["name"], "labels": job["metadata"]["labels"]}
-    return {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": template}
+    made = {"apiVersion": "jobset.x-k8s.io/v1alpha2", "kind": "JobSet", "metadata": metadata, "spec": template}
+    assert refusals(job, runtime) + refusals(made) == []
+    return made
 
 
 def _lay_over(pod: dict[str, Any], patch: dict[str, Any]) -> None:
