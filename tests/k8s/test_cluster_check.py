@@ -145,8 +145,12 @@ def pending(storage_class):
     return fault
 
 
-def used(name, amount):
-    return lambda objects: objects.get("resourcequotas", "fipo")["status"]["used"].update({name: amount})
+def used_up(name, amount):
+    def fault(objects):
+        status = objects.get("resourcequotas", "fipo")["status"]
+        status["hard"][name] = status["used"][name] = amount
+
+    return fault
 
 
 def failing_pod(objects):
@@ -246,7 +250,7 @@ FAULTS = {
     "MLflow is not ready": (unready, "0 of 1 available", "rollout status deployment/mlflow"),
     "a pod does not start": (failing_pod, 'Error: secret "mlflow" not found', "make the secret"),
     "no queue of Kueue": (settings("trainjob.queue=research"), "Kueue is not installed", "trainjob.queue="),
-    "no pods left": (used("pods", "200"), "pods: the job needs 1, 0 of 200 are left: 1 too little", "limits.yaml"),
+    "no pods left": (used_up("pods", "200"), "pods: the job needs 1, 0 of 200 are left: 1 too little", "limits.yaml"),
 }
 
 
