@@ -19,7 +19,7 @@ from kfp import dsl
 
 from components.form import NOTHING, Form
 from fipo.config import Config, load_config
-from fipo.errors import ConfigError, FipoError
+from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.report.sentences import describe
 from fipo.steps import finish as finish_run
 from fipo.steps import finished_steps, link_pipeline_run, run_step, steps_to
@@ -63,6 +63,7 @@ def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | Non
 def finish(form: Form, status: str, arm: str) -> None:
     """Close the run; `status` is the state of its steps in Kubeflow's words."""
     with _explained("finish"):
+        _delete_jobs()
         try:
             config = load_config(form.recipe, form.overrides(arm))
         except ConfigError:
@@ -122,6 +123,17 @@ def write_summary(artifact: dsl.Markdown, result: StepResult) -> None:
 def write_report(artifact: dsl.HTML, recipe: str, overrides: list[str]) -> None:
     """Show the run's report in the UI."""
     shutil.copyfile(load_config(recipe, overrides).run_directory / "report.html", artifact.path)
+
+
+def _delete_jobs() -> None:
+    """Those that a terminated run has left: the tasks that followed them had no time to. The reaper comes later."""
+    from fipo.launch.reaper import delete_jobs_of_this_run
+
+    try:
+        for job in delete_jobs_of_this_run():
+            print(f"[finish] TrainJob {job}: deleted, for its run has ended", flush=True)
+    except LaunchError as error:
+        print(f"[finish] TrainJobs of this run are left to the reaper: {error}", file=sys.stderr, flush=True)
 
 
 def _fetched(config: Config, registered: str) -> list[str]:

@@ -15,7 +15,7 @@ from tests.k8s.whole_cluster import RENDERED, STORE, Objects, apply, install_kub
 
 @pytest.fixture
 def shared(whole):
-    """A shared Kubeflow with a profile `fipo`, to which the overlay gpu was applied."""
+    """A shared Kubeflow with a profile `fipo`, to which the overlay gpu was applied, with gang scheduling."""
     objects = Objects(whole, "fipo")
     install_kubeflow(objects, multi_user=True)
     apply(objects, "gpu")
@@ -23,6 +23,9 @@ def shared(whole):
     objects.put("/api/v1/namespaces/fipo", {"metadata": {"name": "fipo", "labels": labels}})
     secrets = {"fipo": STORE, "mlflow": ["backend_store_uri", "postgres_password"], "fipo-rollouts": ["token"]}
     install_ours(objects, "default-editor", secrets)
+    for path, manifest in whole.objects.items():
+        if "/trainingruntimes/" in path:
+            manifest["spec"]["podGroupPolicy"] = {"coscheduling": {}}
     return objects
 
 
@@ -198,7 +201,7 @@ FAULTS = {
     ),
     "jobset not installed": (not_installed("jobset.x-k8s.io"), "jobset.x-k8s.io: failed", "ref=v2.3.0"),
     "no workflows": (not_installed("argoproj.io"), "argoproj.io: failed", "install Kubeflow Pipelines"),
-    "no coscheduling": (not_installed("scheduling.x-k8s.io"), "scheduling.x-k8s.io: failed", "spec.podGroupPolicy"),
+    "no coscheduling": (not_installed("scheduling.x-k8s.io"), "scheduling.x-k8s.io: failed", "components/coscheduling"),
     "a webhook starts": (no_endpoint, "jobset-webhook-service has no ready endpoint", "wait --for=condition=Available"),
     "a webhook has no certificate": (no_certificate, "certificate is not there yet", "wait --for=condition=Available"),
     "pipelines do not answer": (not_answering, "does not answer its UI", "--namespace kubeflow wait"),
@@ -250,7 +253,7 @@ FAULTS = {
     "MLflow is not ready": (unready, "0 of 1 available", "rollout status deployment/mlflow"),
     "a pod does not start": (failing_pod, 'Error: secret "mlflow" not found', "make the secret"),
     "no queue of Kueue": (settings("trainjob.queue=research"), "Kueue is not installed", "trainjob.queue="),
-    "no pods left": (used_up("pods", "200"), "pods: the job needs 1, 0 of 200 are left: 1 too little", "limits.yaml"),
+    "no pods left": (used_up("pods", "200"), "pods: the job needs 1, 0 of 200 are left: 1 too little", "quota.yaml"),
 }
 
 

@@ -45,7 +45,7 @@ def put_run(tiny_pipeline, bucket):
 def _inside(settings):
     """The settings as a run on a cluster has them."""
     tree = yaml.safe_load(settings)
-    tree["run"]["directory"], tree["storage"]["uri"], tree["trainjob"]["runtime"] = "/runs", INSIDE, "fipo-0-1-0"
+    tree["run"]["directory"], tree["storage"]["uri"], tree["trainjob"]["runtime"] = "/runs", INSIDE, "fipo-0-2-0"
     return yaml.safe_dump(tree).encode()
 
 

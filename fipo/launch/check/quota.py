@@ -41,7 +41,9 @@ def _compare(item: Manifest, needed: Mapping[str, float]) -> Finding:
             short.append(f"{line}: {_text(name, needed[key] - left)} too little")
     check = f"quota {item['metadata']['name']}"
     if short:
-        remedy = "raise it (k8s/base/limits.yaml), or ask for less: trainjob.nodes, gpus_, cpus_ and memory_per_node"
+        remedy = (
+            "raise it (quota.yaml of the overlay), or ask for less: trainjob.nodes, gpus_, cpus_ and memory_per_node"
+        )
         return Finding(check, "failed", "; ".join(short), remedy)
     return Finding(check, "ok", ", ".join(fits) or "limits nothing that a job takes")
 
