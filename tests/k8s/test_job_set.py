@@ -14,7 +14,10 @@ from fipo.rollout import factory
 from fipo.rollout.served.guard import TOKEN_VARIABLE
 
 PLACE = {
-    "resources": {"limits": {"nvidia.com/gpu": "8", "cpu": "64"}, "requests": {"cpu": "64", "memory": "1500Gi"}},
+    "resources": {
+        "limits": {"nvidia.com/gpu": "8", "cpu": "64", "memory": "1500Gi"},
+        "requests": {"cpu": "64", "memory": "1500Gi"},
+    },
     "node_selector": {"accelerator": "h200"},
     "tolerations": [{"key": "reserved", "operator": "Equal", "value": "fipo", "effect": "NoSchedule"}],
 }
@@ -51,7 +54,7 @@ def test_what_settings_and_task_say_reaches_the_pods(made):
     (node,) = pod["containers"]
     assert replicated["node"]["parallelism"] == 16
     assert node["command"] == ["python", "-m", "x"] and node["image"] == "fipo:1"
-    assert node["resources"]["limits"] == {"cpu": "64", "memory": "8Gi", "nvidia.com/gpu": "8"}
+    assert node["resources"]["limits"] == {"cpu": "64", "memory": "1500Gi", "nvidia.com/gpu": "8"}
     assert node["resources"]["requests"] == {"cpu": "64", "memory": "1500Gi"}
     assert environment(replicated["node"], "node").keys() >= {"FIPO_SETTINGS", "NCCL_SOCKET_IFNAME", "OMP_NUM_THREADS"}
     assert pod["nodeSelector"] == PLACE["node_selector"] and pod["tolerations"] == PLACE["tolerations"]

@@ -14,8 +14,8 @@ TRAINER = 'kubectl apply --server-side --kustomize "https://github.com/kubeflow/
 WAIT = "kubectl --namespace {namespace} wait --for=condition=Available deployment --all --timeout=300s"
 PIPELINES = "install Kubeflow Pipelines 2.17, see docs/deploy.md"
 COSCHEDULING = (
-    "install the scheduler plugin coscheduling, or leave k8s/components/coscheduling out of the overlay (Kueue admits a "
-    "job as a whole too)"
+    "install the scheduler plugin coscheduling, or leave k8s/components/coscheduling out of the overlay (Kueue admits "
+    "a job as a whole too)"
 )
 WEBHOOKS = ("trainer.kubeflow.org", "jobset.x-k8s.io")
 
