@@ -1,4 +1,4 @@
-"""What docs/deploy.md tells people to type exists and is accepted."""
+"""What the pages about clusters tell people to type exists and is accepted."""
 
 import re
 import shlex
@@ -6,15 +6,20 @@ from pathlib import Path
 
 import pytest
 
+from fipo import cli
 from fipo.config import load_config
 from pipelines.__main__ import _parameters, _parser
 from pipelines.cron import check_cron
 from pipelines.package import arguments
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+PAGES = {
+    name: (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("deploy", "upgrade", "uninstall")
+}
+TEXT = "\n".join(PAGES.values())
 BLOCKS = "\n".join(re.findall(r"^```sh\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)).replace("\\\n", " ")
 COMMANDS = [line for line in BLOCKS.splitlines() if "python -m pipelines" in line]
+OF_FIPO = [line for line in BLOCKS.splitlines() if line.startswith("fipo ")]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -27,7 +32,13 @@ def test_commands_are_accepted(command):
         check_cron(options.cron)
 
 
+@pytest.mark.parametrize("command", OF_FIPO)
+def test_commands_of_fipo_are_accepted(command):
+    cli._parser().parse_args(shlex.split(command, comments=True)[1:])
+
+
 def test_there_are_commands():
+    assert {"cluster", "inspect", "report", "compare"} <= {command.split()[1] for command in OF_FIPO}
     assert {"submit", "schedule", "list"} <= {command.split("pipelines ")[1].split()[0] for command in COMMANDS}
 
 
@@ -41,7 +52,7 @@ def test_options_in_the_text_are_accepted():
 
 def test_files_in_the_text_exist():
     paths = set(re.findall(r"\b((?:k8s|pipelines|components|tests)/[\w./-]+[\w])", TEXT))
-    for path in paths - {"pipelines/manifests"}:
+    for path in paths - {"pipelines/manifests", "k8s/overlays/mine"}:
         if "github.com" not in path and not re.match(r"pipelines/manifests", path):
             assert (ROOT / path).exists(), path
 
