@@ -12,7 +12,7 @@ from fipo.config import Config, Model, load_config
 from fipo.data.schema import render
 from fipo.errors import DataError
 from fipo.models import load_model, load_tokenizer
-from fipo.registry import SETTINGS, fetch, find
+from fipo.registry import SETTINGS, download, fetch, find
 
 MAX_RESPONSE_TOKENS = 1024
 """Where neither the run's settings nor the user says."""
@@ -24,19 +24,27 @@ class Found:
 
     folder: Path
     name: str
+    """For people: with its version and aliases."""
+    model: str
+    """Name alone: of the registered model, or of the folder."""
 
 
 def locate(reference: str, *, tracking_uri: str, directory: Path) -> Found:
-    """A folder as it is; a registered model (`name`, `name@alias`, `name/version`) is brought to `directory`.
+    """A folder as it is; a registered model (`name`, `name@alias`, `name/version`), or a folder of the object store
+    with its digest (`s3://bucket/prefix@sha256:...`), is brought to `directory`.
 
     Raises:
         RegistryError: there is no such model.
         StorageError: its weights are gone or damaged.
     """
     if Path(reference).is_dir():
-        return Found(Path(reference), reference)
+        return Found(Path(reference), reference, Path(reference).resolve().name)
+    uri, digest, sha256 = reference.partition("@sha256:")
+    if digest:
+        return Found(download(uri, sha256, directory), uri, uri.rstrip("/").rpartition("/")[2])
     model = find(tracking_uri, reference)
-    return Found(fetch(model, directory), f"{model.name} version {model.version} ({', '.join(model.aliases) or '-'})")
+    title = f"{model.name} version {model.version} ({', '.join(model.aliases) or '-'})"
+    return Found(fetch(model, directory), title, model.name)
 
 
 class Chat:

@@ -111,6 +111,21 @@ def _chat(options: argparse.Namespace) -> None:
     converse(chat)
 
 
+def _serve(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from fipo.release.serve import serve
+
+    serve(
+        options.model,
+        tracking_uri=config.tracking_uri,
+        directory=config.run.directory,
+        engine=options.engine,
+        host=options.host,
+        port=options.port,
+        name=options.name,
+    )
+
+
 def _rollback(options: argparse.Namespace) -> None:
     config = _config(options)
     from fipo.registry import rollback
@@ -240,6 +255,19 @@ def _parser() -> argparse.ArgumentParser:
     chat.add_argument("--max-tokens", type=int, help="cut answers off here (default: as in training)")
     chat.add_argument("--temperature", type=float, help="0 takes the most probable token (default: as in evaluation)")
     chat.set_defaults(command=_chat)
+
+    serve = commands.add_parser("serve", parents=[recipe], help="serve a model here, in OpenAI's protocol")
+    serve.description = "By transformers' own server or vLLM. docs/serving.md shows what to do with it."
+    serve.add_argument(
+        "model", help="a registered model (name, name@alias, name/version), a folder, or s3://...@sha256:..."
+    )
+    serve.add_argument(
+        "--engine", choices=["auto", "transformers", "vllm"], default="auto", help="auto: vLLM where it and a GPU are"
+    )
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1: this machine)")
+    serve.add_argument("--port", type=_count, default=8000, help="port (default: 8000)")
+    serve.add_argument("--name", default="", help="what requests call the model (default: its registered name)")
+    serve.set_defaults(command=_serve)
 
     rollback = commands.add_parser(
         "rollback", parents=[recipe], help="make the champion's predecessor champion again, or any version"

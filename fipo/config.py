@@ -499,6 +499,33 @@ class Links(Section):
         return address.rstrip("/")
 
 
+class Deploy(Section):
+    """The champion served in the cluster: the last task of the pipeline, and `fipo deploy`."""
+
+    enabled: bool = False
+    """Whether the pipeline serves the champion when it has registered a model."""
+    name: str = Field("", pattern=r"^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$")
+    """Of the InferenceService or Deployment; empty is `registry.model_name`, as Kubernetes spells names."""
+    image: str = ""
+    """With fipo in it; empty is the one that the task runs in."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """`auto`: vLLM where it is installed and a GPU is there, otherwise transformers' own server."""
+    replicas: int = Field(1, ge=1)
+    """Pods that serve it."""
+    gpus: int = Field(0, ge=0)
+    """Of each pod; vLLM splits the model over `rollout.tensor_parallel` of them."""
+    cpus: int = Field(2, ge=1)
+    """Of each pod."""
+    memory: str = "8Gi"
+    """Of each pod, as Kubernetes writes quantities; the weights are read through it."""
+    node_selector: dict[str, str] = {}
+    """Labels of the nodes that may serve it."""
+    tolerations: tuple[dict[str, Any], ...] = ()
+    """Taints of nodes that are tolerated, as Kubernetes writes them."""
+    patience_seconds: float = Field(1800.0, gt=0.0)
+    """A version that has not answered by then is taken back, and the one before it is served again."""
+
+
 class Config(Section):
     """All settings of a run."""
 
@@ -518,6 +545,7 @@ class Config(Section):
     distributed: Distributed = Distributed()
     trainjob: TrainJobs = TrainJobs()
     links: Links = Links()
+    deploy: Deploy = Deploy()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -12,6 +12,7 @@ FipoError
 ├── TrackingError        the tracking server refused what was sent
 ├── RegistryError        a model cannot be registered or promoted
 ├── LaunchError          a distributed job failed
+├── ServingError         a model cannot be served, or does not answer
 └── Interrupted          asked to stop (SIGTERM, SIGINT); the state is saved and the same command continues
 
 Exit codes tell whoever started the process whether another attempt makes sense (as in sysexits.h): 2, wrong settings,
@@ -82,6 +83,10 @@ class RegistryError(FipoError):
 
 class LaunchError(FipoError):
     """A distributed job could not be started or failed."""
+
+
+class ServingError(FipoError):
+    """A model cannot be served, or what serves it does not answer."""
 
 
 class Interrupted(FipoError):

@@ -1,5 +1,7 @@
 """MLflow's model registry: versions by content, with provenance; `candidate` is the newest, `champion` the best.
 
+`served` is the one that the cluster serves.
+
 A version points at the weights where they are in the object store; nothing is copied. What MLflow needs to load them
 (`MLmodel`, the tokenizer under `components/`) and the model card are written beside them, outside the manifest. Only a
 tracking server over a local folder gets a copy: servers refuse to point at folders, which may be another machine's.
@@ -13,13 +15,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from fipo.errors import ObjectNotFound, RegistryError
+from fipo.errors import ObjectNotFound, RegistryError, StorageError
 from fipo.storage import DirectoryManifest, ObjectStore, download_directory, open_store, read_manifest
 from fipo.tracking.client import connect
 
@@ -27,10 +30,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-CANDIDATE, CHAMPION = "candidate", "champion"
+CANDIDATE, CHAMPION, SERVED = "candidate", "champion", "served"
 SETTINGS = "fipo.yaml"
 """File beside a registered model's weights: the settings of its run."""
 _SHA256, _URI, _PREVIOUS, _METRIC = "sha256", "uri", "previous_champion", "metric."
+_SERVED_AT, _SERVED_AS = "served_at", "served_as"
 _TOKENIZER_FILES = (
     "tokenizer",
     "special_tokens_map",
@@ -57,6 +61,8 @@ class RegisteredModel:
     """As given at registration, by their names in `fipo.tracking.metric_names`."""
     provenance: Mapping[str, str]
     """Which data, configuration, code and runs it comes from."""
+    served_as: str = ""
+    """Namespace and name of the cluster's object that serves it, or did; empty if none ever has."""
 
 
 def register(
@@ -112,8 +118,12 @@ def register(
 
 def champion(tracking_uri: str, name: str) -> RegisteredModel | None:
     """The version with the alias `champion`, or None while there is none."""
-    version = _aliases(tracking_uri, name).get(CHAMPION)
-    return _get(tracking_uri, name, version) if version else None
+    return _with_alias(tracking_uri, name, CHAMPION)
+
+
+def served(tracking_uri: str, name: str) -> RegisteredModel | None:
+    """The version that the cluster serves, as `set_served` recorded; None where none has been deployed."""
+    return _with_alias(tracking_uri, name, SERVED)
 
 
 def find(tracking_uri: str, reference: str) -> RegisteredModel:
@@ -142,12 +152,45 @@ def fetch(model: RegisteredModel, directory: Path) -> Path:
     Raises:
         StorageError: the weights are gone or damaged.
     """
-    folder, store = directory / "models" / model.sha256[:12], open_store(model.uri)
+    return download(model.uri, model.sha256, directory)
+
+
+def download(uri: str, sha256: str, directory: Path) -> Path:
+    """The same for the folder at `uri` in the object store, which must have the digest `sha256`.
+
+    Raises:
+        StorageError: the weights are gone, damaged or others.
+    """
+    folder, store = directory / "models" / sha256[:12], open_store(uri)
+    if (found := read_manifest(store, "").sha256) != sha256:
+        raise StorageError(f"{uri}: expected the model of SHA-256 {sha256}; found {found}")
     download_directory(store, "", folder)
     (folder / SETTINGS).unlink(missing_ok=True)
     with suppress(ObjectNotFound):
         (folder / SETTINGS).write_bytes(store.get(SETTINGS))
     return folder
+
+
+def fetch_answers(model: RegisteredModel, directory: Path) -> Path:
+    """Its answers to the benchmarks, brought below `directory`; an empty folder where its version names no evaluation.
+
+    Raises:
+        StorageError: the evaluation is gone, or is not the one that the version was registered with.
+    """
+    uri, sha256 = model.provenance.get("evaluation_uri"), model.provenance.get("evaluation_sha256", "")
+    folder = directory / "inputs" / f"champion-{sha256[:12]}"
+    if uri and download_directory(open_store(uri), "", folder).sha256 != sha256:
+        raise StorageError(f"{uri}: not the evaluation of {model.name} version {model.version} any more")
+    return folder / "trained"
+
+
+def set_served(tracking_uri: str, name: str, version: str, served_as: str) -> None:
+    """Record that the cluster's object `served_as` (`namespace/name`) serves this version, from now on."""
+    client = connect(tracking_uri)
+    with _errors(f"record that version {version} of {name} is served"):
+        client.set_model_version_tag(name, version, _SERVED_AS, served_as)
+        client.set_model_version_tag(name, version, _SERVED_AT, datetime.now(UTC).isoformat(timespec="seconds"))
+        client.set_registered_model_alias(name, SERVED, version)
 
 
 def set_champion(tracking_uri: str, name: str, version: str) -> RegisteredModel:
@@ -265,7 +308,7 @@ def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
         found: ModelVersion = connect(tracking_uri).get_model_version(name, version)
     tags = found.tags
     metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}
-    own = {_SHA256, _URI, _PREVIOUS}
+    own = {_SHA256, _URI, _PREVIOUS, _SERVED_AT, _SERVED_AS}
     return RegisteredModel(
         name=name,
         version=str(found.version),
@@ -274,7 +317,13 @@ def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
         aliases=tuple(found.aliases),
         metrics=metrics,
         provenance={key: value for key, value in tags.items() if not (key in own or key.startswith(_METRIC))},
+        served_as=tags.get(_SERVED_AS, ""),
     )
+
+
+def _with_alias(tracking_uri: str, name: str, alias: str) -> RegisteredModel | None:
+    version = _aliases(tracking_uri, name).get(alias)
+    return _get(tracking_uri, name, version) if version else None
 
 
 def _aliases(tracking_uri: str, name: str) -> dict[str, str]:

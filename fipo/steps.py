@@ -13,17 +13,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import fipo
 from fipo.config import Config
-from fipo.errors import StorageError
-from fipo.storage import download_directory, open_store
 from fipo.tracking import replay_left
 from fipo.workspace import SETTINGS, UPSTREAM, Attempt, StepResult, Workspace, parent_of, run_key
-
-if TYPE_CHECKING:
-    from fipo.registry import RegisteredModel
 
 STEPS = tuple(UPSTREAM)
 """The steps in order."""
@@ -170,7 +165,7 @@ def _prepare(attempt: Attempt) -> None:
 def _gate(attempt: Attempt) -> None:
     from fipo.evaluation.tables import read_results
     from fipo.gate import decide
-    from fipo.registry import champion
+    from fipo.registry import champion, fetch_answers
 
     workspace, config = attempt.workspace, attempt.workspace.config
     candidate = read_results(workspace.input("evaluate", "results") / "trained", config.data.benchmarks)
@@ -181,7 +176,7 @@ def _gate(attempt: Attempt) -> None:
         config.gate,
         config.gate_benchmark,
         candidate=candidate,
-        champion=present and read_results(_answers_of(present, config), config.data.benchmarks),
+        champion=present and read_results(fetch_answers(present, config.run_directory), config.data.benchmarks),
         champion_version=present.version if present else "",
     )
     print(f"[gate] {'passed' if decision.passed else 'not passed'}: {decision.reason}", flush=True)
@@ -194,15 +189,6 @@ def _gate(attempt: Attempt) -> None:
     attempt.details |= {"decision": record}
     attempt.metrics |= {"gate/passed": float(decision.passed), "gate/value": decision.value}
     attempt.tracker.log(attempt.metrics, step=0)
-
-
-def _answers_of(model: RegisteredModel, config: Config) -> Path:
-    """The evaluation of a registered model, brought here; an empty folder where its version names none."""
-    uri, sha256 = model.provenance.get("evaluation_uri"), model.provenance.get("evaluation_sha256", "")
-    folder = config.run_directory / "inputs" / f"champion-{sha256[:12]}"
-    if uri and download_directory(open_store(uri), "", folder).sha256 != sha256:
-        raise StorageError(f"{uri}: not the evaluation of {model.name} version {model.version} any more")
-    return folder / "trained"
 
 
 def _register(attempt: Attempt) -> None:

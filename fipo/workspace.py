@@ -63,6 +63,7 @@ PLACEMENT = {
     "directory", "recipe", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints",
     "keep_best_checkpoints", "keep_checkpoints_every", "max_batch_tokens", "workers", "tensor_parallel",
     "gpu_memory_fraction", "servers", "trainjob", "links",
+    "deploy",
 }  # fmt: skip
 """Settings and sections that say how to run, not what to compute: a continuation may change them."""
 

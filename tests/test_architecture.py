@@ -11,6 +11,7 @@ LAYERS = [
     ["pipelines"],
     ["components"],
     ["fipo.cli"],
+    ["fipo.release"],
     ["fipo.steps", "fipo.chat"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",

@@ -1,0 +1,1 @@
+"""A registered model at work: served on this machine, or in the cluster."""

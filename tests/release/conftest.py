@@ -1,0 +1,78 @@
+"""Servers as processes, started by the command that users type."""
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import pytest
+
+from fipo.config import Architecture, Model
+from fipo.models import load_model, load_tokenizer, save_model
+
+MODEL = Model(
+    architecture=Architecture(
+        vocabulary=("0", "1", "2", "3", "+", "="), hidden_size=16, intermediate_size=16, layers=1, attention_heads=2,
+        key_value_heads=1, max_position_embeddings=64,
+    )
+)  # fmt: skip
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@dataclass
+class Serving:
+    """A `fipo serve` and what it has printed."""
+
+    process: subprocess.Popen
+    lines: list[str] = field(default_factory=list)
+
+    def wait_until_ready(self):
+        """The address it names, and the curl command."""
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip())
+            if self.lines[-1].startswith("curl "):
+                threading.Thread(target=self.process.stdout.read, daemon=True).start()
+                return re.fullmatch(r"ready: (http://\S+)/v1", self.lines[-2])[1], self.lines[-1]
+        raise AssertionError("\n".join(self.lines))
+
+
+@contextlib.contextmanager
+def fipo_serve(*arguments, environment=None):
+    command = [sys.executable, "-m", "fipo.cli", "serve", *map(str, arguments)]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})}
+    )
+    try:
+        yield Serving(process)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        process.wait(60)
+
+
+@pytest.fixture(scope="session")
+def tools():
+    return SimpleNamespace(free_port=free_port, fipo_serve=fipo_serve)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A folder with a model of this seed, without the settings of a run."""
+
+    def small(seed=0, name="small"):
+        folder = tmp_path / name
+        save_model(load_model(MODEL, seed=seed), load_tokenizer(MODEL), folder)
+        return folder
+
+    return small
