@@ -1,9 +1,10 @@
-"""The command lines, against what the servers document. vLLM itself is not installed here: a stand-in takes its place."""
+"""The command lines, against what the servers document; a stand-in takes the place of vLLM, which is not installed."""
 
 import json
 import os
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from fipo.release.engines import choose
 
 STAND_IN = f"""\
 #!{sys.executable}
-# `vllm serve` as its documentation has it (vLLM 0.32, `vllm serve --help=all`): the options that fipo gives, their types.
+# `vllm serve` as its own parser has it (0.32: arg_utils.py, cli_args.py): the options that fipo gives, and their types.
 import argparse, http.server, json, os, sys
 parser = argparse.ArgumentParser()
 serve = parser.add_subparsers(required=True).add_parser("serve", allow_abbrev=False)
@@ -70,6 +71,6 @@ def test_vllm_is_started_with_the_length_and_the_gpus_of_training(vllm, small, t
     }
 
 
-@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="there is a GPU")
+@pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU")
 def test_without_a_gpu_auto_is_transformers():
     assert choose("auto") == "transformers"

@@ -66,6 +66,7 @@ def any_text(tmp_path):
             "short",
             '"Say"',
             "{{",
+            "}}",
             "'it'",
             "\\boxed",
             "🙂",
@@ -88,7 +89,7 @@ def test_a_chat_request_is_the_prompt_of_training(laid_out, any_text, template, 
         if chat:
             (model / "chat_template.jinja").write_text(CHATML)
 
-    setting = f"data.prompt_template={json.dumps(template)}"
+    setting = f"data.prompt_template={json.dumps(template, ensure_ascii=False)}"
     folder, config = laid_out(setting, f"data.chat={str(chat).lower()}", change=change)
     assert config.data.prompt_template == template
     tokens = chat_tokens(folder, user("2 + 3"))
@@ -165,5 +166,5 @@ def test_without_the_settings_of_a_run_the_model_is_served_as_it_is(small, tmp_p
 def test_what_cannot_be_served_is_refused(laid_out, small, tmp_path):
     with pytest.raises(DataError, match=r"data\.chat"):
         laid_out("data.chat=true")
-    with pytest.raises(ConfigError, match="--name.*a@b"):
+    with pytest.raises(ConfigError, match=r"--name.*a@b"):
         lay_out(small(), tmp_path / "a@b")

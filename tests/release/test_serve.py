@@ -1,7 +1,6 @@
 """`fipo serve`: a real server over a registered model, asked by clients that know nothing of fipo."""
 
 import json
-import os
 import shutil
 import signal
 import socket
@@ -138,4 +137,4 @@ def test_weights_with_another_digest_are_refused(small):
     )
     assert code == 1
     assert f"expected the model of SHA-256 {'0' * 64}; found" in message
-    assert not os.path.exists(folder.parent / "models")
+    assert not (folder.parent / "models").exists()
