@@ -71,6 +71,17 @@ def finish(form: Form, status: str, arm: str) -> None:
         finish_run(config, status=status, pipeline_run=form.run_id)
 
 
+def deploy(recipe: str, overrides: list[str], page: dsl.Markdown) -> str:
+    """Serve the champion, where the settings say so; returns its address in the cluster, or an empty text."""
+    from fipo.release import deploy
+
+    with _explained("deploy"):
+        config = load_config(recipe, overrides)
+        deployed = deploy.deploy(config) if config.deploy.enabled else None
+    Path(page.path).write_text(deploy.page(config, deployed), encoding="utf-8")
+    return f"{deployed.url}/v1" if deployed else ""
+
+
 def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics) -> None:
     """Show the runs of an experiment side by side, in the order of their results."""
     import rich  # what draws takes seconds to import, and the other tasks do without

@@ -132,6 +132,17 @@ def _rollback(options: argparse.Namespace) -> None:
 
     model = rollback(config.tracking_uri, options.model or config.registry.model_name, options.version)
     print(f"{model.name}: version {model.version} is champion")
+    from fipo.release.deploy import follow_champion
+
+    if deployed := follow_champion(config, model):
+        print(f"{model.name}: version {model.version} is served at {deployed.url}/v1")
+
+
+def _deploy(options: argparse.Namespace) -> None:
+    config = _config(options)
+    from fipo.release.deploy import deploy
+
+    deploy(config)
 
 
 def _config_command(options: argparse.Namespace) -> None:
@@ -269,9 +280,14 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--name", default="", help="what requests call the model (default: its registered name)")
     serve.set_defaults(command=_serve)
 
+    deploy = commands.add_parser("deploy", parents=[recipe], help="serve the champion in the cluster")
+    deploy.description = "As an InferenceService of KServe, or a Deployment, as the settings `deploy` say."
+    deploy.set_defaults(command=_deploy)
+
     rollback = commands.add_parser(
         "rollback", parents=[recipe], help="make the champion's predecessor champion again, or any version"
     )
+    rollback.description = "What the cluster serves is moved with it, where the registry says that it serves the model."
     rollback.add_argument("model", nargs="?", help="the registered model (default: the recipe's)")
     rollback.add_argument("--version", default="", help="the version that shall be champion (default: the predecessor)")
     rollback.set_defaults(command=_rollback)
