@@ -1,4 +1,4 @@
-"""The Kubernetes API as the launcher needs it; `fipo.launch.reader` has it for those who only look.
+"""The Kubernetes API as the launcher needs it; `reader` has it for those who only look, `serving` for those who serve.
 
 Objects are the API's own JSON, so that what is sent can be held against the published schemas.
 """

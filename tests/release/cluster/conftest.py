@@ -36,9 +36,10 @@ SCHEMA = json.loads((ROOT / "tests/k8s/schemas/inferenceservice.json").read_text
 MODEL = Model(
     architecture=Architecture(
         vocabulary=("0", "1", "2", "3", "+", "="), hidden_size=16, intermediate_size=16, layers=1, attention_heads=2,
-        key_value_heads=1, max_position_embeddings=64,
+        key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=False,
     )
 )  # fmt: skip
+PROBLEMS = {"1 + 2 =": "3", "2 + 2 =": "4"}
 KINDS = {"deployments": "Deployment", "services": "Service", "inferenceservices": "InferenceService"}
 
 
@@ -111,6 +112,8 @@ class Cluster:
         self.answers = lambda pod, body: {"choices": [{"message": {"content": "3"}}], "usage": {"completion_tokens": 1}}
         """What a pod answers to a chat request; None is an error 500."""
         self.asked = []
+        self.processes, self.ports = {}, {}
+        """Of pods that really run."""
         self.on_read = lambda: None
         """Before each read of the served object: what happens in the cluster meanwhile."""
         self.start = self._start
@@ -214,13 +217,13 @@ class Cluster:
     def _end_others(self, labels):
         """Pods of our own objects, of another template."""
         for pod in list(self.pods.values()):
-            if "served" in pod and pod["metadata"]["labels"] != labels:
-                if pod["metadata"]["labels"]["app.kubernetes.io/name"] == labels["app.kubernetes.io/name"]:
-                    self._end(pod)
+            theirs, name = pod["metadata"]["labels"], "app.kubernetes.io/name"
+            if "served" in pod and theirs != labels and theirs[name] == labels[name]:
+                self._end(pod)
 
     def _end(self, pod):
         self.pods.pop(pod["metadata"]["name"], None)
-        if process := pod.get("process"):
+        if process := self.processes.pop(pod["metadata"]["name"], None):
             process.terminate()
 
     def _route(self, method, url, headers, body):
@@ -233,11 +236,12 @@ class Cluster:
         if host not in hosts or not pods:
             return 503, f"no endpoints of {host}"
         self.asked.append(json.loads(body))
-        if "port" not in pods[-1]:
+        port = self.ports.get(pods[-1]["metadata"]["name"])
+        if port is None:
             answer = self.answers(pods[-1], json.loads(body))
             return (200, answer) if answer else (500, "broken")
         request = urllib.request.Request(
-            f"http://127.0.0.1:{pods[-1]['port']}{path}", body.encode(), {"Content-Type": "application/json"}
+            f"http://127.0.0.1:{port}{path}", body.encode(), {"Content-Type": "application/json"}
         )
         try:
             with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request) as reply:
@@ -355,7 +359,7 @@ def registry(database):
 
 @pytest.fixture
 def versions(registry, credentials, tmp_path):
-    """`versions(0)`: register the model of this seed as a version of `sums`, with its evaluation, and make it champion."""
+    """`versions(0)`: register the model of this seed as a version of `sums`, with its evaluation, as champion."""
     store = open_store("s3://fipo")
 
     def versions(seed, *, promote=True, settings="", evaluated=True):
@@ -365,11 +369,8 @@ def versions(registry, credentials, tmp_path):
             save_model(load_model(MODEL, seed=seed), load_tokenizer(MODEL), folder / "model")
             upload_directory(store, folder / "model", model)
             response = GradedResponse("3", "3", Outcome.CORRECT, 1, False, "3")
-            problems = (
-                ProblemResult("a", "1 + 2 =", "3", (response,)),
-                ProblemResult("b", "2 + 2 =", "4", (response,)),
-            )
-            write_result(BenchmarkResult("sums", problems), folder / "results" / "trained")
+            problems = [ProblemResult(text, text, answer, (response,)) for text, answer in PROBLEMS.items()]
+            write_result(BenchmarkResult("sums", tuple(problems)), folder / "results" / "trained")
             upload_directory(store, folder / "results", f"results/{seed}")
         evaluation = {"evaluation_uri": f"{store.uri}/results/{seed}"}
         evaluation["evaluation_sha256"] = read_manifest(store, f"results/{seed}").sha256

@@ -47,15 +47,16 @@ class Kubelet:
         assert (container["command"][0], probe["port"]) == ("fipo", 8080)
         swapped = {"8080": str(port), "run.directory=/models": f"run.directory={self.folder}"}
         command = [swapped.get(word, word) for word in container["command"][1:]]
-        log = self.cluster.logs[pod["metadata"]["name"]] = []
-        pod["process"] = subprocess.Popen(
+        name = pod["metadata"]["name"]
+        log = self.cluster.logs[name] = []
+        process = subprocess.Popen(
             [sys.executable, "-m", "fipo.cli", *command], env=self.environment(container), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
-        pod["port"] = port
-        threading.Thread(target=lambda: log.extend(map(str.rstrip, pod["process"].stdout)), daemon=True).start()
+        self.cluster.processes[name], self.cluster.ports[name] = process, port
+        threading.Thread(target=lambda: log.extend(map(str.rstrip, process.stdout)), daemon=True).start()
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        while pod["process"].poll() is None:
+        while process.poll() is None:
             try:
                 direct.open(f"http://127.0.0.1:{port}{probe['path']}", timeout=5).close()
                 return self.cluster.make_ready(pod)
@@ -79,12 +80,12 @@ def greedy(config, version, prompt, folder):
     plain, tokenizer = load_model(model), load_tokenizer(model)
     encoded = tokenizer(prompt, return_tensors="pt")
     tokens = plain.generate(**encoded, do_sample=False, max_new_tokens=config.rollout.max_response_tokens)
-    return tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True)
+    # Untrained models say anything: the server leaves the mark of the end out, and no other.
+    return tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :]).removesuffix("<end>")
 
 
 @pytest.mark.slow
-def test_a_champion_a_broken_one_and_back(config, cluster, versions, object_store, tmp_path):
-    """Three versions: served; weights that were changed since; served, and rolled back."""
+def test_a_champion_the_next_one_and_back(config, cluster, versions, object_store, tmp_path):
     settings = config.to_yaml()
     versions(0, settings=settings)
     first = deploy(config)
