@@ -1,5 +1,6 @@
 """Every command of docs/serving.md, with a small model in the demo's place."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -78,14 +79,11 @@ def test_the_overlay_gives_the_role_to_the_tasks(tmp_path):
     for overlay, namespace, account in [("gpu", "fipo", "default-editor"), ("local", "kubeflow", "pipeline-runner")]:
         mine = yaml.safe_load(text)
         assert mine["resources"] == ["../gpu"]
-        mine["namespace"] = namespace
-        mine["resources"] = [
-            str(Path("../" * len(tmp_path.parents)) / (ROOT / "k8s/overlays" / overlay).relative_to("/"))
-        ]
-        component = ROOT / "k8s/components/serving"
-        mine["components"] = [str(Path("../" * len(tmp_path.parents)) / component.relative_to("/"))]
         folder = tmp_path / overlay
         folder.mkdir()
+        mine["namespace"] = namespace
+        mine["resources"] = [os.path.relpath(ROOT / "k8s/overlays" / overlay, folder)]
+        mine["components"] = [os.path.relpath(ROOT / "k8s/components/serving", folder)]
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(mine))
         built = subprocess.run(["kubectl", "kustomize", folder], check=True, capture_output=True, text=True).stdout
         found = {(one["kind"], one["metadata"]["name"]): one for one in yaml.safe_load_all(built)}
