@@ -17,7 +17,7 @@ from typing import Any
 
 from kfp import dsl
 
-from components.form import NOTHING, Form
+from components.form import NO, NOTHING, YES, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.report.sentences import describe
@@ -26,7 +26,7 @@ from fipo.steps import finished_steps, link_pipeline_run, run_step, steps_to
 from fipo.workspace import StepResult
 
 
-def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str]:
+def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:
     """Check the settings of a run, and find what of it is done already; `page` shows both.
 
     Args:
@@ -37,7 +37,8 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         registered: a registered model to take as it is, in place of the recipe's; empty takes the recipe's.
 
     Returns:
-        The overrides of all later tasks; the steps that they still have to do, separated by blanks, or `NOTHING`.
+        The overrides of all later tasks; the steps that they still have to do, separated by blanks, or `NOTHING`; and
+        `YES` where the champion shall be served at the end, else `NO`.
     """
     with _explained("configure"):
         overrides = form.overrides(arm)
@@ -51,7 +52,8 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         mlflow_page = link_pipeline_run(config, form.run_id) if config.links.pipelines or fetched else ""
     left = [step for step in steps_to(goal) if step not in done]
     Path(page.path).write_text(_settings_page(config, done, left, mlflow_page), encoding="utf-8")
-    return overrides, " ".join(left) or NOTHING
+    serve = config.deploy.enabled and goal == "report"
+    return overrides, " ".join([*left, *(["deploy"] if serve else [])]) or NOTHING, YES if serve else NO
 
 
 def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | None = None) -> StepResult:

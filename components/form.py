@@ -16,6 +16,7 @@ from fipo.errors import ConfigError
 NOW = "%Y%m%d-%H%M%S"
 NOTHING = "nothing"
 """What `configure` says is to be done where every step has finished before."""
+YES, NO = "yes", "no"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 """Seconds of RFC 3339; Kubeflow may add a fraction, and always UTC."""
 

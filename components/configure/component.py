@@ -22,7 +22,7 @@ def configure(
     arm: str = "",
     registered: str = "",
     goal: str = "report",
-) -> NamedTuple("Settings", [("overrides", list), ("todo", str)]):
+) -> NamedTuple("Settings", [("overrides", list), ("todo", str), ("serve", str)]):
     """Resolve and check the settings of a run, and find what of it is done already.
 
     From weak to strong: the recipe, the settings of the cluster (its config map `fipo`), the parameters here that are
@@ -44,7 +44,8 @@ def configure(
         goal: The pipeline's last step.
 
     Returns:
-        The overrides of all later tasks (`overrides`), and the steps that are still to do, or `nothing` (`todo`).
+        The overrides of all later tasks (`overrides`), the steps that are still to do, or `nothing` (`todo`), and
+        whether the champion shall be served, `yes` or `no` (`serve`).
     """
     from collections import namedtuple
 
@@ -55,4 +56,4 @@ def configure(
         recipe, recipe_changes, recipe_data, recipe_model, run_gpus_per_node, run_name, run_nodes, created, run_id
     )
     found = door.configure(form, settings, goal=goal, arm=arm, registered=registered)
-    return namedtuple("Settings", ["overrides", "todo"])(*found)
+    return namedtuple("Settings", ["overrides", "todo", "serve"])(*found)

@@ -9,8 +9,8 @@ from components.base import component
 def deploy(
     recipe: str,
     overrides: list,
-    registered: dsl.Input[dsl.Model],
-    summary: dsl.Output[dsl.Markdown],
+    registered_model: dsl.Input[dsl.Model],
+    serving_summary: dsl.Output[dsl.Markdown],
 ) -> str:
     """Serve the registry's champion, and wait until it answers a problem of the gate's benchmark.
 
@@ -20,13 +20,13 @@ def deploy(
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
-        overrides: Settings that replace the recipe's, each `key.path=value`.
-        registered: The version that this run registered: the champion may be another one.
-        summary: What is served, where, and what it answered.
+        overrides: The run's settings over the recipe, from `configure`.
+        registered_model: The version that this run registered: the champion may be another one.
+        serving_summary: What is served, where, and what it answered.
 
     Returns:
         Address in the cluster, for clients that speak OpenAI's protocol; empty where nothing is served.
     """
     from components import door
 
-    return door.deploy(recipe, overrides, summary)
+    return door.deploy(recipe, overrides, serving_summary)

@@ -1,17 +1,19 @@
 """Raw problems to a registered reasoning model.
 
-    configure -> prepare -> sft -> train -> evaluate -> gate -> register -> report
+    configure -> prepare -> sft -> train -> evaluate -> gate -> register -> report (-> deploy)
 
 The edges are artifacts: what a step made and the next one reads. `configure` knows which steps are done already; where
-all are, nothing else is started. `finish` runs at the end, whatever happened.
+all are, nothing else is started. `deploy` serves the champion where `deploy.enabled` says so. `finish` runs at the end,
+whatever happened.
 """
 
 from kfp import dsl
 
 from components.configure.component import configure
+from components.deploy.component import deploy
 from components.evaluate.component import evaluate
 from components.finish.component import finish
-from components.form import NOTHING
+from components.form import NOTHING, YES
 from components.gate.component import gate
 from components.prepare.component import prepare
 from components.register.component import register
@@ -70,3 +72,5 @@ def fipo_training(
             registered = place(register(**run, trained_model=trained, decision=decision), "register")
             shown = {"results": results, "registered_model": registered.outputs["registered_model"]}
             place(report(**run, **shown), "report")
+            with dsl.If(settings.outputs["serve"] == YES, name="serving"):
+                place(deploy(**run, registered_model=shown["registered_model"]), "deploy")

@@ -42,7 +42,10 @@ def handled(spec):
 def body(spec):
     """The tasks of the run."""
     (steps,) = [task for task in handled(spec).values() if task.trigger_policy.condition]
-    return {"configure": handled(spec)["configure"], **spec.components[steps.component_ref.name].dag.tasks}
+    tasks = dict(spec.components[steps.component_ref.name].dag.tasks)
+    (serving,) = [name for name, task in tasks.items() if task.trigger_policy.condition]
+    inner = spec.components[tasks.pop(serving).component_ref.name].dag.tasks
+    return {"configure": handled(spec)["configure"], **tasks, **inner}
 
 
 def test_compiling_again_gives_the_same_bytes(tmp_path):
@@ -69,6 +72,7 @@ def test_every_step_is_a_task_and_waits_for_what_it_reads(spec):
         "gate": {"evaluate"},
         "register": {"train", "gate"},
         "report": {"evaluate", "register"},
+        "deploy": set(),  # the condition around it waits for the registered model
     }
 
 
@@ -127,7 +131,7 @@ def test_what_a_job_needs_is_passed_on(spec):
 
 
 def test_every_task_gets_settings_credentials_and_the_volume_by_reference(platform):
-    assert platform.keys() == {f"exec-{step}" for step in [*STEPS, "configure", "finish"]}
+    assert platform.keys() == {f"exec-{step}" for step in [*STEPS, "configure", "deploy", "finish"]}
     for name, executor in platform.items():
         (secret,) = executor.secret_as_env
         assert (secret.secret_name, secret.optional) == ("fipo", True), name
@@ -161,14 +165,14 @@ def test_what_kfp_local_would_run_differently_is_not_used(name):
             if parameter.endswith("-loop-item"):  # a cluster hands on a dictionary as its JSON text, kfp.local as it is
                 assert definition.parameter_type == ParameterType.STRING
         for task_name, task in component.dag.tasks.items():
-            assert "configure-todo" in (task.trigger_policy.condition or "configure-todo"), f"{name}/{task_name}"
+            allowed = task.trigger_policy.condition or "configure-todo"
+            assert "configure-todo" in allowed or "configure-serve" in allowed, f"{name}/{task_name}"
             assert not task.HasField("artifact_iterator"), f"{name}/{task_name} loops over artifacts"
             for source in task.inputs.parameters.values():
                 assert not source.parameter_expression_selector, f"{name}/{task_name} picks from a loop item"
             items = task.parameter_iterator.items.input_parameter
-            assert "-overrides" not in items and "-todo" not in items and items.count("--") <= 1, (
-                f"{name}/{task_name} loops over an output"
-            )
+            output = any(f"-{name}" in items for name in ("overrides", "todo", "serve", "Output"))
+            assert not output and items.count("--") <= 1, f"{name}/{task_name} loops over an output"
     for label, executor in spec.deployment_spec["executors"].items():
         assert "kfp.dsl.executor_main" in " ".join(executor["container"]["command"]), f"{label} is no Python component"
         assert "from __future__" not in " ".join(executor["container"]["command"]), label
