@@ -33,7 +33,7 @@ def greedy(folder, config, problem, tokens):
 
 def refused(*arguments):
     command = [sys.executable, "-m", "fipo.cli", "serve", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stderr.splitlines()[-1]
 
 
