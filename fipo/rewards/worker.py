@@ -54,6 +54,9 @@ def supervise(connection: socket.socket, seconds: float, memory_bytes: int) -> N
 
 def serve(connection: socket.socket, current: mmap.mmap, seconds: float) -> None:
     """Answer requests until the connection closes."""
+    # Whoever started the trainer may have had the alarm ignored or blocked, and both are inherited.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     with connection.makefile("r", encoding="ascii") as requests:
         for line in requests:
             request, response, answer = json.loads(line)
