@@ -15,12 +15,13 @@ say = Job.say
 
 
 def say_and_hold(job, line):
-    say(job, line)
     file = Path(os.environ["HELD"])
-    if job.world.is_main and file.exists() and line.startswith(file.read_text()):
-        file.unlink()
-        while not job.world._stop:
-            time.sleep(0.01)
+    holds = job.world.is_main and file.exists() and line.startswith(file.read_text())
+    if holds:
+        file.unlink()  # first: who has read the line looks for the file
+    say(job, line)
+    while holds and not job.world._stop:
+        time.sleep(0.01)
 
 
 def main():
