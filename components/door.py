@@ -21,8 +21,9 @@ from components.form import NO, NOTHING, YES, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.report.sentences import describe
+from fipo.step import steps_to
 from fipo.steps import finish as finish_run
-from fipo.steps import finished_steps, link_pipeline_run, run_step, steps_to
+from fipo.steps import finished_steps, link_pipeline_run, run_step
 from fipo.workspace import StepResult
 
 

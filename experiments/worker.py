@@ -15,7 +15,8 @@ from pathlib import Path
 from fipo.config import Config
 from fipo.distributed.bootstrap import import_deepspeed
 from fipo.errors import FipoError
-from fipo.steps import JOBS, run_step, write_config
+from fipo.step import STEPS
+from fipo.steps import run_step, write_config
 from fipo.workspace import Workspace
 
 import_deepspeed()
@@ -42,11 +43,12 @@ def _run(step: str, config: Config, cores: Collection[int], log: Path) -> None:
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     try:
-        if step not in JOBS:
+        job = STEPS[step].job
+        if not job:
             run_step(step, config)
         elif not Workspace(config, step).finished():
-            sys.argv = [JOBS[step], "--config", str(write_config(config))]
-            runpy.run_module(JOBS[step], run_name="__main__")
+            sys.argv = [job, "--config", str(write_config(config))]
+            runpy.run_module(job, run_name="__main__")
     except FipoError as error:
         print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)

@@ -13,15 +13,7 @@ from pathlib import Path
 import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
 from fipo.errors import FipoError
-
-STEP_HELP = {
-    "prepare": "read, check, deduplicate, decontaminate and split the problems",
-    "sft": "warm the model up on demonstrations",
-    "train": "train it with FIPO",
-    "evaluate": "answer the benchmarks with the warmed-up and the trained model",
-    "gate": "decide whether the trained model may become the champion",
-    "register": "register it in MLflow, with its provenance",
-}
+from fipo.step import STEPS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -193,8 +185,8 @@ def _cluster_check(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> None:
-    for name, default, description in describe_settings():
-        print(f"{name} = {default}\n    {description}")
+    for setting in describe_settings():
+        print(f"{setting.name} = {setting.default}  ({setting.role.value})\n    {setting.help}")
 
 
 def _recipes(options: argparse.Namespace) -> None:
@@ -229,10 +221,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     recipe = argparse.ArgumentParser(add_help=False, parents=[sets])
     recipe.add_argument("--recipe", default="demo", help="name of a shipped recipe, or a YAML file (default: demo)")
-    for step, text in STEP_HELP.items():
-        command = commands.add_parser(step, parents=[recipe], help=text, description=f"{step}: {text}.")
+    for name, step in STEPS.items():
+        if name == "report":  # reads any run, see below
+            continue
+        command = commands.add_parser(name, parents=[recipe], help=step.help, description=f"{name}: {step.help}.")
         command.add_argument("--fresh", action="store_true", help="start anew instead of reusing or continuing")
-        command.set_defaults(command=_run_step, step=step)
+        command.set_defaults(command=_run_step, step=name)
 
     run = "name of a run in runs/, its folder, or its address in an object store (s3://bucket/prefix/RUN)"
     reached = argparse.ArgumentParser(add_help=False)

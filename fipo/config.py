@@ -11,9 +11,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
 import yaml
 from pydantic import (
@@ -25,8 +27,23 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 
 from fipo.errors import ConfigError
+
+
+class Role(Enum):
+    """What a setting means for the results of the steps that read its section."""
+
+    IDENTITY = "identity"
+    """Another value is another result. A setting that says nothing else is this."""
+    LENGTH = "length"
+    """Another value is another result, but one that continues the work of a shorter one."""
+    MEASURING = "measuring"
+    """Changes what `evaluate` and `score` measure, and no data and no model."""
+    PLACEMENT = "placement"
+    """How and where the work is done, not what comes of it: may change between a crash and its continuation."""
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -35,28 +52,54 @@ TolerationField = Literal["key", "operator", "value", "effect", "tolerationSecon
 
 
 class Section(BaseModel):
-    """Base of every section: immutable, no unknown keys, the docstring under a field is its help."""
+    """Base of every section: immutable, no unknown keys, the docstring under a field is its help.
+
+    A field says its role where it is not `Role.IDENTITY`: `directory: Annotated[Path, Role.PLACEMENT]`.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+    def without(self, *roles: Role) -> dict[str, Any]:
+        """What is left, as JSON would hold it, without the settings of these roles at any depth."""
+        return {
+            name: _without(getattr(self, name), roles)
+            for name, field in type(self).model_fields.items()
+            if role_of(field) not in roles
+        }
+
+
+def role_of(field: FieldInfo) -> Role:
+    """What a setting means for results."""
+    return next((entry for entry in field.metadata if isinstance(entry, Role)), Role.IDENTITY)
+
+
+def _without(value: Any, roles: tuple[Role, ...]) -> Any:
+    if isinstance(value, Section):
+        return value.without(*roles)
+    if isinstance(value, Mapping):
+        return {key: _without(entry, roles) for key, entry in value.items()}
+    if isinstance(value, tuple):
+        return [_without(entry, roles) for entry in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 class Run(Section):
     """What this run is called and where it works."""
 
-    name: Name = "run"
+    name: Annotated[Name, Role.PLACEMENT] = "run"
     """Names the folder, the object-store prefix and the MLflow runs."""
-    recipe: str = ""
+    recipe: Annotated[str, Role.PLACEMENT] = ""
     """Recipe that these settings began with; filled in when a recipe is read."""
     seed: int = Field(0, ge=0)
     """Determines data order, initial weights and sampling."""
-    directory: Path = Path("runs")
+    directory: Annotated[Path, Role.PLACEMENT] = Path("runs")
     """Local folder for work in progress, the summary and the report; `directory/name` is this run's."""
 
 
 class Storage(Section):
     """Where data sets, weights and results are kept."""
 
-    uri: str = ""
+    uri: Annotated[str, Role.PLACEMENT] = ""
     """`file:///folder` or `s3://bucket/prefix`, with copies of the checkpoints too; empty is the folder `objects` in
     `run.directory`, without them."""
 
@@ -66,7 +109,7 @@ class Tracking(Section):
 
     uri: str = ""
     """An MLflow tracking URI; empty is `sqlite:///…/mlflow.db` in `run.directory`."""
-    experiment_prefix: str = "fipo"
+    experiment_prefix: Annotated[str, Role.PLACEMENT] = "fipo"
     """Experiments are `<prefix>/<step>`: runs of one kind overlay in MLflow's comparison page."""
 
 
@@ -127,13 +170,13 @@ class Benchmark(Source):
 
     prompt_template: str = ""
     """Text around the problem; empty is `data.prompt_template`: the model is asked as it was trained."""
-    grader: Literal["math", "exact"] = "math"
+    grader: Annotated[Literal["math", "exact"], Role.MEASURING] = "math"
     """`math` compares answers as mathematics; `exact` as text, spelling normalised."""
-    samples: int | None = Field(None, ge=1)
+    samples: Annotated[int | None, Role.MEASURING] = Field(None, ge=1)
     """Responses to each problem; null is `evaluation.samples`."""
-    temperature: float | None = Field(None, ge=0.0)
+    temperature: Annotated[float | None, Role.MEASURING] = Field(None, ge=0.0)
     """null is `evaluation.temperature`."""
-    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    top_p: Annotated[float | None, Role.MEASURING] = Field(None, gt=0.0, le=1.0)
     """null is `evaluation.top_p`."""
 
     @model_validator(mode="after")
@@ -247,22 +290,22 @@ class Optimizer(Section):
     """An update is left out when its gradient norm is above this; one that is not finite is left out in any case."""
     max_skipped_updates: int = Field(3, ge=1)
     """So many left out in a row return training to the last checkpoint, from where it takes other data."""
-    max_tokens_per_micro_batch: int = Field(32768, ge=1)
+    max_tokens_per_micro_batch: Annotated[int, Role.PLACEMENT] = Field(32768, ge=1)
     """Tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
-    checkpoint_every: int = Field(10, ge=1)
+    checkpoint_every: Annotated[int, Role.PLACEMENT] = Field(10, ge=1)
     """Steps between checkpoints."""
-    keep_checkpoints: int = Field(2, ge=1)
+    keep_checkpoints: Annotated[int, Role.PLACEMENT] = Field(2, ge=1)
     """Newest checkpoints that are kept."""
-    keep_best_checkpoints: int = Field(0, ge=0)
+    keep_best_checkpoints: Annotated[int, Role.PLACEMENT] = Field(0, ge=0)
     """Besides them, those with the best validation result: accuracy in RL, loss in the warm-up."""
-    keep_checkpoints_every: int | None = Field(None, ge=1)
+    keep_checkpoints_every: Annotated[int | None, Role.PLACEMENT] = Field(None, ge=1)
     """Besides them, each whose step is a multiple of this."""
 
 
 class Sft(Optimizer):
     """Supervised warm-up on `data.sft`; `steps: 0` starts RL from the model as it is."""
 
-    steps: int = Field(0, ge=0)
+    steps: Annotated[int, Role.LENGTH] = Field(0, ge=0)
     """Optimizer steps."""
     learning_rate: float = Field(1e-5, gt=0.0)
     """Constant after the warm-up."""
@@ -270,16 +313,16 @@ class Sft(Optimizer):
     """Demonstrations in one optimizer step, over all ranks."""
     evaluate_every: int = Field(100, ge=1)
     """Steps between measurements of the held-out loss."""
-    checkpoint_every: int = Field(100, ge=1)
+    checkpoint_every: Annotated[int, Role.PLACEMENT] = Field(100, ge=1)
     """Steps between checkpoints."""
 
 
 class Train(Optimizer):
     """The RL loop. One step is one rollout batch and `prompts_per_step / mini_batch_prompts` optimizer updates."""
 
-    steps: int = Field(500, ge=1)
+    steps: Annotated[int, Role.LENGTH] = Field(500, ge=1)
     """Rollout batches."""
-    token_budget: int | None = Field(None, ge=1)
+    token_budget: Annotated[int | None, Role.LENGTH] = Field(None, ge=1)
     """Stop once this many response tokens have been sampled in all, if that is before `steps`; null is no limit."""
     prompts_per_step: int = Field(512, ge=1)
     """Prompts with a learning signal in one rollout batch."""
@@ -343,11 +386,11 @@ class RolloutSettings(Section):
     engine: Literal["transformers", "vllm", "served"] = "transformers"
     """`transformers`: in the trainer's processes, no other package needed. `vllm`: there too, asleep while training.
     `served`: vLLM servers of their own, at `servers`."""
-    tensor_parallel: int = Field(1, ge=1)
+    tensor_parallel: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """GPUs that share one copy of the model in vLLM; a divisor of the processes on a node with `vllm`."""
-    gpu_memory_fraction: float = Field(0.5, gt=0.0, lt=1.0)
+    gpu_memory_fraction: Annotated[float, Role.PLACEMENT] = Field(0.5, gt=0.0, lt=1.0)
     """Share of each GPU that weights and cache of `vllm` take while it generates beside the trainer."""
-    servers: tuple[str, ...] = ()
+    servers: Annotated[tuple[str, ...], Role.PLACEMENT] = ()
     """Addresses of the `served` vLLM servers, `http://host:port`; a TrainJob with rollout replicas knows its own."""
     group_size: int = Field(16, ge=2)
     """Responses to one prompt."""
@@ -360,7 +403,7 @@ class RolloutSettings(Section):
     one_step_ahead: bool = False
     """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
     `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
-    max_batch_tokens: int = Field(65536, ge=1)
+    max_batch_tokens: Annotated[int, Role.PLACEMENT] = Field(65536, ge=1)
     """Key/value cache positions that `transformers` has in use at once; lower it when memory runs out."""
 
 
@@ -376,7 +419,7 @@ class Reward(Section):
     """Penalty at the length limit."""
     timeout_seconds: float = Field(5.0, gt=0.0)
     """Time for one response; a verifier over it is killed and the response masked."""
-    workers: int = Field(1, ge=1)
+    workers: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """Verifier processes on each rank."""
 
 
@@ -430,25 +473,25 @@ class Registry(Section):
 class Distributed(Section):
     """The DeepSpeed job."""
 
-    processes: int = Field(0, ge=0)
+    processes: Annotated[int, Role.PLACEMENT] = Field(0, ge=0)
     """Processes on this machine, one a GPU; 0 is all GPUs, or the cores of a machine without, at most four."""
-    zero_stage: Literal[0, 1, 2, 3] = 1
+    zero_stage: Annotated[Literal[0, 1, 2, 3], Role.PLACEMENT] = 1
     """What ZeRO shards over the ranks: nothing (0), optimizer (1), gradients too (2), weights too (3). With bf16, stage
     0 also sums the gradients of micro-batches in bf16, the others in fp32."""
-    offload: Literal["none", "optimizer", "parameters"] = "none"
+    offload: Annotated[Literal["none", "optimizer", "parameters"], Role.PLACEMENT] = "none"
     """What waits in the host's memory: the optimizer, which then steps there (from stage 1), or the weights too
     (stage 3)."""
-    activation_checkpointing: bool = False
+    activation_checkpointing: Annotated[bool, Role.PLACEMENT] = False
     """Keep only each layer's input and compute the rest again in the backward pass: about a third more work."""
-    tiled_mlp: bool = False
+    tiled_mlp: Annotated[bool, Role.PLACEMENT] = False
     """Compute feed-forward layers on `hidden_size` tokens at a time, and again in the backward pass."""
-    sequence_parallel: int = Field(1, ge=1)
+    sequence_parallel: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """Ranks that share each packed row, so that one longer than a GPU can hold fits; best within a machine."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on GPU, fp32 on CPU."""
-    timeout_seconds: float = Field(1800.0, gt=0.0)
+    timeout_seconds: Annotated[float, Role.PLACEMENT] = Field(1800.0, gt=0.0)
     """A collective that takes longer fails, so that a frozen rank is noticed."""
-    max_restarts: int = Field(3, ge=0)
+    max_restarts: Annotated[int, Role.PLACEMENT] = Field(3, ge=0)
     """Times that all workers start again, from the last checkpoint, after one crashed or froze; in a TrainJob its
     runtime says how often."""
 
@@ -456,27 +499,27 @@ class Distributed(Section):
 class TrainJobs(Section):
     """The distributed steps as Kubeflow TrainJobs; without `runtime` they run in the step's own process."""
 
-    runtime: str = ""
+    runtime: Annotated[str, Role.PLACEMENT] = ""
     """Name of the TrainingRuntime; empty starts torchrun here."""
-    rollout_runtime: str = ""
+    rollout_runtime: Annotated[str, Role.PLACEMENT] = ""
     """TrainingRuntime with vLLM servers, for the steps that generate with `rollout.engine = served`; empty when the
     servers are elsewhere, at `rollout.servers`."""
-    nodes: int = Field(1, ge=1)
+    nodes: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """Machines of a job; `distributed.processes` counts on each."""
-    gpus_per_node: int = Field(0, ge=0)
+    gpus_per_node: Annotated[int, Role.PLACEMENT] = Field(0, ge=0)
     """GPUs of each machine (`nvidia.com/gpu`); 0 leaves what the TrainingRuntime says."""
-    cpus_per_node: int = Field(0, ge=0)
+    cpus_per_node: Annotated[int, Role.PLACEMENT] = Field(0, ge=0)
     """CPUs of each machine; 0 leaves what the TrainingRuntime says."""
-    memory_per_node: Quantity = ""
+    memory_per_node: Annotated[Quantity, Role.PLACEMENT] = ""
     """Memory of each machine, as Kubernetes writes it: `1500Gi`; empty leaves what the TrainingRuntime says."""
-    node_selector: dict[str, str] = {}
+    node_selector: Annotated[dict[str, str], Role.PLACEMENT] = {}
     """Labels of the nodes that the job may use: `{accelerator: h200}`; added to those of the TrainingRuntime."""
-    tolerations: tuple[dict[TolerationField, str | int], ...] = ()
+    tolerations: Annotated[tuple[dict[TolerationField, str | int], ...], Role.PLACEMENT] = ()
     """Taints that the pods tolerate, as Kubernetes writes them, in place of the TrainingRuntime's; empty leaves
     those."""
-    queue: str = ""
+    queue: Annotated[str, Role.PLACEMENT] = ""
     """Kueue LocalQueue that admits the jobs; empty starts them at once."""
-    time_limit_seconds: int = Field(7 * 24 * 3600, ge=1)
+    time_limit_seconds: Annotated[int, Role.PLACEMENT] = Field(7 * 24 * 3600, ge=1)
     """A job that takes longer fails."""
     patience_seconds: int = Field(900, ge=1)
     """A job whose pods cannot be made or started is given up after this long: a webhook or a quota refuses them, an
@@ -486,9 +529,9 @@ class TrainJobs(Section):
 class Links(Section):
     """Addresses for people's browsers, where those that the run itself uses work only inside its cluster."""
 
-    mlflow: str = ""
+    mlflow: Annotated[str, Role.PLACEMENT] = ""
     """Of MLflow, such as `https://mlflow.example.com`; empty is `tracking.uri`."""
-    pipelines: str = ""
+    pipelines: Annotated[str, Role.PLACEMENT] = ""
     """Of Kubeflow Pipelines' UI, such as `https://kubeflow.example.com/pipeline`; empty leaves its links out."""
 
     @field_validator("mlflow", "pipelines")
@@ -677,8 +720,20 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(_explain(error, recipe)) from None
 
 
-def describe_settings() -> Iterator[tuple[str, str, str]]:
-    """(name, default, help) of every setting, in the order of the tree."""
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, as `fipo settings` explains it."""
+
+    name: str
+    """`train.learning_rate`; `data.train[].uri` is one of each entry, `data.benchmarks.NAME.samples` of each name."""
+    default: str
+    """As JSON, or `required`."""
+    role: Role
+    help: str
+
+
+def describe_settings() -> Iterator[Setting]:
+    """Every setting, in the order of the tree."""
     yield from _describe(Config, "")
 
 
@@ -778,11 +833,31 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{key}", value
 
 
-def _describe(section: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str]]:
+def _describe(section: type[Section], prefix: str) -> Iterator[Setting]:
     for name, field in section.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, Section):
-            yield from _describe(kind, f"{prefix}{name}.")
-        else:
-            default = "required" if field.is_required() else json.dumps(field.get_default(), default=str)
-            yield f"{prefix}{name}", default, " ".join((field.description or "").split())
+        inner, repeated = _section_in(field.annotation)
+        if inner and not repeated and not field.is_required() and field.get_default() is not None:
+            yield from _describe(inner, f"{prefix}{name}.")
+            continue
+        if not (inner and section is Config):
+            default = "required" if field.is_required() else json.dumps(field.get_default(), default=_as_json)
+            help_ = " ".join((field.description or "").split())
+            yield Setting(f"{prefix}{name}", default, role_of(field), help_)
+        if inner:
+            yield from _describe(inner, f"{prefix}{name}{repeated}.")
+
+
+def _section_in(annotation: Any) -> tuple[type[Section] | None, str]:
+    """The section that a field holds, if it does, and how its name goes on: each entry is `[]`, each key `.NAME`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation, ""
+    repeated = {tuple: "[]", dict: ".NAME"}.get(get_origin(annotation), "")
+    for argument in get_args(annotation):
+        inner, deeper = _section_in(argument)
+        if inner:
+            return inner, repeated + deeper
+    return None, ""
+
+
+def _as_json(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Section) else str(value)

@@ -17,26 +17,17 @@ from typing import Any
 
 import fipo
 from fipo.config import Config
+from fipo.step import STEPS, steps_to
 from fipo.tracking import replay_left
-from fipo.workspace import SETTINGS, UPSTREAM, Attempt, StepResult, Workspace, parent_of, run_key
+from fipo.workspace import SETTINGS, Attempt, StepResult, Workspace, parent_of, run_key
 
-STEPS = tuple(UPSTREAM)
-"""The steps in order."""
-
-JOBS = {
-    "sft": "fipo.training.sft",
-    "train": "fipo.training.rl",
-    "evaluate": "fipo.training.evaluate",
-    "score": "fipo.training.score",
-}
-"""Steps that run on all devices, and the module that torchrun starts for each."""
 
 
 def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[str, Any] | None = None) -> StepResult:
     """Run one step of the run `config.run.name`, or return its result when it has finished with these inputs before.
 
     Args:
-        step: one of `STEPS`.
+        step: one of `fipo.step.STEPS`.
         config: the same for all steps of a run.
         fresh: start the step anew even if it has finished or was interrupted.
         task: what the pipeline set on its task (resources, env, volumes, ...), for the pods of a TrainJob.
@@ -63,15 +54,6 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
     return result
 
 
-def steps_to(goal: str) -> tuple[str, ...]:
-    """The step `goal` and all that it builds on, in order."""
-    wanted = {goal}
-    for step in reversed(STEPS):
-        if step in wanted:
-            wanted |= set(UPSTREAM[step])
-    return tuple(step for step in STEPS if step in wanted)
-
-
 def finished_steps(config: Config, goal: str) -> dict[str, StepResult]:
     """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""
     results: dict[str, StepResult] = {}
@@ -85,7 +67,7 @@ def finished_steps(config: Config, goal: str) -> dict[str, StepResult]:
 
 def _run(workspace: Workspace, settings: Path, task: Mapping[str, Any]) -> StepResult:
     started = time.monotonic()
-    if workspace.step in JOBS:
+    if STEPS[workspace.step].job:
         _launch(workspace, ["--config", str(settings)], task)
     else:
         with workspace.attempt() as attempt:
@@ -95,16 +77,16 @@ def _run(workspace: Workspace, settings: Path, task: Mapping[str, Any]) -> StepR
 
 
 def _launch(workspace: Workspace, arguments: list[str], task: Mapping[str, Any]) -> None:
-    step, config = workspace.step, workspace.config
+    step, config, job = workspace.step, workspace.config, STEPS[workspace.step].job
     if config.trainjob.runtime:
         from fipo.launch.trainjob import train_job
 
-        train_job(JOBS[step], arguments, config=config, step=step, fingerprint=workspace.fingerprint, task=task)
+        train_job(job, arguments, config=config, step=step, fingerprint=workspace.fingerprint, task=task)
     else:
         from fipo.launch.local import torchrun
 
         settings = config.distributed
-        torchrun(JOBS[step], arguments, processes=settings.processes, max_restarts=settings.max_restarts)
+        torchrun(job, arguments, processes=settings.processes, max_restarts=settings.max_restarts)
 
 
 def write_config(config: Config) -> Path:

@@ -23,55 +23,21 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fipo.config import Config
+from fipo.config import Config, Role
 from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
+from fipo.step import STEPS
 from fipo.storage import claimed, delete_directory, download_directory, open_store, upload_directory
 from fipo.tracking import RunIdentity, Tracker, parent_run
 
-UPSTREAM: Mapping[str, tuple[str, ...]] = {
-    "prepare": (),
-    "sft": ("prepare",),
-    "train": ("prepare", "sft"),
-    "evaluate": ("prepare", "sft", "train"),
-    "gate": ("evaluate", "train"),
-    "register": ("prepare", "train", "evaluate", "gate"),
-    "report": ("prepare", "sft", "train", "evaluate", "gate", "register"),
-    "score": ("prepare", "sft"),
-}
-"""The steps in order, and those whose outputs each one reads; `score` is for models that are not trained here."""
-
-SECTIONS: Mapping[str, tuple[str, ...]] = {
-    "prepare": ("data", "model"),
-    "sft": ("run", "model", "data", "sft"),
-    "train": ("run", "model", "data", "train", "algorithm", "rollout", "reward"),
-    "evaluate": ("run", "data", "evaluation", "rollout", "reward"),
-    "gate": ("gate", "registry", "tracking"),
-    "register": ("registry", "tracking"),
-    "report": ("run",),
-    "score": ("run", "data", "evaluation", "rollout", "reward"),
-}
-"""The settings that change each step's result."""
-
-PLACEMENT = {
-    "directory", "recipe", "max_tokens_per_micro_batch", "checkpoint_every", "keep_checkpoints",
-    "keep_best_checkpoints", "keep_checkpoints_every", "max_batch_tokens", "workers", "tensor_parallel",
-    "gpu_memory_fraction", "servers", "trainjob", "links",
-    "deploy",
-}  # fmt: skip
-"""Settings and sections that say how to run, not what to compute: a continuation may change them."""
-
 SETTINGS = "config.yaml"
 """File of a run's resolved settings, in its folder and in the object store."""
-
-MEASURING = {"grader", "samples", "temperature", "top_p"}
-"""Settings of a benchmark that change what is measured, but no data and no model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +94,13 @@ class Workspace:
     def __init__(self, config: Config, step: str) -> None:
         self.config, self.step = config, step
         self.store = open_store(config.storage_uri)
-        self.upstream = {name: self._require(name) for name in UPSTREAM[step]}
-        settings = _settings(config, step)
+        self.upstream = {name: self._require(name) for name in STEPS[step].upstream}
+        settings = identity_settings(config, step)
         inputs = {name: result.fingerprint for name, result in self.upstream.items()}
         self.fingerprint = _digest({"step": step, "settings": settings, "inputs": inputs})
         # A longer run continues from the checkpoints of the shorter one.
-        lineage = _digest({"step": step, "settings": _without(settings, {"steps", "token_budget"}), "inputs": inputs})
+        begun = identity_settings(config, step, Role.LENGTH)
+        lineage = _digest({"step": step, "settings": begun, "inputs": inputs})
         self.directory = config.run_directory / step / lineage[:12]
         self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage[:12]}"
         self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage[:12]}"
@@ -320,7 +287,7 @@ def adopt(config: Config, run: str, steps: Iterable[str]) -> None:
 
 def run_key(config: Config) -> str:
     """Key of the pipeline's MLflow run: the same settings continue it, others begin a new one."""
-    return f"{config.run.name}/{_digest(_without(config.model_dump(mode='json'), PLACEMENT))[:12]}"
+    return f"{config.run.name}/{_digest(config.without(Role.PLACEMENT))[:12]}"
 
 
 def parent_of(config: Config) -> RunIdentity:
@@ -366,21 +333,10 @@ class Attempt:
         workspace.commit(result)
 
 
-def _settings(config: Config, step: str) -> dict[str, Any]:
-    """The settings that change the step's result."""
-    tree = _without(config.model_dump(mode="json", include=set(SECTIONS[step])), PLACEMENT)
-    if "data" in tree and "evaluation" not in tree:
-        benchmarks = tree["data"]["benchmarks"]
-        tree["data"]["benchmarks"] = {name: _without(one, MEASURING) for name, one in benchmarks.items()}
-    return tree
-
-
-def _without(tree: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
-    return {
-        key: _without(value, keys) if isinstance(value, dict) else value
-        for key, value in tree.items()
-        if key not in keys
-    }
+def identity_settings(config: Config, step: str, *also_without: Role) -> dict[str, Any]:
+    """The settings that change the step's result, but those of the roles `also_without`."""
+    left_out = [Role.PLACEMENT, *also_without, *([] if STEPS[step].measures else [Role.MEASURING])]
+    return {section: getattr(config, section).without(*left_out) for section in STEPS[step].sections}
 
 
 def _digest(tree: Any) -> str:

@@ -18,7 +18,7 @@ LAYERS = [
      "fipo.registry", "fipo.gate", "fipo.planning", "fipo.workspace"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.errors", "fipo.outcome"],
+    ["fipo.config", "fipo.errors", "fipo.outcome", "fipo.step"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 

@@ -8,7 +8,7 @@ import yaml
 
 import fipo
 from fipo.algorithm.loss import LossOptions
-from fipo.config import Algorithm, Config, Section, describe_settings, load_config, recipe_names
+from fipo.config import Algorithm, Config, Role, Section, Setting, describe_settings, load_config, recipe_names
 from fipo.errors import ConfigError
 
 
@@ -166,9 +166,11 @@ def test_every_setting_has_help():
                 yield from undocumented(kind)
 
     assert set(undocumented(Config)) == set()
-    described = {name: (default, text) for name, default, text in describe_settings()}
-    assert described["train.steps"] == ("500", "Rollout batches.")
-    assert described["algorithm.half_life"][0] == "32.0"
+    described = {setting.name: setting for setting in describe_settings()}
+    assert described["train.steps"] == Setting("train.steps", "500", Role.LENGTH, "Rollout batches.")
+    assert described["algorithm.half_life"].default == "32.0"
+    assert described["data.benchmarks.NAME.samples"].role is Role.MEASURING
+    assert described["data.train[].generator.digits"].default == "8", "those of entries and of what may be absent too"
 
 
 def test_flat_names_settings_for_tracking():

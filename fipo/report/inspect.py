@@ -9,8 +9,9 @@ from fipo.config import Config
 from fipo.errors import ConfigError, TrackingError
 from fipo.report import wording
 from fipo.report.found import FoundRun
+from fipo.step import STEPS
 from fipo.tracking.overview import RunState, run_states
-from fipo.workspace import UPSTREAM, StepResult, Workspace
+from fipo.workspace import StepResult, Workspace
 
 FINISHED, OUTDATED, ABSENT = "finished", "outdated", "absent"
 _PROGRESS = {"RUNNING": "running", "FAILED": "failed", "KILLED": "stopped"}
@@ -56,7 +57,7 @@ def inspect_run(found: FoundRun) -> Overview:
     Raises:
         StorageError: its store cannot be read.
     """
-    workspaces = {step: _workspace(found.recorded, step) for step in UPSTREAM}
+    workspaces = {step: _workspace(found.recorded, step) for step in STEPS}
     keys = {step: workspace.run_key for step, workspace in workspaces.items() if workspace}
     states, uri, complaint = _ask_mlflow(found, [found.key, *keys.values()])
     reader, steps = Workspace(found.config, "prepare"), []

@@ -6,9 +6,10 @@ import pytest
 
 from fipo.config import load_config
 from fipo.errors import ConfigError
+from fipo.step import STEPS
 from fipo.steps import finish, link_pipeline_run, run_step
 from fipo.tracking.client import connect
-from fipo.workspace import SECTIONS, StepResult, Workspace, _settings, run_key
+from fipo.workspace import StepResult, Workspace, identity_settings, run_key
 
 MLFLOW, KUBEFLOW = "https://mlflow.example.com", "https://kubeflow.example.com/pipeline"
 
@@ -29,8 +30,8 @@ def test_links_and_placement_change_nothing_that_is_computed(settings):
     plain, linked = (settings("http://mlflow:5000", *more) for more in ([], others))
     assert plain != linked
     assert run_key(plain) == run_key(linked)
-    for step in SECTIONS:
-        assert _settings(plain, step) == _settings(linked, step)
+    for step in STEPS:
+        assert identity_settings(plain, step) == identity_settings(linked, step)
 
 
 @pytest.mark.parametrize("name", ["mlflow", "pipelines"])

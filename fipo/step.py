@@ -1,0 +1,101 @@
+"""The steps of a run, in one table: what each reads, what it depends on, and what does the work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step."""
+
+    name: str
+    help: str
+    sections: tuple[str, ...]
+    """Sections of the settings that it reads; of these, the settings that say so change no result (`config.Role`)."""
+    reads: tuple[str, ...] = ()
+    """Outputs of earlier steps, `step/output`; a step without outputs stands for itself."""
+    job: str = ""
+    """Module that torchrun starts on all devices; empty for a step that runs in its own process."""
+    measures: bool = False
+    """Whether it asks the benchmarks, so that settings of measuring are its own."""
+
+    @property
+    def upstream(self) -> tuple[str, ...]:
+        """The steps that it builds on, in order."""
+        return tuple(dict.fromkeys(entry.partition("/")[0] for entry in self.reads))
+
+
+def _table(*steps: Step) -> Mapping[str, Step]:
+    return {step.name: step for step in steps}
+
+
+STEPS = _table(
+    Step(
+        "prepare",
+        "read, check, deduplicate, decontaminate and split the problems",
+        sections=("data", "model"),
+    ),
+    Step(
+        "sft",
+        "warm the model up on demonstrations",
+        sections=("run", "model", "data", "sft", "distributed"),
+        reads=("prepare/dataset",),
+        job="fipo.training.sft",
+    ),
+    Step(
+        "train",
+        "train it with FIPO",
+        sections=("run", "model", "data", "train", "algorithm", "rollout", "reward", "distributed"),
+        reads=("prepare/dataset", "sft/model"),
+        job="fipo.training.rl",
+    ),
+    Step(
+        "evaluate",
+        "answer the benchmarks with the warmed-up and the trained model",
+        sections=("run", "data", "evaluation", "rollout", "reward", "distributed"),
+        reads=("prepare/dataset", "sft/model", "train/model"),
+        job="fipo.training.evaluate",
+        measures=True,
+    ),
+    Step(
+        "gate",
+        "decide whether the trained model may become the champion",
+        sections=("gate", "registry", "tracking"),
+        reads=("train/model", "evaluate/results"),
+    ),
+    Step(
+        "register",
+        "register it in MLflow, with its provenance",
+        sections=("registry", "tracking"),
+        reads=("prepare/dataset", "train/model", "evaluate/results", "gate/decision"),
+    ),
+    Step(
+        "report",
+        "write the report of the run",
+        sections=("run",),
+        reads=(
+            *("prepare/dataset", "sft/model", "train/model", "train/records"),
+            *("evaluate/results", "gate/decision", "register"),
+        ),
+    ),
+    Step(
+        "score",
+        "answer the benchmarks with a model that is not trained here",
+        sections=("run", "data", "evaluation", "rollout", "reward", "distributed"),
+        reads=("prepare/dataset", "sft/model"),
+        job="fipo.training.score",
+        measures=True,
+    ),
+)
+"""By name, in order."""
+
+
+def steps_to(goal: str) -> tuple[str, ...]:
+    """The step `goal` and all that it builds on, in order."""
+    wanted = {goal}
+    for name in reversed(STEPS):
+        if name in wanted:
+            wanted |= set(STEPS[name].upstream)
+    return tuple(name for name in STEPS if name in wanted)
