@@ -127,6 +127,13 @@ class S3Store:
             return False
         return True
 
+    def stat(self, key: str) -> ObjectInfo:
+        """See `ObjectStore.stat`."""
+        full = self._key(key)
+        with self._errors("look up", key):
+            answer = self._client.head_object(Bucket=self._bucket, Key=full)
+        return ObjectInfo(key, answer["ContentLength"], answer["ETag"].strip('"'))
+
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         full = self._key(key)

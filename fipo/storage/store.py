@@ -16,12 +16,14 @@ Progress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class ObjectInfo:
-    """One object in a listing."""
+    """One object, as a listing or `ObjectStore.stat` shows it."""
 
     key: str
     """Relative to the store's URI."""
     size: int
     """Bytes."""
+    etag: str = ""
+    """Differs whenever the contents do; empty in a listing."""
 
 
 class ObjectStore(Protocol):
@@ -66,6 +68,10 @@ class ObjectStore(Protocol):
 
     def exists(self, key: str) -> bool:
         """Whether there is an object of this key."""
+        ...
+
+    def stat(self, key: str) -> ObjectInfo:
+        """Size and ETag of the object, without its contents."""
         ...
 
     def delete(self, key: str) -> None:

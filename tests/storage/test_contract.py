@@ -64,6 +64,16 @@ def test_a_listing_beside_puts_and_deletes_shows_what_stays(store):
             other.result()
 
 
+def test_the_etag_differs_when_the_contents_do(store):
+    etags = []
+    for data in (b"one", b"two", b"three"):
+        store.put("a/key", data)
+        info = store.stat("a/key")
+        assert (info.key, info.size) == ("a/key", len(data)) and store.stat("a/key") == info
+        etags.append(info.etag)
+    assert all(etags) and len(set(etags)) == 3
+
+
 def test_missing_objects(store, tmp_path):
     store.put("there", b"")
     assert store.exists("there") and not store.exists("nowhere")
@@ -74,6 +84,7 @@ def test_missing_objects(store, tmp_path):
         lambda: store.get("nowhere"),
         lambda: store.get_range("nowhere", 0, 1),
         lambda: store.download("nowhere", tmp_path / "x"),
+        lambda: store.stat("nowhere"),
     ]:
         with pytest.raises(ObjectNotFound, match=f"{store.uri}/nowhere"):
             read()
@@ -81,7 +92,7 @@ def test_missing_objects(store, tmp_path):
 
 @pytest.mark.parametrize("key", ["", "/etc/passwd", "a//b", "../up", "a/../b", ".", "a\\b", "a\nb", "a/", "x" * 1025])
 def test_keys_that_could_leave_the_store_are_refused(store, key):
-    for use in [store.get, store.exists, store.delete, lambda key: store.put(key, b"")]:
+    for use in [store.get, store.exists, store.stat, store.delete, lambda key: store.put(key, b"")]:
         with pytest.raises(StorageError, match="object key"):
             use(key)
 
