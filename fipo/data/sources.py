@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import count, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
@@ -19,6 +19,9 @@ import pyarrow.parquet as pq
 from fipo.config import Source
 from fipo.data.running_sums import generate
 from fipo.errors import DataError
+
+if TYPE_CHECKING:
+    from datasets import DatasetBuilder
 
 MAX_LINE_BYTES = 16 * 2**20
 """A longer line is no problem but a damaged file; it is skipped without being held in memory."""
@@ -80,6 +83,32 @@ def read_rows(source: Source) -> Iterator[Row]:
     return islice(_rows(source), source.limit)
 
 
+def local_path(uri: str) -> Path:
+    """The file or folder that a path or a `file://` URI means.
+
+    Raises:
+        DataError: the URI is of another kind.
+    """
+    parts = urlsplit(uri)
+    if parts.scheme not in ("", "file"):
+        raise DataError(f"uri {uri!r}: expected a path, file://, s3:// or hf://organisation/name")
+    return Path(unquote(parts.path)) if parts.scheme else Path(uri)
+
+
+def commit_of(source: Source) -> str:
+    """The commit of the hub's data set that `read_rows` reads: a pinned one, else the newest of `source.revision`, or,
+    where the hub cannot be reached, the one that was loaded here last.
+
+    Raises:
+        DataError: the hub does not know the data set, or cannot be reached and nothing is kept here.
+    """
+    if _is_pinned(source):
+        return source.revision
+    name = source.uri.removeprefix("hf://")
+    with _explained(name, source):
+        return str(_builder(name, source).hash)
+
+
 def _rows(source: Source) -> Iterator[Row]:
     if source.generator and source.limit:
         records = generate(source.generator, source.limit)
@@ -106,10 +135,8 @@ def _local(uri: str) -> Iterator[Path]:
             path = Path(directory) / "source"
             open_store(folder).download(name, path)
             yield path
-    elif parts.scheme in ("", "file"):
-        yield Path(unquote(parts.path)) if parts.scheme else Path(uri)
     else:
-        raise DataError(f"uri {uri!r}: expected a path, file://, s3:// or hf://organisation/name")
+        yield local_path(uri)
 
 
 def _file(path: Path) -> Iterator[Row]:
@@ -171,15 +198,40 @@ def _batch(batch: pa.RecordBatch, numbers: Iterator[int]) -> Iterator[Row]:
 
 
 def _data_set(name: str, source: Source) -> Iterator[Row]:
+    with _explained(name, source):
+        builder = _builder(name, source)
+        if _is_pinned(source) and builder.hash != source.revision and not Path(name).is_dir():
+            # Without the hub, `datasets` takes what was loaded last, whatever is asked for, and only logs that it does.
+            raise DataError(
+                f"data set {name!r}: revision {source.revision} is asked for, the hub cannot be reached, and kept here "
+                f"is {builder.hash}; load the revision once while the hub can be reached"
+            )
+        builder.download_and_prepare()
+        data_set = builder.as_dataset(split=source.split)
+    yield from (Row(number, record) for number, record in enumerate(data_set, 1))
+
+
+def _builder(name: str, source: Source) -> DatasetBuilder:
+    """What knows the data set's commit, and can load its rows."""
+    import datasets
+
+    return datasets.load_dataset_builder(name, source.subset or None, revision=source.revision or None)
+
+
+def _is_pinned(source: Source) -> bool:
+    from huggingface_hub.file_download import REGEX_COMMIT_HASH
+
+    return REGEX_COMMIT_HASH.fullmatch(source.revision) is not None
+
+
+@contextmanager
+def _explained(name: str, source: Source) -> Iterator[None]:
     import datasets
 
     try:
-        data_set = datasets.load_dataset(
-            name, source.subset or None, split=source.split, revision=source.revision or None
-        )
+        yield
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"data set {name!r} (subset {source.subset or 'default'!r}, split {source.split!r}) cannot be loaded: "
             f"{error}. A single JSONL or parquet file named by its path is read row by row, broken rows set aside"
         ) from error
-    yield from (Row(number, record) for number, record in enumerate(data_set, 1))
