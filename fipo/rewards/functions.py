@@ -12,9 +12,7 @@ from numbers import Real
 from fipo.batch import FinishReason, Prompt
 from fipo.errors import ConfigError, RewardError
 from fipo.outcome import Outcome
-
-ENTRY_POINTS = "fipo.rewards"
-"""Group under which an installed package offers reward functions."""
+from fipo.rewards.names import ENTRY_POINTS
 
 
 @dataclass(frozen=True, slots=True)
