@@ -15,10 +15,10 @@ LAYERS = [
     ["fipo.steps", "fipo.chat"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
-     "fipo.registry", "fipo.gate", "fipo.planning", "fipo.workspace"],
+     "fipo.registry", "fipo.gate", "fipo.planning", "fipo.inputs", "fipo.run"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.errors", "fipo.outcome", "fipo.step"],
+    ["fipo.config", "fipo.errors", "fipo.outcome"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
@@ -29,9 +29,13 @@ ALLOWED_SIDEWAYS = {
     ("fipo.report", "fipo.evaluation"),
     ("fipo.gate", "fipo.evaluation"),
     ("fipo.report", "fipo.gate"),
-    ("fipo.report", "fipo.workspace"),
+    ("fipo.report", "fipo.run"),
     # `inspect` shows what the registry makes of the run's model.
     ("fipo.report", "fipo.registry"),
+    # What a step reads is resolved by those who read it; a step's identity is made of it.
+    ("fipo.inputs", "fipo.data"),
+    ("fipo.inputs", "fipo.rewards"),
+    ("fipo.run", "fipo.inputs"),
     ("fipo.config", "fipo.errors"),
 }
 
@@ -46,6 +50,7 @@ ADAPTERS = {
     "kfp": {"components", "pipelines"},
     "math_verify": {"fipo.rewards"},
     "datasets": {"fipo.data"},
+    "huggingface_hub": {"fipo.data", "fipo.inputs"},
 }
 
 
