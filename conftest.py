@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fipo.config import Config, load_config
+from fipo.run.result import StepResult
 
 # Each worker of pytest-xdist, and all that its tests start, has a core of its own: threads that share cores only wait.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -51,8 +52,10 @@ class PipelineRun:
 
     def outputs(self, step: str) -> dict[str, dict[str, str]]:
         """URI and SHA-256 of what a step left in the object store, by name."""
-        result = self.config.run.directory / "objects" / self.config.run.name / step / "result.json"
-        return json.loads(result.read_text())["outputs"]
+        objects = (self.config.run.directory / "objects").absolute()
+        stored = (objects / self.config.run.name / step / "result.json").read_text()
+        result = StepResult.from_json(stored, f"{objects.as_uri()}/{self.config.run.name}")
+        return {name: asdict(output) for name, output in result.outputs.items()}
 
 
 def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) -> PipelineRun:
@@ -76,8 +79,6 @@ def tiny_copy(tiny_pipeline, tmp_path) -> str:
     """The override for a copy of that run, to go on from; Kubeflow's own records of it are left out."""
     old, new = tiny_pipeline.config.run.directory, tmp_path / "runs"
     shutil.copytree(old, new, ignore=shutil.ignore_patterns("kfp"))
-    for result in new.rglob("result.json"):
-        result.write_text(result.read_text().replace(str(old), str(new)))
     return f"run.directory={new}"
 
 

@@ -28,7 +28,7 @@ from fipo.rewards.graders import MathGrader
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
-from fipo.workspace import Workspace
+from fipo.run.workspace import Workspace
 
 TASKS = Path(__file__).parent / "lm_eval_tasks"
 TASK = "fipo_running_sums"

@@ -25,7 +25,7 @@ from pathlib import Path
 
 from benchmarks.harness import context
 from fipo.config import load_config
-from fipo.workspace import Workspace
+from fipo.run.workspace import Workspace
 from tests import executor
 
 ROOT = Path(__file__).parents[1]

@@ -35,8 +35,9 @@ from fipo.models import load_model, load_tokenizer
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
+from fipo.run.results import adopt
+from fipo.run.workspace import Workspace
 from fipo.tracking import finished_runs
-from fipo.workspace import Workspace, adopt
 
 SAMPLES = 8
 """Responses to each held-out problem."""

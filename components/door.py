@@ -21,10 +21,10 @@ from components.form import NO, NOTHING, YES, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.report.sentences import describe
-from fipo.step import steps_to
+from fipo.run.result import StepResult
+from fipo.run.step import steps_to
 from fipo.steps import finish as finish_run
 from fipo.steps import finished_steps, link_pipeline_run, run_step
-from fipo.workspace import StepResult
 
 
 def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:
@@ -95,7 +95,7 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
     with _explained("compare"), tempfile.TemporaryDirectory() as folder:
         config = load_config(form.recipe, form.overrides())
         uris = [artifact.metadata["results"]["uri"] for artifact in results]
-        # <store>/<run>/evaluate/<fingerprint>/results, see fipo.workspace
+        # <store>/<run>/evaluate/<fingerprint>/results, see fipo.run.workspace
         runs = load_runs({PurePosixPath(uri).parts[-4]: uri for uri in uris}, config.gate_benchmark, Path(folder))
         rich.print(comparison_table(runs))
         Path(page.path).write_text(experiment_page(runs), encoding="utf-8")

@@ -14,7 +14,8 @@ from pathlib import Path
 from experiments import worker
 from experiments.study import Trial
 from fipo.errors import FipoError, Interrupted
-from fipo.workspace import Workspace, adopt
+from fipo.run.results import adopt
+from fipo.run.workspace import Workspace
 
 SHARED = ("prepare", "sft")
 """Steps that the arms of a seed share."""

@@ -15,9 +15,9 @@ from pathlib import Path
 from fipo.config import Config
 from fipo.distributed.bootstrap import import_deepspeed
 from fipo.errors import FipoError
-from fipo.step import STEPS
+from fipo.run.step import STEPS
+from fipo.run.workspace import Workspace
 from fipo.steps import run_step, write_config
-from fipo.workspace import Workspace
 
 import_deepspeed()
 

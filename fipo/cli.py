@@ -13,7 +13,7 @@ from pathlib import Path
 import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
 from fipo.errors import FipoError
-from fipo.step import STEPS
+from fipo.run.step import STEPS
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -46,15 +46,15 @@ def _report(options: argparse.Namespace) -> None:
 
     found = find_run(options.run, options.overrides)
     from fipo.report.run import print_summary, write_figure, write_here
+    from fipo.run.workspace import Workspace
     from fipo.steps import run_step
-    from fipo.workspace import Workspace
 
     if found.in_store:
-        workspace = Workspace(found.config, "report")
+        workspace = Workspace.newest(found.config, "report")
         write_here(workspace)
     else:
         run_step("report", found.config)
-        workspace = Workspace(found.config, "report")
+        workspace = Workspace.newest(found.config, "report")
     if options.figure:
         write_figure(workspace, options.figure)
         print(f"figure   {options.figure}")

@@ -42,7 +42,8 @@ class Role(Enum):
     MEASURING = "measuring"
     """Changes what `evaluate` and `score` measure, and no data and no model."""
     PLACEMENT = "placement"
-    """How and where the work is done, not what comes of it: may change between a crash and its continuation."""
+    """How and where the work is done, not what comes of it: may change between a crash and its continuation. Also where
+    an input is: what counts is what is in it."""
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
@@ -136,13 +137,13 @@ class RunningSums(Section):
 class Source(Section):
     """Where problems come from: `uri` or `generator`."""
 
-    uri: str = ""
+    uri: Annotated[str, Role.PLACEMENT] = ""
     """A JSONL or parquet file (a path, `file://`, `s3://`) or a data set of the hub (`hf://organisation/name`)."""
     subset: str = ""
     """Configuration name of a hub data set."""
     split: str = "train"
     """Split of a hub data set."""
-    revision: str = ""
+    revision: Annotated[str, Role.PLACEMENT] = ""
     """Commit of a hub data set; pin it for runs to be comparable."""
     prompt_column: str = "prompt"
     """Column of the problem: a string, or a list of chat messages (the DAPO-Math-17k layout)."""
@@ -259,9 +260,9 @@ class Architecture(Section):
 class Model(Section):
     """The model to start from: `name_or_path` or `architecture`."""
 
-    name_or_path: str = ""
+    name_or_path: Annotated[str, Role.PLACEMENT] = ""
     """A model of the hub or a local folder, in safetensors."""
-    revision: str = ""
+    revision: Annotated[str, Role.PLACEMENT] = ""
     """Commit of a hub model; pin it for runs to be comparable."""
     max_position_embeddings: int | None = Field(None, ge=8)
     """Longest sequence, prompt and response, in place of what the loaded model says; null leaves it."""
@@ -521,7 +522,7 @@ class TrainJobs(Section):
     """Kueue LocalQueue that admits the jobs; empty starts them at once."""
     time_limit_seconds: Annotated[int, Role.PLACEMENT] = Field(7 * 24 * 3600, ge=1)
     """A job that takes longer fails."""
-    patience_seconds: int = Field(900, ge=1)
+    patience_seconds: Annotated[int, Role.PLACEMENT] = Field(900, ge=1)
     """A job whose pods cannot be made or started is given up after this long: a webhook or a quota refuses them, an
     image, a secret or a volume is missing. For free nodes and for its queue it waits up to the time limit."""
 
@@ -545,27 +546,27 @@ class Links(Section):
 class Deploy(Section):
     """The champion served in the cluster: the last task of the pipeline, and `fipo deploy`."""
 
-    enabled: bool = False
+    enabled: Annotated[bool, Role.PLACEMENT] = False
     """Whether the pipeline serves the champion when it has registered a model."""
-    name: str = Field("", pattern=r"^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$")
+    name: Annotated[str, Role.PLACEMENT] = Field("", pattern=r"^([a-z]([a-z0-9-]{0,48}[a-z0-9])?)?$")
     """Of the InferenceService or Deployment; empty is `registry.model_name`, as Kubernetes spells names."""
-    image: str = ""
+    image: Annotated[str, Role.PLACEMENT] = ""
     """With fipo in it; empty is the one that the task runs in."""
-    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    engine: Annotated[Literal["auto", "transformers", "vllm"], Role.PLACEMENT] = "auto"
     """`auto`: vLLM where it is installed and a GPU is there, otherwise transformers' own server."""
-    replicas: int = Field(1, ge=1)
+    replicas: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """Pods that serve it."""
-    gpus: int = Field(0, ge=0)
+    gpus: Annotated[int, Role.PLACEMENT] = Field(0, ge=0)
     """Of each pod; vLLM splits the model over `rollout.tensor_parallel` of them."""
-    cpus: int = Field(2, ge=1)
+    cpus: Annotated[int, Role.PLACEMENT] = Field(2, ge=1)
     """Of each pod."""
-    memory: str = "8Gi"
+    memory: Annotated[str, Role.PLACEMENT] = "8Gi"
     """Of each pod, as Kubernetes writes quantities; the weights are read through it."""
-    node_selector: dict[str, str] = {}
+    node_selector: Annotated[dict[str, str], Role.PLACEMENT] = {}
     """Labels of the nodes that may serve it."""
-    tolerations: tuple[dict[str, Any], ...] = ()
+    tolerations: Annotated[tuple[dict[str, Any], ...], Role.PLACEMENT] = ()
     """Taints of nodes that are tolerated, as Kubernetes writes them."""
-    patience_seconds: float = Field(1800.0, gt=0.0)
+    patience_seconds: Annotated[float, Role.PLACEMENT] = Field(1800.0, gt=0.0)
     """A version that has not answered by then is taken back, and the one before it is served again."""
 
 

@@ -17,17 +17,17 @@ from typing import Any
 
 import fipo
 from fipo.config import Config
-from fipo.step import STEPS, steps_to
+from fipo.run.result import StepResult
+from fipo.run.step import STEPS, steps_to
+from fipo.run.workspace import SETTINGS, Attempt, Workspace, parent_of, run_key
 from fipo.tracking import replay_left
-from fipo.workspace import SETTINGS, Attempt, StepResult, Workspace, parent_of, run_key
-
 
 
 def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[str, Any] | None = None) -> StepResult:
     """Run one step of the run `config.run.name`, or return its result when it has finished with these inputs before.
 
     Args:
-        step: one of `fipo.step.STEPS`.
+        step: one of `fipo.run.step.STEPS`.
         config: the same for all steps of a run.
         fresh: start the step anew even if it has finished or was interrupted.
         task: what the pipeline set on its task (resources, env, volumes, ...), for the pods of a TrainJob.
@@ -42,7 +42,8 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
         workspace.discard()
     done = workspace.finished()
     if done:
-        print(f"[{step}] finished before with the same settings and inputs: reused", flush=True)
+        print(f"[{step}] reused: {_compared(done)}", flush=True)
+        workspace.commit(done)  # the newest again, where other settings have come between
         replay_left(workspace.directory)  # what an outage at its end has kept from MLflow
     result = done or _run(workspace, settings, task or {})
     if result.mlflow_url:
@@ -68,12 +69,21 @@ def finished_steps(config: Config, goal: str) -> dict[str, StepResult]:
 def _run(workspace: Workspace, settings: Path, task: Mapping[str, Any]) -> StepResult:
     started = time.monotonic()
     if STEPS[workspace.step].job:
-        _launch(workspace, ["--config", str(settings)], task)
+        identity = workspace.directory / "identity.json"
+        workspace.identity.write(identity)
+        _launch(workspace, ["--config", str(settings), "--identity", str(identity)], task)
     else:
         with workspace.attempt() as attempt:
             LOCAL_STEPS[workspace.step](attempt)
     # The time that people wait: start-up included.
     return workspace.commit(replace(workspace.result(), seconds=round(time.monotonic() - started, 1)))
+
+
+def _compared(result: StepResult) -> str:
+    """What was found the same, and since when."""
+    when = result.finished[:16].replace("T", " ")
+    inputs = ", ".join(f"{name} {sha.removeprefix('sha256:')[:8]}" for name, sha in result.inputs.items())
+    return f"finished {when} UTC with the same settings and inputs ({inputs or 'none'})"
 
 
 def _launch(workspace: Workspace, arguments: list[str], task: Mapping[str, Any]) -> None:

@@ -26,9 +26,9 @@ def _run(options: argparse.Namespace) -> None:
     config = run(options.pipeline, _parameters(options), options.overrides)
     if options.pipeline == "fipo_training":
         from fipo.report.run import print_summary
-        from fipo.workspace import Workspace
+        from fipo.run.workspace import Workspace
 
-        print_summary(Workspace(config, "report"))
+        print_summary(Workspace.newest(config, "report"))
 
 
 def _compile(options: argparse.Namespace) -> None:

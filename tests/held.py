@@ -34,7 +34,7 @@ def main():
         run_job("train", train)
         return
     from fipo import cli
-    from fipo.step import STEPS
+    from fipo.run.step import STEPS
 
     STEPS["train"] = replace(STEPS["train"], job="tests.held")
     sys.exit(cli.main())

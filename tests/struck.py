@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fipo.config import Config, load_config
+from fipo.run.workspace import Workspace
 from fipo.steps import write_config
-from fipo.workspace import Workspace
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"

@@ -35,7 +35,7 @@ def test_an_impossible_setting_is_refused_before_anything_is_written(step, capsy
 
 
 @pytest.mark.parametrize(("step", "needs"), [("sft", "prepare"), ("train", "prepare"), ("evaluate", "prepare"),
-                                             ("gate", "evaluate"), ("register", "prepare")])  # fmt: skip
+                                             ("gate", "prepare"), ("register", "prepare")])  # fmt: skip
 def test_a_step_without_its_inputs_names_what_to_run_first(step, needs, capsys, tmp_path):
     code, message = refused(capsys, step, "--recipe", "demo", "--set", f"run.directory={tmp_path}")
     assert code == 2

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fipo.config import load_config
+from fipo.run.workspace import StepResult, Workspace
 from fipo.steps import STEPS
-from fipo.workspace import StepResult, Workspace
 from tests import executor
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from fipo.outcome import Outcome
 from fipo.registry import champion
 from fipo.steps import run_step
 from fipo.storage import open_store
-from fipo.workspace import StepResult, Workspace
+from tests.finished import finish
 
 MODEL = Model(
     architecture=Architecture(
@@ -36,20 +36,21 @@ def promote(tmp_path):
     """Gate and register a run whose model gave so many right answers of ten; returns the gate's result."""
 
     def promote(name, correct, seed):
-        settings = [f"run.directory={tmp_path}", f"run.name={name}", "data.benchmarks={aime: {uri: unused}}"]
+        settings = [
+            f"run.directory={tmp_path}",
+            f"run.name={name}",
+            "data.benchmarks={aime: {generator: {digits: 4}, limit: 20}}",
+        ]
         config = load_config("demo", [*settings, "gate.minimum=0.1", "registry.model_name=race"])
         folder = tmp_path / "made" / name
         save_model(load_model(MODEL, seed=seed), load_tokenizer(MODEL), folder / "model")
         write_result(result(correct), folder / "results" / "trained")
         (folder / "dataset").mkdir()
         (folder / "dataset" / "train.parquet").write_bytes(b"data of " + name.encode())
-        workspace = Workspace(config, "prepare")
-        for step, output in {"prepare": "dataset", "train": "model", "evaluate": "results"}.items():
-            workspace.step = step
-            summary = dict.fromkeys(("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens"), correct / 10)
-            outputs = {output: workspace.publish(output, folder / output)}
-            details = {"trained": {"aime": summary}}
-            workspace.commit(StepResult(step, name, 1.0, outputs, details=details, mlflow_url=f"http://mlflow/{step}"))
+        summary = dict.fromkeys(("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens"), correct / 10)
+        for step, output in {"prepare": "dataset", "sft": "model", "train": "model", "evaluate": "results"}.items():
+            done = {"details": {"trained": {"aime": summary}}, "mlflow_url": f"http://mlflow/{step}"}
+            finish(config, step, {output: folder / output}, **done)
         decision = run_step("gate", config)
         run_step("register", config)
         return config, decision

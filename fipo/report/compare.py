@@ -12,8 +12,8 @@ from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_results
 from fipo.report.benchmark_figures import comparison_figure
 from fipo.report.style import to_png
+from fipo.run.results import Results
 from fipo.storage import download_directory, open_store
-from fipo.workspace import Workspace
 
 Runs = Mapping[str, BenchmarkResult]
 """What each run's trained model answered to one benchmark, by run; the first is the baseline."""
@@ -46,7 +46,7 @@ def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
 
 
 def _answers(config: Config) -> dict[str, BenchmarkResult]:
-    result = Workspace(config, "prepare").result_of("evaluate")
+    result = Results(config).newest("evaluate")
     if result is None:
         raise ConfigError(
             f"run {config.run.name!r}: not evaluated yet, {config.storage_uri} has no result of that; run "

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, ObjectNotFound
+from fipo.run.workspace import SETTINGS, run_key
 from fipo.storage import open_store
-from fipo.workspace import SETTINGS, run_key
 
 RUNS: Path = Config.model_fields["run"].default.directory
 """Where the runs of this machine are, unless their recipe says otherwise."""

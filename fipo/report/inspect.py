@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fipo.config import Config
-from fipo.errors import ConfigError, TrackingError
+from fipo.errors import ConfigError, DataError, TrackingError
 from fipo.report import wording
 from fipo.report.found import FoundRun
-from fipo.step import STEPS
+from fipo.run.identity import fits
+from fipo.run.result import StepResult
+from fipo.run.results import Results
+from fipo.run.step import STEPS
+from fipo.run.workspace import Workspace
 from fipo.tracking.overview import RunState, run_states
-from fipo.workspace import StepResult, Workspace
 
 FINISHED, OUTDATED, ABSENT = "finished", "outdated", "absent"
 _PROGRESS = {"RUNNING": "running", "FAILED": "failed", "KILLED": "stopped"}
@@ -60,12 +63,13 @@ def inspect_run(found: FoundRun) -> Overview:
     workspaces = {step: _workspace(found.recorded, step) for step in STEPS}
     keys = {step: workspace.run_key for step, workspace in workspaces.items() if workspace}
     states, uri, complaint = _ask_mlflow(found, [found.key, *keys.values()])
-    reader, steps = Workspace(found.config, "prepare"), []
+    newest = Results(found.config).all_newest()
+    steps = []
     for step, workspace in workspaces.items():
-        result, state = reader.result_of(step), states.get(keys.get(step, ""))
+        result, state = newest.get(step), states.get(keys.get(step, ""))
         if result or step != "score":  # which is for models that are not trained here
-            steps.append(_step(step, result, workspace.fingerprint if workspace else "", state))
-    registered = reader.result_of("register")
+            steps.append(_step(step, result, _wanted(found.recorded, workspace, result, newest), state))
+    registered = newest.get("register")
     aliases = _aliases(uri, registered) if uri and registered else ()
     return Overview(found.config, found.key, steps, states.get(found.key), complaint, aliases)
 
@@ -151,8 +155,17 @@ def _step(name: str, result: StepResult | None, fingerprint: str, state: RunStat
 def _workspace(config: Config, step: str) -> Workspace | None:
     try:
         return Workspace(config, step)
-    except ConfigError:  # a step before it has not finished
+    except (ConfigError, DataError):  # a step before it has not finished, or what it reads is not on this machine
         return None
+
+
+def _wanted(
+    config: Config, workspace: Workspace | None, result: StepResult | None, newest: Mapping[str, StepResult]
+) -> str:
+    """Fingerprint that the run's settings ask for, as far as it can be known here; else empty."""
+    if workspace:
+        return workspace.fingerprint
+    return result.fingerprint if result and fits(result, config, newest) else ""
 
 
 def _ask_mlflow(found: FoundRun, keys: Sequence[str]) -> tuple[Mapping[str, RunState], str, str]:

@@ -15,8 +15,8 @@ from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
 from fipo.report.html import build_report
 from fipo.report.style import to_png
 from fipo.report.training_figures import hero
+from fipo.run.workspace import Attempt, Workspace
 from fipo.tracking import read_journal
-from fipo.workspace import Attempt, Workspace
 
 SUMMARY_KEYS = ("avg_at_k", "cons_at_k", "pass_at_k", "k", "problems", "mean_response_tokens")
 FILES = ("report.html", "summary.json")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fipo.workspace import StepResult
+    from fipo.run.result import StepResult
 
 _COUNTS = {"data/train": "to train on", "data/validation": "to validate", "data/sft": "demonstrations"}
 _LEFT_OUT = {"data/removed": "removed", "data/quarantined": "broken"}

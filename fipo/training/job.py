@@ -14,7 +14,8 @@ from fipo.config import Config, load_config
 from fipo.distributed.bootstrap import World, is_lost_peer, join_world
 from fipo.errors import FipoError
 from fipo.launch.progress import Progress
-from fipo.workspace import Attempt, Workspace
+from fipo.run.identity import Identity
+from fipo.run.workspace import Attempt, Workspace
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +62,12 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
     """The main function of a worker: `--config FILE` names the resolved settings."""
     parser = argparse.ArgumentParser(description=f"One worker of the {step} step, as torchrun starts it.")
     parser.add_argument("--config", type=Path, required=True, help="YAML file of resolved settings")
+    parser.add_argument("--identity", type=Path, help="file of the step's identity; without it, it is found out here")
+    options = parser.parse_args()
     try:
-        config = load_config(parser.parse_args().config)
+        config = load_config(options.config)
         with join_world(config.distributed, seed=config.run.seed) as world:
-            workspace = Workspace(config, step)
+            workspace = Workspace(config, step, Identity.read(options.identity) if options.identity else None)
             with workspace.attempt() if world.is_main else nullcontext() as attempt:
                 steps = config.sft.steps if step == "sft" else config.train.steps
                 work(Job(config, world, workspace, attempt, Progress(steps)))

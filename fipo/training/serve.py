@@ -18,7 +18,7 @@ from fipo.distributed.engine import weights_dtype
 from fipo.errors import FipoError
 from fipo.rollout.factory import context_of, dtype_name, transfer_backend
 from fipo.rollout.served.server import add_address, serve
-from fipo.workspace import Workspace
+from fipo.run.workspace import Workspace
 
 
 def main() -> None:

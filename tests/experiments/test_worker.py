@@ -8,7 +8,7 @@ import pytest
 from experiments import worker
 from fipo.config import load_config
 from fipo.errors import ConfigError
-from fipo.workspace import Workspace
+from fipo.run.workspace import Workspace
 
 pytestmark = pytest.mark.slow
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"

@@ -7,7 +7,7 @@ import pytest
 from kfp import dsl
 
 from components import door
-from fipo.workspace import Output, StepResult
+from fipo.run.result import Output, StepResult
 
 RESULT = StepResult(
     step="train",

@@ -30,9 +30,7 @@ def test_a_model_that_does_not_pass_the_gate_stays_a_candidate(tiny_copy, start_
     """What has not changed is not done again."""
     again = start_pipeline(tiny_copy, "gate.minimum=1.0")
     assert again.tasks == STEPS | {"configure", "deploy", "finish"}
-    assert [again.output.count(f"[{step}] finished before") for step in ("prepare", "sft", "train", "evaluate")] == [
-        1
-    ] * 4
+    assert [again.output.count(f"[{step}] reused") for step in ("prepare", "sft", "train", "evaluate")] == [1] * 4
     assert again.result("gate")["parameterValues"]["Output"] == "keep"
     assert "fipo-tiny version 1: candidate; not promoted" in again.output, "the same model is the same version"
 
@@ -40,9 +38,9 @@ def test_a_model_that_does_not_pass_the_gate_stays_a_candidate(tiny_copy, start_
 def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path):
     failed = start_pipeline(f"run.directory={tmp_path}", "data.train=[{uri: /nowhere/problems.jsonl}]", code=1)
     assert "/nowhere/problems.jsonl" in failed.output
-    assert "step 'prepare' failed" in failed.output.splitlines()[-1]
+    assert "step 'configure' failed" in failed.output.splitlines()[-1], "before anything is started"
     assert "Traceback" not in failed.output
-    assert failed.tasks == {"configure", "finish"}
+    assert failed.tasks == {"finish"}
 
 
 def test_an_arm_that_is_refused_ends_the_experiment(tiny_copy, start_pipeline):

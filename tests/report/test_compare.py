@@ -7,8 +7,9 @@ import pytest
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.evaluation.tables import write_result
+from fipo.run.result import StepResult
+from fipo.run.workspace import Workspace
 from fipo.steps import write_config
-from fipo.workspace import StepResult, Workspace
 
 
 @pytest.fixture

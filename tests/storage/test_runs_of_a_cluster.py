@@ -30,8 +30,7 @@ def put_run(tiny_pipeline, bucket):
             if path.is_dir():
                 continue
             data = path.read_bytes()
-            if path.name == "result.json":
-                data = data.replace(objects.as_uri().encode(), INSIDE.encode())
+            if path.name == "result.json" or (path.parent.name == "results" and path.suffix == ".json"):
                 pages = {"mlflow_url": "http://mlflow:5000/#/experiments/1/runs/ab12", "pipeline_run": "0a1b-2c3d"}
                 data = json.dumps(json.loads(data) | pages).encode()
             if path.name == "config.yaml" and path.parent.name == "tiny":
@@ -93,11 +92,16 @@ def test_inspect_asks_the_mlflow_that_it_is_told(put_run, tiny_pipeline, capsys)
 
 
 def test_inspect_says_what_is_missing_and_what_is_outdated(put_run, bucket, capsys):
-    address = put_run(name="again")  # another name is another fingerprint, wherever the name counts
-    open_store(address).delete("report/result.json")
+    address = put_run(name="again")  # under another name it is the same run
+    store = open_store(address)
+    store.delete("report/result.json")
+    settings = yaml.safe_load(store.get("config.yaml"))
+    settings["train"]["learning_rate"] *= 2
+    store.put("config.yaml", yaml.safe_dump(settings).encode())
     main(["inspect", address])
     printed = said(capsys)
     assert " prepare finished " in printed
+    assert " sft finished " in printed
     assert " train outdated " in printed
     assert " report absent " in printed
 
@@ -158,7 +162,7 @@ def test_what_cannot_be_found_is_said_with_its_remedy(bucket, capsys, place, wor
 
 def test_a_later_run_of_the_same_name_replaces_the_settings(bucket, tmp_path):
     from fipo.config import load_config
-    from fipo.workspace import Workspace
+    from fipo.run.workspace import Workspace
 
     own = [f"run.directory={tmp_path}", f"storage.uri=s3://{bucket}/fipo"]
     for seed in (1, 2, 2):

@@ -6,8 +6,8 @@ import pytest
 
 from fipo.cli import main
 from fipo.config import load_config
+from fipo.run.workspace import Workspace
 from fipo.steps import link_pipeline_run
-from fipo.workspace import Workspace
 
 PUBLIC, KUBEFLOW = "https://mlflow.example.com", "https://kubeflow.example.com/pipeline"
 

@@ -6,10 +6,12 @@ import pytest
 
 from fipo.config import load_config
 from fipo.errors import ConfigError
-from fipo.step import STEPS
+from fipo.run.identity import identity_settings
+from fipo.run.result import StepResult
+from fipo.run.step import STEPS
+from fipo.run.workspace import Workspace, run_key
 from fipo.steps import finish, link_pipeline_run, run_step
 from fipo.tracking.client import connect
-from fipo.workspace import StepResult, Workspace, identity_settings, run_key
 
 MLFLOW, KUBEFLOW = "https://mlflow.example.com", "https://kubeflow.example.com/pipeline"
 
@@ -102,7 +104,7 @@ def test_a_page_moves_with_its_server(settings):
     inside = settings("http://mlflow:5000")
     workspace = Workspace(inside, "prepare")
     page = "http://mlflow:5000/#/experiments/1/runs/ab12"
-    workspace.commit(StepResult("prepare", "0" * 64, 1.0, mlflow_url=page))
+    workspace.commit(StepResult("prepare", workspace.fingerprint, 1.0, mlflow_url=page))
     assert workspace.result().mlflow_url == page
     outside = settings("http://mlflow:5000", f"links.mlflow={MLFLOW}")
     assert Workspace(outside, "prepare").result().mlflow_url == f"{MLFLOW}/#/experiments/1/runs/ab12"

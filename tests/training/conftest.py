@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from fipo.config import load_config
-from fipo.workspace import StepResult, Workspace
+from fipo.run.result import StepResult
+from fipo.run.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"
@@ -58,7 +59,8 @@ class TinyRun:
         return Workspace(load_config(RECIPE, [*self.settings, *settings]), "train").directory / "journal.jsonl"
 
     def result(self, step):
-        return StepResult.from_json((self.folder / "objects" / "tiny" / step / "result.json").read_bytes())
+        run = self.folder / "objects" / "tiny"
+        return StepResult.from_json((run / step / "result.json").read_bytes(), run.as_uri())
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from fipo.config import load_config
+from fipo.run.workspace import Workspace
 from fipo.tracking import read_journal
-from fipo.workspace import Workspace
 from tests import two_nodes
 from tests.struck import RECIPE, Job, discard
 

@@ -9,8 +9,8 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from fipo.run.workspace import Workspace
 from fipo.tracking import read_journal
-from fipo.workspace import Workspace
 
 
 def first_worker(process):

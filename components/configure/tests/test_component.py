@@ -29,10 +29,29 @@ def test_parameters_stand_over_the_cluster_and_changes_over_both(artifact, monke
     assert (config.trainjob.nodes, config.trainjob.gpus_per_node) == (2, 8)
 
 
-def test_data_and_model(artifact):
-    config, *_ = call(artifact, recipe_data="s3://b/problems.jsonl", recipe_model="Qwen/Qwen2.5-7B")
-    assert [source.uri for source in config.data.train] == ["s3://b/problems.jsonl"]
-    assert (config.model.name_or_path, config.model.architecture) == ("Qwen/Qwen2.5-7B", None)
+@pytest.fixture
+def own(tmp_path):
+    """Problems and a model's folder."""
+    data, model = tmp_path / "problems.jsonl", tmp_path / "model"
+    data.write_text('{"prompt": "1 + 1", "answer": "2"}\n')
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    return str(data), str(model)
+
+
+def test_data_and_model(artifact, own):
+    data, model = own
+    config, *_ = call(artifact, recipe_data=data, recipe_model=model)
+    assert [source.uri for source in config.data.train] == [data]
+    assert (config.model.name_or_path, config.model.architecture) == (model, None)
+
+
+def test_what_is_not_there_is_said_before_anything_is_started(artifact, capsys):
+    with pytest.raises(SystemExit) as ended:
+        call(artifact, recipe_data="/nowhere/problems.jsonl")
+    assert ended.value.code == 65
+    assert "data.train[0].uri: " in (said := capsys.readouterr().err) and "/nowhere/problems.jsonl" in said
 
 
 def test_a_name_is_made_when_the_run_is(artifact):

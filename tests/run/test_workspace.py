@@ -8,8 +8,10 @@ import pytest
 
 from fipo.config import load_config
 from fipo.errors import Interrupted, LaunchError
+from fipo.run.result import Output, StepResult
+from fipo.run.results import adopt
+from fipo.run.workspace import Workspace
 from fipo.storage import claim, open_store
-from fipo.workspace import Output, StepResult, Workspace, adopt
 
 
 @pytest.fixture

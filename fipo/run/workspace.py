@@ -1,11 +1,12 @@
 """One step of one run: where its inputs come from, where it works, and how its result is committed.
 
-Every step is identified by a fingerprint of the settings that change its result and of its inputs. A step whose
-fingerprint is already committed is reused; one that was interrupted finds its work folder again and continues.
+Every step is identified by a fingerprint of the settings that change its result and of the contents of its inputs. A
+step whose fingerprint is already committed is reused; one that was interrupted finds its work folder and continues.
 
 Object store:  <run>/config.yaml                       the settings of the newest step, for who reads the run elsewhere
                <run>/<step>/<fingerprint>/<output>/…   files and their manifest
-               <run>/<step>/result.json                the newest committed result
+               <run>/<step>/results/<fingerprint>.json what came of it
+               <run>/<step>/result.json                the newest of these
                <run>/<step>/checkpoints/<lineage>/…    copies of checkpoints, with `storage.uri`
                <run>/train/rollouts/<lineage>/…        every response of every step, as parquet
                <run>/<step>/claims/<lineage>/…         who works on the step
@@ -16,116 +17,83 @@ Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpo
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fipo.config import Config, Role
 from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
-from fipo.step import STEPS
-from fipo.storage import claimed, delete_directory, download_directory, open_store, upload_directory
+from fipo.run.identity import Identity, digest, fits
+from fipo.run.result import Output, StepResult
+from fipo.run.results import Results
+from fipo.run.step import STEPS, steps_to
+from fipo.storage import claimed, delete_directory, download_directory, upload_directory
 from fipo.tracking import RunIdentity, Tracker, parent_run
 
 SETTINGS = "config.yaml"
 """File of a run's resolved settings, in its folder and in the object store."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """A folder that a step published."""
-
-    uri: str
-    """Object-store URI of the folder."""
-    sha256: str
-    """Digest over the names and contents of its files."""
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a finished step left behind."""
-
-    step: str
-    fingerprint: str
-    """Identity of settings and inputs (hex)."""
-    seconds: float
-    """Wall time of the attempt that finished."""
-    outputs: dict[str, Output] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    """What later steps and the report need besides, JSON-serialisable."""
-    mlflow_run_id: str = ""
-    mlflow_url: str = ""
-    pipeline_run: str = ""
-    """Id of Kubeflow's run that computed it; empty for a run without Kubeflow."""
-    finished: str = ""
-    """When it was committed: ISO 8601, UTC."""
-    reused: bool = False
-    """Whether this call found the result instead of computing it."""
-
-    def to_json(self) -> str:
-        """As stored."""
-        return json.dumps(asdict(self), indent=1)
-
-    @classmethod
-    def from_json(cls, text: str | bytes, *, reused: bool = False) -> StepResult:
-        """From what `to_json` gave."""
-        tree = json.loads(text)
-        outputs = {name: Output(**output) for name, output in tree.pop("outputs").items()}
-        return cls(**{**tree, "outputs": outputs, "reused": reused})
-
-
 class Workspace:
     """One step of the run that `config` describes.
 
+    Args:
+        config: the run's settings.
+        step: its name.
+        identity: where it is known already, as in the processes of a job.
+
     Raises:
-        ConfigError: a step that this one builds on has not finished.
+        ConfigError: a step that this one builds on has not finished with these settings and inputs.
+        DataError: something that a step reads is not there.
     """
 
-    def __init__(self, config: Config, step: str) -> None:
-        self.config, self.step = config, step
-        self.store = open_store(config.storage_uri)
-        self.upstream = {name: self._require(name) for name in STEPS[step].upstream}
-        settings = identity_settings(config, step)
-        inputs = {name: result.fingerprint for name, result in self.upstream.items()}
-        self.fingerprint = _digest({"step": step, "settings": settings, "inputs": inputs})
-        # A longer run continues from the checkpoints of the shorter one.
-        begun = identity_settings(config, step, Role.LENGTH)
-        lineage = _digest({"step": step, "settings": begun, "inputs": inputs})
-        self.directory = config.run_directory / step / lineage[:12]
-        self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage[:12]}"
-        self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage[:12]}"
-        self._claim_prefix = f"{config.run.name}/{step}/claims/{lineage[:12]}"
+    def __init__(self, config: Config, step: str, identity: Identity | None = None) -> None:
+        self.config, self.step, self.results = config, step, Results(config)
+        self.store = self.results.store
+        if identity is None:
+            self.upstream = self._fitting(step)
+            identity = Identity.of(config, step, self.upstream)
+        else:
+            self.upstream = {name: self._require(name, of) for name, of in identity.upstream.items()}
+        self.identity, self.fingerprint = identity, identity.fingerprint
+        lineage = identity.lineage[:12]
+        self.directory = config.run_directory / step / lineage
+        self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage}"
+        self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage}"
+        self._claim_prefix = f"{config.run.name}/{step}/claims/{lineage}"
+
+    @classmethod
+    def newest(cls, config: Config, step: str) -> Workspace:
+        """The step on the newest results of the run, whatever settings and inputs they came from, to read them.
+
+        Raises:
+            ConfigError: a step that this one builds on has not finished.
+        """
+        newest = Results(config).all_newest()
+        upstream = {name: newest[name].fingerprint if name in newest else "" for name in STEPS[step].upstream}
+        own = newest[step].fingerprint if step in newest else digest(upstream)
+        return cls(config, step, Identity(own, own, "", {}, upstream))
 
     def finished(self) -> StepResult | None:
         """The committed result of this very step, settings and inputs, or None."""
-        result = self.result_of(self.step)
-        return result if result and result.fingerprint == self.fingerprint else None
+        return self.results.at(self.step, self.fingerprint)
 
     def result(self) -> StepResult:
         """The result that this step has just committed."""
-        return replace(self._read(self.step), reused=False)
+        return replace(self._require(self.step, self.fingerprint), reused=False)
 
     def commit(self, result: StepResult) -> StepResult:
-        """Make `result` the newest result of the step."""
-        self.store.put(self._result_key(self.step), result.to_json().encode())
+        """Keep `result`, and make it the newest of the step."""
+        self.results.put(result)
         return result
-
-    def result_of(self, step: str) -> StepResult | None:
-        """The newest committed result of any step of this run."""
-        try:
-            return self._read(step)
-        except ObjectNotFound:
-            return None
 
     def record_settings(self) -> None:
         """Keep the run's settings beside its results; those of a later run of the same name replace them."""
@@ -144,7 +112,7 @@ class Workspace:
             LaunchError: a process on this or another machine is running this step of this run.
         """
         with self._alone():
-            self.store.delete(self._result_key(self.step))
+            self.results.forget(self.step, self.fingerprint)
             delete_directory(self.store, self.checkpoint_prefix)
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -216,30 +184,27 @@ class Workspace:
             public_uri=config.links.mlflow,
         )
 
-    def _read(self, step: str) -> StepResult:
-        """A committed result, its outputs where this store has them and its page where browsers find it.
+    def _fitting(self, goal: str) -> dict[str, StepResult]:
+        """The results that `goal` builds on: of each step the newest of these settings, and of one another.
 
-        Stores are copied, and reached under other addresses than the one that the step saw.
+        What steps read from outside may have changed since they ran; whether it has is theirs to find out.
         """
-        found = StepResult.from_json(self.store.get(self._result_key(step)), reused=True)
-        outputs = {}
-        for name, output in found.outputs.items():
-            place = "/".join(output.uri.split("/")[-4:])  # a step adopted from another run keeps that run's name
-            ours = place.endswith(f"/{step}/{found.fingerprint[:12]}/{name}")
-            outputs[name] = replace(output, uri=f"{self.store.uri}/{place}") if ours else output
-        return replace(found, outputs=outputs, mlflow_url=self.config.mlflow_page(found.mlflow_url))
+        fitting: dict[str, StepResult] = {}
+        for step in steps_to(goal)[:-1]:
+            candidates = self.results.history(step)
+            found = next((result for result in candidates if fits(result, self.config, fitting)), None)
+            fitting[step] = found or self._missing(step)
+        return {step: fitting[step] for step in STEPS[goal].upstream}
 
-    def _result_key(self, step: str) -> str:
-        return f"{self.config.run.name}/{step}/result.json"
+    def _require(self, step: str, fingerprint: str) -> StepResult:
+        return (fingerprint and self.results.at(step, fingerprint)) or self._missing(step)
 
-    def _require(self, step: str) -> StepResult:
-        result = self.result_of(step)
-        if result is None:
-            raise ConfigError(
-                f"step {self.step!r} of run {self.config.run.name!r} needs the result of {step!r}, and there is none "
-                f"in {self.store.uri}: run `fipo {step}` with the same recipe and settings first"
-            )
-        return result
+    def _missing(self, step: str) -> NoReturn:
+        other = "; what is there has other settings or inputs" if self.results.newest(step) else ""
+        raise ConfigError(
+            f"step {self.step!r} of run {self.config.run.name!r} needs the result of {step!r}, and there is none "
+            f"in {self.store.uri}{other}: run `fipo {step}` with the same recipe and settings first"
+        )
 
 
 @contextmanager
@@ -274,20 +239,9 @@ def _telling_name(config: Config, step: str, digest: str) -> str:
     return "-".join([*parts, f"s{config.run.seed}", digest[:6]])
 
 
-def adopt(config: Config, run: str, steps: Iterable[str]) -> None:
-    """Take finished steps of another run in the same store as steps of this run: variants share what comes before them.
-
-    Raises:
-        ObjectNotFound: the other run has not finished one of them.
-    """
-    store = open_store(config.storage_uri)
-    for step in steps:
-        store.put(f"{config.run.name}/{step}/result.json", store.get(f"{run}/{step}/result.json"))
-
-
 def run_key(config: Config) -> str:
     """Key of the pipeline's MLflow run: the same settings continue it, others begin a new one."""
-    return f"{config.run.name}/{_digest(config.without(Role.PLACEMENT))[:12]}"
+    return f"{config.run.name}/{digest(config.without(Role.PLACEMENT))[:12]}"
 
 
 def parent_of(config: Config) -> RunIdentity:
@@ -323,6 +277,8 @@ class Attempt:
             fingerprint=workspace.fingerprint,
             seconds=round(seconds, 3),
             outputs=self.outputs,
+            settings=workspace.identity.settings,
+            inputs=dict(workspace.identity.inputs),
             metrics=self.metrics,
             details=self.details,
             mlflow_run_id=self.tracker.run_id,
@@ -331,13 +287,3 @@ class Attempt:
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         workspace.commit(result)
-
-
-def identity_settings(config: Config, step: str, *also_without: Role) -> dict[str, Any]:
-    """The settings that change the step's result, but those of the roles `also_without`."""
-    left_out = [Role.PLACEMENT, *also_without, *([] if STEPS[step].measures else [Role.MEASURING])]
-    return {section: getattr(config, section).without(*left_out) for section in STEPS[step].sections}
-
-
-def _digest(tree: Any) -> str:
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,20 @@
+"""Steps that have finished, without their work."""
+
+from pathlib import Path
+from typing import Any
+
+from fipo.config import Config
+from fipo.run.result import Output, StepResult
+from fipo.run.workspace import Workspace
+
+
+def finish(config: Config, step: str, outputs: dict[str, Output | Path], **fields: Any) -> Workspace:
+    """Commit a step of the run that `config` describes; folders among its outputs are published."""
+    workspace = Workspace(config, step)
+    published = {
+        name: workspace.publish(name, output) if isinstance(output, Path) else output
+        for name, output in outputs.items()
+    }
+    known = {"settings": workspace.identity.settings, "inputs": dict(workspace.identity.inputs)}
+    workspace.commit(StepResult(step, workspace.fingerprint, 1.0, published, **known, **fields))
+    return workspace
