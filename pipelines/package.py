@@ -1,7 +1,8 @@
 """The pipelines, their parameters, and the packages that a cluster runs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,26 @@ from kfp.dsl.graph_component import GraphComponent
 
 from components.form import refuse_unfilled
 from fipo.errors import ConfigError
-from pipelines.fipo_evaluation.pipeline import fipo_evaluation
-from pipelines.fipo_experiment.pipeline import fipo_experiment
-from pipelines.fipo_training.pipeline import fipo_training
 
-PIPELINES: dict[str, GraphComponent] = {
-    "fipo_training": fipo_training,
-    "fipo_experiment": fipo_experiment,
-    "fipo_evaluation": fipo_evaluation,
-}
+
+class _Pipelines(Mapping[str, GraphComponent]):
+    """By name, each built when it is asked for: kfp takes a second for one."""
+
+    _names = ("fipo_training", "fipo_experiment", "fipo_evaluation")
+
+    def __getitem__(self, name: str) -> GraphComponent:
+        if name not in self._names:
+            raise KeyError(name)
+        return getattr(import_module(f"pipelines.{name}.pipeline"), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+PIPELINES = _Pipelines()
 COMPILED = Path(__file__).parent / "compiled"
 """The packages of the shipped image; a test holds them against the source."""
 DOCS = "https://github.com/fipo-rl/fipo/blob/main/docs/deploy.md"
