@@ -62,3 +62,18 @@ def test_secrets_in_the_text_are_those_that_the_manifests_ask_for():
     asked = set(re.findall(r"secretKeyRef:\n\s+key: (\w+)", rendered))
     made = set(re.findall(r"--from-literal=(\w+)=", BLOCKS))
     assert asked == made
+
+
+def test_webhooks_are_waited_for_before_anything_of_ours_is_applied():
+    """Trainer's judges our runtimes as they are applied: `failed calling webhook ... connection refused`."""
+    lines = [line for line in BLOCKS.splitlines() if line.startswith("kubectl ")]
+    (trainer,) = [number for number, line in enumerate(lines) if "kubeflow/trainer/manifests" in line]
+    waits = [number for number, line in enumerate(lines) if "kubeflow-system wait --for=condition=Available" in line]
+    ours = [number for number, line in enumerate(lines) if "k8s/overlays/" in line]
+    assert trainer < waits[0] < ours[0]
+
+
+def test_what_is_said_of_a_read_only_root_is_true():
+    """Kubeflow can set none on the pods of tasks; see tests/k8s/test_task_pods.py."""
+    (line,) = [line for line in (ROOT / "docs" / "security.md").read_text().splitlines() if "read-only root" in line]
+    assert "a read-only root but for the tasks" in line
