@@ -12,7 +12,7 @@ from pathlib import Path
 
 import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
-from fipo.errors import FipoError
+from fipo.errors import FipoError, StorageError
 from fipo.run.step import STEPS
 
 
@@ -87,6 +87,23 @@ def _inspect(options: argparse.Namespace) -> None:
     from fipo.report.inspect import inspect_run, print_overview
 
     print_overview(inspect_run(found))
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from fipo.report.found import find_run
+
+    found = find_run(options.run, options.overrides)
+    import rich
+
+    from fipo.report.verify import links_table, verify_run
+
+    links = verify_run(found.config)
+    rich.print(links_table(links))
+    broken = next((link for link in links if link.holds is False), None)
+    if broken:
+        raise StorageError(f"verify: {broken.step} {broken.what}: {broken.why}")
+    told = sum(link.holds is True for link in links)
+    print(f"{told} of {len(links)} claims hold" + ("" if told == len(links) else "; the others cannot be told from here"))
 
 
 def _chat(options: argparse.Namespace) -> None:
@@ -253,6 +270,8 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", parents=[reached], help="show a run's steps, outputs, scores and pages")
     inspect.set_defaults(command=_inspect)
+    verify = commands.add_parser("verify", parents=[reached], help="prove what a run's registered model was trained on")
+    verify.set_defaults(command=_verify)
 
     chat = commands.add_parser("chat", parents=[recipe], help="try a model in the terminal")
     chat.add_argument("model", help="a registered model (name, name@alias, name/version) or a folder")

@@ -202,7 +202,8 @@ def _register(attempt: Attempt) -> None:
         provenance={
             "run": config.run.name,
             "data_uri": data.uri,
-            "data_sha256": data.sha256,
+            "data_sha256": upstream["train"].inputs["prepare/dataset"],
+            "data_read": json.dumps({name: upstream["prepare"].inputs[name] for name in upstream["prepare"].inputs}),
             "config_sha256": config.digest(),
             "code_sha256": code_digest(),
             "fipo_version": fipo.__version__,

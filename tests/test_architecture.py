@@ -32,6 +32,8 @@ ALLOWED_SIDEWAYS = {
     ("fipo.report", "fipo.run"),
     # `inspect` shows what the registry makes of the run's model.
     ("fipo.report", "fipo.registry"),
+    # `verify` holds what a run says it read against what is there.
+    ("fipo.report", "fipo.inputs"),
     # What a step reads is resolved by those who read it; a step's identity is made of it.
     ("fipo.inputs", "fipo.data"),
     ("fipo.inputs", "fipo.rewards"),

@@ -4,6 +4,7 @@ from fipo.storage.claim import claimed
 from fipo.storage.directory import (
     DirectoryManifest,
     FileDigest,
+    check_directory,
     delete_directory,
     download_directory,
     read_manifest,
@@ -17,6 +18,7 @@ __all__ = [
     "ObjectInfo",
     "ObjectStore",
     "Progress",
+    "check_directory",
     "claimed",
     "delete_directory",
     "download_directory",

@@ -119,6 +119,22 @@ def download_directory(
     return manifest
 
 
+def check_directory(store: ObjectStore, prefix: str) -> DirectoryManifest:
+    """Hold every object under `prefix` against the manifest there, and keep none of them.
+
+    Raises:
+        ObjectNotFound: there is no manifest, or one of its objects is missing.
+        StorageError: the manifest or an object is not what was uploaded.
+    """
+    manifest = read_manifest(store, prefix)
+    for name, digest in manifest.files.items():
+        with tempfile.TemporaryDirectory(prefix="fipo-check-") as folder:
+            temporary = Path(folder) / "object"
+            store.download(_join(prefix, name), temporary)
+            _verify(f"{store.uri}/{_join(prefix, name)}", _digest(temporary), digest)
+    return manifest
+
+
 def delete_directory(store: ObjectStore, prefix: str) -> None:
     """Remove every object under `prefix`, the manifest first: a folder is there whole or not at all."""
     store.delete(_join(prefix, MANIFEST))
