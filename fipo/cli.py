@@ -103,7 +103,8 @@ def _verify(options: argparse.Namespace) -> None:
     if broken:
         raise StorageError(f"verify: {broken.step} {broken.what}: {broken.why}")
     told = sum(link.holds is True for link in links)
-    print(f"{told} of {len(links)} claims hold" + ("" if told == len(links) else "; the others cannot be told from here"))
+    others = "" if told == len(links) else "; the others cannot be told from here"
+    print(f"{told} of {len(links)} claims hold{others}")
 
 
 def _chat(options: argparse.Namespace) -> None:
