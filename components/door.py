@@ -6,6 +6,7 @@ cluster never copies them and the UI shows what a task read and made.
 
 import json
 import math
+import os
 import shutil
 import sys
 import tempfile
@@ -141,6 +142,8 @@ def write_report(artifact: dsl.HTML, recipe: str, overrides: list[str]) -> None:
 
 def _delete_jobs() -> None:
     """Those that a terminated run has left: the tasks that followed them had no time to. The reaper comes later."""
+    if "KFP_POD_NAME" not in os.environ:
+        return
     from fipo.launch.reaper import delete_jobs_of_this_run
 
     try:

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from fipo.config import load_config
-from fipo.run.workspace import StepResult, Workspace
-from fipo.steps import STEPS
+from fipo.run.step import STEPS
 from tests import executor
+from tests.finished import finish
 
 ROOT = Path(__file__).parents[1]
 RECIPE = str(ROOT / "tests" / "pipelines" / "tiny.yaml")
@@ -64,18 +64,14 @@ def finished(tmp_path_factory):
     report.mkdir()
     for name in ("report.html", "summary.json"):
         (report / name).write_text("{}")
+    details = {
+        "model": {"name": "tiny", "version": "1", "uri": "file:///weights", "sha256": "0"},
+        "decision": {"passed": True, "reason": "it is"},
+        "trained": {},
+    }
     for step in STEPS:
-        workspace = Workspace(load_config(RECIPE, settings), step)
-        workspace.commit(
-            StepResult(
-                step,
-                workspace.fingerprint,
-                seconds=1.0,
-                outputs={"report": workspace.publish("report", report)},
-                metrics={"gate/passed": 1.0},
-                details={"model": {"name": "tiny", "version": "1", "uri": "file:///weights", "sha256": "0"}},
-            )
-        )
+        metrics = {"gate/passed": 1.0, "data/read": 1.0}
+        finish(load_config(RECIPE, settings), step, {"report": report}, metrics=metrics, details=details)
     return settings, folder
 
 

@@ -12,6 +12,7 @@ import pytest
 from fipo.config import Model, load_config
 from fipo.errors import LaunchError
 from fipo.launch import cluster
+from fipo.models import load_tokenizer
 from fipo.steps import run_step
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
@@ -74,7 +75,12 @@ def test_a_step_runs_in_a_train_job(config, api, capsys):
     assert api.created == 1
 
 
-def test_a_worker_that_fails_is_shown(config, api):
-    broken = config.model_copy(update={"model": Model(name_or_path="/nowhere")})
-    with pytest.raises(LaunchError, match=r"exit code 2 .*\n(.*\n)*.*/nowhere"):
+def test_a_worker_that_fails_is_shown(config, api, tmp_path):
+    """The model is there when the step starts, and cannot be loaded."""
+    folder = tmp_path / "model"
+    load_tokenizer(config.model).save_pretrained(folder)
+    (folder / "config.json").write_text("{}")
+    broken = config.model_copy(update={"model": Model(name_or_path=str(folder))})
+    run_step("prepare", broken)
+    with pytest.raises(LaunchError, match=rf"exit code 2 .*\n(.*\n)*.*{folder}"):
         run_step("sft", broken)

@@ -45,6 +45,7 @@ def build(overlay, components=(), **more):
     with tempfile.TemporaryDirectory() as folder:
         ours = os.path.relpath(K8S, Path(folder).resolve())
         kustomization = {
+            "namespace": "kubeflow" if overlay == "local" else "fipo",
             "resources": [f"{ours}/overlays/{overlay}"],
             "components": [f"{ours}/components/{component}" for component in components],
             **more,

@@ -112,7 +112,7 @@ def test_no_secret_is_in_a_manifest_and_names_are_those_of_the_namespace():
     _, pod = pod_of(built("Deployment"))
     sources = [one["valueFrom"] for one in pod["containers"][0]["env"] if "valueFrom" in one]
     assert {next(iter(one.values()))["name"] for one in sources} == {CONFIG_MAP, SECRET} == {"fipo"}
-    assert tasks.CONFIG_MAP == CONFIG_MAP
+    assert tasks.NAME == CONFIG_MAP == SECRET
     assert CONFIG.items() <= {variable: key for key, variable in tasks.CONFIG.items()}.items()
     assert not [one for one in pod["containers"][0]["env"] if one["name"] in SECRETS and "value" in one]
 
