@@ -1,0 +1,115 @@
+"""What is learned from, and what is measured on."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from fipo.config.base import Name, Probability, Role, Section, require
+
+
+class RunningSums(Section):
+    """A seeded generator of verifiable arithmetic problems with demonstrations of differing depth."""
+
+    digits: int = Field(8, ge=2, le=64)
+    """Numbers to add in one problem."""
+    modulus: int = Field(5, ge=2, le=10)
+    """Sums are taken modulo this; every number is below it."""
+    seed: int = Field(0, ge=0)
+    """Two generators with different seeds make different problems."""
+    worked: Probability = 0.4
+    """Share of demonstrations that write out every running sum."""
+    partly: Probability = 0.2
+    """Share of demonstrations that write out the first half; the rest answer at once."""
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        require(self.worked + self.partly <= 1.0, "worked + partly", "at most 1", self.worked + self.partly)
+        return self
+
+
+class Source(Section):
+    """Where problems come from: `uri` or `generator`."""
+
+    uri: Annotated[str, Role.PLACEMENT] = ""
+    """A JSONL or parquet file (a path, `file://`, `s3://`) or a data set of the hub (`hf://organisation/name`)."""
+    subset: str = ""
+    """Configuration name of a hub data set."""
+    split: str = "train"
+    """Split of a hub data set."""
+    revision: Annotated[str, Role.PLACEMENT] = ""
+    """Commit of a hub data set; pin it for runs to be comparable."""
+    prompt_column: str = "prompt"
+    """Column of the problem: a string, or a list of chat messages (the DAPO-Math-17k layout)."""
+    answer_column: str = "answer"
+    """Column of the reference answer; dots reach into a struct (`reward_model.ground_truth`)."""
+    answer_after: str = ""
+    """The answer is what follows the last occurrence of this text in its column (GSM8K: `####`)."""
+    response_column: str = "response"
+    """Column of the demonstration, for `data.sft`."""
+    generator: RunningSums | None = None
+    """Make the problems instead of reading them."""
+    limit: int | None = Field(None, ge=1)
+    """Take at most this many rows; how many to make, with a generator."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = "both" if self.uri and self.generator else "neither" if not (self.uri or self.generator) else "one"
+        require(given == "one", "uri, generator", "exactly one of the two", given)
+        require(not self.generator or self.limit, "limit", "set with a generator", self.limit)
+        return self
+
+
+class Benchmark(Source):
+    """A held-out set and how it is measured; what is empty here follows the run's other settings."""
+
+    prompt_template: str = ""
+    """Text around the problem; empty is `data.prompt_template`: the model is asked as it was trained."""
+    grader: Annotated[Literal["math", "exact"], Role.MEASURING] = "math"
+    """`math` compares answers as mathematics; `exact` as text, spelling normalised."""
+    samples: Annotated[int | None, Role.MEASURING] = Field(None, ge=1)
+    """Responses to each problem; null is `evaluation.samples`."""
+    temperature: Annotated[float | None, Role.MEASURING] = Field(None, ge=0.0)
+    """null is `evaluation.temperature`."""
+    top_p: Annotated[float | None, Role.MEASURING] = Field(None, gt=0.0, le=1.0)
+    """null is `evaluation.top_p`."""
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        require("{prompt}" in (self.prompt_template or "{prompt}"), "prompt_template", "a text with {prompt}", "none")
+        return self
+
+
+class Data(Section):
+    """What is learned from and what is measured on."""
+
+    train: tuple[Source, ...] = Field(min_length=1)
+    """Problems for RL: prompt and answer."""
+    sft: tuple[Source, ...] = ()
+    """Demonstrations for the warm-up: prompt, response, answer."""
+    benchmarks: dict[Name, Benchmark] = Field(min_length=1)
+    """Held-out problems: names of shipped benchmarks or files (`[aime-2024, mine.yaml]`), or settings by name. Whatever
+    overlaps them is removed from `train` and `sft`."""
+    prompt_template: str = "{prompt}"
+    """Text around the problem; must hold `{prompt}`."""
+    chat: bool = False
+    """Wrap the prompt as one user message in the tokenizer's chat template."""
+    max_prompt_tokens: int = Field(2048, ge=1)
+    """Longer prompts are dropped and counted."""
+    near_duplicate_jaccard: Probability | None = 0.9
+    """Of problems whose word 5-grams overlap at least this much, the first is kept; null keeps them all."""
+    decontamination_ngram: int = Field(13, ge=1)
+    """A problem that shares this many consecutive words with a benchmark is removed (a shorter one: when equal)."""
+    validation_fraction: Probability = 0.02
+    """Share of each data set that is held out, chosen by content hash."""
+
+    @model_validator(mode="after")
+    def _template(self) -> Self:
+        require("{prompt}" in self.prompt_template, "prompt_template", "a text with {prompt}", self.prompt_template)
+        return self
+
+    def asked_as(self, benchmark: Name) -> Self:
+        """These settings with the benchmark's own prompt template, if it has one."""
+        own = self.benchmarks[benchmark].prompt_template
+        return self.model_copy(update={"prompt_template": own}) if own else self

@@ -1,0 +1,65 @@
+"""The model to start from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from fipo.config.base import Role, Section, require
+
+
+class Architecture(Section):
+    """A small Qwen3 made from scratch, with a word-level tokenizer."""
+
+    vocabulary: tuple[str, ...] = Field(min_length=2)
+    """The words of the tokenizer, separated by blanks in the text."""
+    hidden_size: int = Field(128, ge=8)
+    """Width of the residual stream."""
+    intermediate_size: int = Field(512, ge=8)
+    """Width of the feed-forward layers."""
+    layers: int = Field(2, ge=1)
+    """Transformer layers."""
+    attention_heads: int = Field(4, ge=1)
+    """Query heads of a layer; they share `hidden_size`."""
+    key_value_heads: int = Field(4, ge=1)
+    """Key/value heads of a layer; fewer than query heads is grouped-query attention."""
+    max_position_embeddings: int = Field(256, ge=8)
+    """Longest sequence, prompt and response."""
+    tie_word_embeddings: bool = True
+    """Use the input embeddings as the LM head."""
+
+    @model_validator(mode="after")
+    def _heads(self) -> Self:
+        require(
+            self.hidden_size % self.attention_heads == 0,
+            "hidden_size",
+            "a multiple of attention_heads",
+            self.hidden_size,
+        )
+        require(
+            self.attention_heads % self.key_value_heads == 0,
+            "attention_heads",
+            "a multiple of key_value_heads",
+            self.attention_heads,
+        )
+        return self
+
+
+class Model(Section):
+    """The model to start from: `name_or_path` or `architecture`."""
+
+    name_or_path: Annotated[str, Role.PLACEMENT] = ""
+    """A model of the hub or a local folder, in safetensors."""
+    revision: Annotated[str, Role.PLACEMENT] = ""
+    """Commit of a hub model; pin it for runs to be comparable."""
+    max_position_embeddings: int | None = Field(None, ge=8)
+    """Longest sequence, prompt and response, in place of what the loaded model says; null leaves it."""
+    architecture: Architecture | None = None
+    """Build a model with random weights instead of loading one."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        count = bool(self.name_or_path) + (self.architecture is not None)
+        require(count == 1, "name_or_path, architecture", "exactly one of the two", f"{count} given")
+        return self

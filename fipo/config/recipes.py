@@ -1,0 +1,122 @@
+"""Recipes: files of settings, shipped or of one's own, with overrides from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from fipo.config.tree import Config
+from fipo.errors import ConfigError
+
+
+def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a recipe, apply `key.path=value` overrides (values are YAML) and validate.
+
+    Raises:
+        ConfigError: the recipe does not exist or is no mapping, an override is malformed, or a setting is refused.
+    """
+    tree = _read_recipe(recipe)
+    if isinstance(run := tree.setdefault("run", {}), dict):
+        run.setdefault("recipe", str(recipe) if str(recipe) in recipe_names() else Path(recipe).stem)
+    for override in overrides:
+        _name_benchmarks(tree)  # for overrides that reach into them
+        key, separator, text = override.partition("=")
+        if not (separator and key.strip()):
+            raise ConfigError(f"--set {override!r}: expected key.path=value, such as train.learning_rate=3e-6")
+        try:
+            _set(tree, key.strip().split("."), yaml.safe_load(text))
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {key}: the value {text!r} is not YAML: {error}") from None
+    _name_benchmarks(tree)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, recipe)) from None
+
+
+def recipe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return _shipped("recipes")
+
+
+def benchmark_names() -> list[str]:
+    """Names of the shipped benchmarks."""
+    return _shipped("benchmarks")
+
+
+def _shipped(folder: str) -> list[str]:
+    root = Path(str(files("fipo") / folder))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+
+
+def _find(kind: str, name: str | Path) -> Path:
+    """The shipped file of this name, or the path itself."""
+    shipped = files("fipo") / f"{kind}s" / f"{name}.yaml"
+    path = Path(str(shipped)) if shipped.is_file() else Path(name)
+    if not path.is_file():
+        raise ConfigError(f"{kind} {str(name)!r}: expected a YAML file or one of {', '.join(_shipped(f'{kind}s'))}")
+    return path
+
+
+def _read_mapping(kind: str, path: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{kind} {path}: not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{kind} {path}: expected a mapping, found {type(tree).__name__}")
+    return tree
+
+
+def _name_benchmarks(tree: Mapping[str, Any]) -> None:
+    """Replace a list of names or files under `data.benchmarks` by what they hold."""
+    data = tree.get("data")
+    if isinstance(data, dict) and isinstance(data.get("benchmarks"), list):
+        paths = [_find("benchmark", str(name)) for name in data["benchmarks"]]
+        named = {path.stem: _read_mapping("benchmark", path) for path in paths}
+        if len(named) < len(paths):
+            raise ConfigError(f"data.benchmarks: names must differ; got {', '.join(path.stem for path in paths)}")
+        data["benchmarks"] = named
+
+
+def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, Any]:
+    path = _find("recipe", recipe)
+    if str(path) in seen:
+        raise ConfigError(f"recipe {str(recipe)!r} extends itself: {' -> '.join((*seen, str(path)))}")
+    tree = _read_mapping("recipe", path)
+    base = tree.pop("extends", None)
+    return tree if base is None else _merge(_read_recipe(base, (*seen, str(path))), tree)
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
+    for index, key in enumerate(path[:-1]):
+        child = tree.setdefault(key, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {'.'.join(path)}: {'.'.join(path[: index + 1])} is a value, not a section")
+        tree = child
+    tree[path[-1]] = value
+
+
+def _explain(error: ValidationError, recipe: str | Path) -> str:
+    lines = [f"{error.error_count()} setting(s) refused in recipe {str(recipe)!r}:"]
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(part) for part in problem["loc"])
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "no such setting"
+        got = "" if problem["type"] in ("value_error", "missing") else f"; got {problem['input']!r}"
+        lines.append(f"  {field + ': ' if field else ''}{message}{got}")
+    return "\n".join(lines)

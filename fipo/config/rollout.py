@@ -1,0 +1,52 @@
+"""How responses are sampled, and what they are worth."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fipo.config.base import Role, Section
+
+
+class RolloutSettings(Section):
+    """How responses are sampled, and by which engine."""
+
+    engine: Literal["transformers", "vllm", "served"] = "transformers"
+    """`transformers`: in the trainer's processes, no other package needed. `vllm`: there too, asleep while training.
+    `served`: vLLM servers of their own, at `servers`."""
+    tensor_parallel: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
+    """GPUs that share one copy of the model in vLLM; a divisor of the processes on a node with `vllm`."""
+    gpu_memory_fraction: Annotated[float, Role.PLACEMENT] = Field(0.5, gt=0.0, lt=1.0)
+    """Share of each GPU that weights and cache of `vllm` take while it generates beside the trainer."""
+    servers: Annotated[tuple[str, ...], Role.PLACEMENT] = ()
+    """Addresses of the `served` vLLM servers, `http://host:port`; a TrainJob with rollout replicas knows its own."""
+    group_size: int = Field(16, ge=2)
+    """Responses to one prompt."""
+    max_response_tokens: int = Field(20480, ge=1)
+    """Generation stops here, in training and evaluation."""
+    temperature: float = Field(1.0, gt=0.0)
+    """Logits are divided by it, in sampling and in the trained policy alike."""
+    top_p: float = Field(1.0, gt=0.0, le=1.0)
+    """Sample from the most probable tokens that make up this share."""
+    one_step_ahead: bool = False
+    """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
+    `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
+    max_batch_tokens: Annotated[int, Role.PLACEMENT] = Field(65536, ge=1)
+    """Key/value cache positions that `transformers` has in use at once; lower it when memory runs out."""
+
+
+class Reward(Section):
+    """Correct or not, by the verifier, DAPO's overlong shaping, and functions of your own."""
+
+    functions: dict[str, float] = Field({"accuracy": 1.0, "overlong": 1.0}, min_length=1)
+    """Reward functions and their weights: `accuracy`, `overlong`, an entry point of the group `fipo.rewards`, or
+    `package.module:function`. The reward is their weighted sum; weight 0 only logs."""
+    overlong_buffer_tokens: int = Field(0, ge=0)
+    """The penalty grows from 0 over the last so many tokens before `rollout.max_response_tokens`; 0 is none."""
+    overlong_penalty: float = Field(1.0, ge=0.0)
+    """Penalty at the length limit."""
+    timeout_seconds: float = Field(5.0, gt=0.0)
+    """Time for one response; a verifier over it is killed and the response masked."""
+    workers: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
+    """Verifier processes on each rank."""
