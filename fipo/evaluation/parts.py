@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from fipo.errors import DataError
 from fipo.evaluation.results import ProblemResult
 from fipo.evaluation.tables import read_problems, responses_table, write_table
 
@@ -24,10 +26,14 @@ class Parts:
         self.key = key
 
     def read(self) -> dict[str, ProblemResult]:
-        """All finished problems by id."""
+        """All finished problems by id; a part that is damaged counts as absent."""
         problems: dict[str, ProblemResult] = {}
         for path in sorted(self.directory.glob("*.parquet")):
-            found, metadata = read_problems(path)
+            try:
+                found, metadata = read_problems(path)
+            except DataError as error:
+                print(f"{error}; its problems are answered again", file=sys.stderr, flush=True)
+                continue
             if metadata.get("key") == self.key:
                 problems |= {problem.id: problem for problem in found}
         return problems

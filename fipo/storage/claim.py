@@ -38,6 +38,14 @@ class _Claim:
     def to_json(self) -> bytes:
         return json.dumps(asdict(self)).encode()
 
+    @classmethod
+    def from_json(cls, data: bytes) -> _Claim:
+        """A damaged one is somebody's: who lives writes it anew, and who does not is found out as with any other."""
+        try:
+            return cls(**json.loads(data))
+        except (ValueError, TypeError):
+            return cls("a process whose claim is damaged", "some time", token=data.hex() or "empty")
+
     def renewed(self) -> _Claim:
         return replace(self, token=uuid.uuid4().hex)
 
@@ -95,7 +103,7 @@ def _is_free(store: ObjectStore, prefix: str, number: int, holder: str) -> bool:
     deadline, seen = time.monotonic() + STALE_SECONDS, None
     while number:
         try:
-            claim = _Claim(**json.loads(store.get(_key(prefix, number))))
+            claim = _Claim.from_json(store.get(_key(prefix, number)))
         except ObjectNotFound:
             return False
         if not claim.token or claim.holder == holder:
@@ -135,7 +143,8 @@ def _renew(
 
 def _newest(store: ObjectStore, prefix: str) -> int:
     """Number of the newest claim; 0 if there is none."""
-    return max((int(info.key.rpartition("/")[2].removesuffix(".json")) for info in store.list(f"{prefix}/")), default=0)
+    names = (info.key.rpartition("/")[2].removesuffix(".json") for info in store.list(f"{prefix}/"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def _key(prefix: str, number: int) -> str:

@@ -33,7 +33,7 @@ class Journal:
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._lock = threading.Lock()
         self._end = path.stat().st_size
-        self.offset = min(int(self._offset_path.read_text()), self._end) if self._offset_path.exists() else 0
+        self.offset = sent_until(path)
         """Bytes that have reached MLflow."""
 
     def append(self, record: Record) -> None:
@@ -78,6 +78,19 @@ class Journal:
         os.close(self._descriptor)
 
 
+def sent_until(path: Path) -> int:
+    """Bytes of a journal that have reached MLflow. A damaged note of that is none: what is sent twice is there once."""
+    try:
+        offset = min(int(path.with_suffix(".offset").read_text()), path.stat().st_size)
+    except (FileNotFoundError, ValueError):
+        return 0
+    if offset <= 0:
+        return 0
+    with path.open("rb") as file:
+        file.seek(offset - 1)
+        return offset if file.read(1) == b"\n" else 0
+
+
 def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
     """The metrics of a journal as `(step, {name: value})`, in the order in which they were logged."""
     return [
@@ -104,7 +117,11 @@ def _records(path: Path, start: int, end: int) -> Iterator[tuple[Record, int]]:
         file.seek(start)
         while start < end and (line := file.readline()).endswith(b"\n"):
             start += len(line)
-            yield json.loads(line), start
+            try:
+                record = json.loads(line)
+            except ValueError:  # a damaged line is lost, those around it are not
+                continue
+            yield record, start
 
 
 def _drop_torn_tail(path: Path) -> None:

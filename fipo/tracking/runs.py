@@ -21,7 +21,7 @@ from fipo.tracking.client import (
     page_of,
 )
 from fipo.tracking.drain import Drain
-from fipo.tracking.journal import Journal
+from fipo.tracking.journal import Journal, sent_until
 
 ENDS = {
     "COMPLETE": "FINISHED", "CACHED": "FINISHED", "SUCCEEDED": "FINISHED", "SUCCESS": "FINISHED", "SKIPPED": "FINISHED",
@@ -172,7 +172,7 @@ def replay_left(folder: Path, timeout_seconds: float = 30.0) -> list[Path]:
     """
     left = []
     for path in sorted(folder.rglob("journal.jsonl")):
-        if path.with_suffix(".offset").exists() and int(path.with_suffix(".offset").read_text()) < path.stat().st_size:
+        if path.with_suffix(".offset").exists() and sent_until(path) < path.stat().st_size:
             left.append(path)
             if not replay(path, timeout_seconds):
                 _log.warning("MLflow still has only part of what %s holds", path)

@@ -167,6 +167,16 @@ def test_parts_of_other_weights_are_not_taken_over(tmp_path):
     assert engine.asked == ["p0", "p1", "p2"]
 
 
+def test_a_damaged_part_is_answered_again(tmp_path, capsys):
+    run(parts=Parts(tmp_path, key="weights-1"), prompts_per_part=1)
+    damaged, *_ = sorted(tmp_path.glob("*.parquet"))
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    engine = ScriptedEngine()
+    assert run(engine, parts=Parts(tmp_path, key="weights-1"), prompts_per_part=1) == run()
+    assert len(engine.asked) == 1
+    assert f"{damaged}: " in capsys.readouterr().err
+
+
 def test_an_interrupted_write_is_no_part(tmp_path):
     (tmp_path / ".deadbeef.parquet.17").write_bytes(b"PAR1")
     assert Parts(tmp_path, key="weights-1").read() == {}

@@ -75,6 +75,22 @@ def test_a_killed_holder_is_waited_for_unless_it_is_oneself(store, first, capsys
 
 
 @honouring_conditions
+@pytest.mark.parametrize("content", [b"", b'{"who": 1}', b"\xff"])
+def test_a_damaged_claim_is_waited_for_like_any_other(store, content):
+    store.put("run/step/000001.json", content)
+    store.put("run/step/notes.json", b"no claim")
+    assert seconds_to_take(store, "second") > STALE
+
+
+@honouring_conditions
+def test_a_living_holder_mends_its_damaged_claim(store, first):
+    (key,) = (info.key for info in store.list())
+    store.put(key, b"{")
+    with pytest.raises(LaunchError, match="is running this"), take(store, "second"):
+        pass
+
+
+@honouring_conditions
 def test_a_frozen_holder_learns_that_it_was_replaced(store, first):
     first.send_signal(signal.SIGSTOP)
     with take(store, "second"):

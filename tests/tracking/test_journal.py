@@ -1,5 +1,7 @@
 """The journal file alone."""
 
+import pytest
+
 from fipo.tracking import read_journal
 from fipo.tracking.journal import Journal, last_steps
 
@@ -36,6 +38,31 @@ def test_the_offset_survives_and_never_passes_the_end(tmp_path):
     again.close()
     (tmp_path / "journal.offset").write_text("1000000")
     assert Journal(path).drained
+
+
+@pytest.mark.parametrize("note", [b"", b"x", b"\xff", b"-3", b"7"])
+def test_a_damaged_note_of_what_was_sent_is_none(tmp_path, note):
+    """`7` is in the middle of a record. What is sent twice is in MLflow once."""
+    journal = Journal(tmp_path / "journal.jsonl")
+    for step in range(3):
+        journal.append(point(step, a=0.0))
+    journal.close()
+    (tmp_path / "journal.offset").write_bytes(note)
+    again = Journal(tmp_path / "journal.jsonl")
+    assert [record["step"] for record, _ in again.unsent()] == [0, 1, 2]
+    again.close()
+
+
+def test_a_damaged_line_is_lost_and_those_around_it_are_not(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    for step in range(3):
+        journal.append(point(step, a=float(step)))
+    journal.close()
+    first, second, third = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + b"\xff" * (len(second) - 1) + b"\n" + third)
+    assert read_journal(path) == [(0, {"a": 0.0}), (2, {"a": 2.0})]
+    assert last_steps(path, None) == {"a": 2}
 
 
 def test_last_steps_are_counted_for_each_run(tmp_path):
