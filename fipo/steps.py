@@ -52,6 +52,8 @@ def run_step(step: str, config: Config, *, fresh: bool = False, task: Mapping[st
         from fipo.report.run import copy_to_run_directory
 
         copy_to_run_directory(workspace)
+        if not done:
+            finish(config, status="SUCCEEDED")  # nothing comes after it
     return result
 
 
@@ -108,7 +110,7 @@ def write_config(config: Config) -> Path:
 
 
 def finish(config: Config, *, status: str, pipeline_run: str = "") -> None:
-    """Close what the run left open in MLflow, truthfully; the pipeline's exit handler.
+    """Close what the run left open in MLflow, truthfully: by the pipeline's exit handler, or after the last step.
 
     Args:
         config: of the run.

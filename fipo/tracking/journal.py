@@ -100,14 +100,14 @@ def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
-def last_steps(path: Path, run_key: str) -> dict[str, int]:
-    """The highest step of each metric that was logged to the run of this key."""
+def last_steps(path: Path, run_key: str, kind: str = "metrics") -> dict[str, int]:
+    """The highest step of each metric that was logged to the run of this key; with `parent`, from it to its parent."""
     steps: dict[str, int] = {}
     current = None
     for record, _ in _records(path, 0, path.stat().st_size):
         if record["kind"] == "run":
             current = record["key"]
-        elif record["kind"] == "metrics" and current == run_key:
+        elif record["kind"] == kind and current == run_key:
             steps.update((name, max(record["step"], steps.get(name, record["step"]))) for name in record["values"])
     return steps
 

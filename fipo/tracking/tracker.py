@@ -43,6 +43,7 @@ class Tracker:
         self._key, self._public_uri = identity.key, public_uri or identity.tracking_uri
         self._journal = Journal(journal)
         self._logged_before = last_steps(journal, identity.key)
+        self._told_before = last_steps(journal, identity.key, "parent")
         self._samples = self._logged_before.get("system/cpu_utilization_percentage", -1)
         self._journal.append(identity.to_record())
         self._close_timeout_seconds = close_timeout_seconds
@@ -100,9 +101,11 @@ class Tracker:
             self._append("metrics", step=step, values=new)
 
     def log_final(self, metrics: Mapping[str, float], step: int = 0) -> None:
-        """Log scores to this run and to its parent, where the runs of the pipeline are compared."""
+        """Log scores to this run and to its parent, where the runs of the pipeline are compared; to each once."""
         self.log(metrics, step)
-        self._append("parent", step=step, values={name: float(value) for name, value in metrics.items()})
+        before = self._told_before
+        if new := {name: float(value) for name, value in metrics.items() if step > before.get(name, step - 1)}:
+            self._append("parent", step=step, values=new)
 
     def params(self, params: Mapping[str, object]) -> None:
         """Log settings."""

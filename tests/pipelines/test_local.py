@@ -6,6 +6,9 @@ import sys
 import psutil
 
 from fipo.config import load_config
+from fipo.run.workspace import run_key
+from fipo.steps import run_step
+from fipo.tracking.client import RUN_KEY, connect, find_runs
 from tests.waiting import wait_until_gone
 
 STEPS = {"prepare", "sft", "train", "evaluate", "gate", "register", "report"}
@@ -33,6 +36,18 @@ def test_a_model_that_does_not_pass_the_gate_stays_a_candidate(tiny_copy, start_
     assert [again.output.count(f"[{step}] reused") for step in ("prepare", "sft", "train", "evaluate")] == [1] * 4
     assert again.result("gate")["parameterValues"]["Output"] == "keep"
     assert "fipo-tiny version 1: candidate; not promoted" in again.output, "the same model is the same version"
+
+
+def test_the_last_step_of_all_closes_the_run(tiny_copy, tiny_pipeline):
+    """Where each step is a command of its own there is no exit handler."""
+    config = load_config(tiny_pipeline.recipe, [tiny_copy])
+    client = connect(config.tracking_uri)
+    (parent,) = find_runs(client, RUN_KEY, run_key(config))
+    client.update_run(parent.info.run_id, "RUNNING")
+    run_step("gate", config, fresh=True)
+    assert client.get_run(parent.info.run_id).info.status == "RUNNING"
+    run_step("report", config, fresh=True)
+    assert client.get_run(parent.info.run_id).info.status == "FINISHED"
 
 
 def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path):

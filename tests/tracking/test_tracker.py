@@ -215,6 +215,14 @@ def test_sigterm_ends_the_run_as_killed(tracking_uri, tmp_path):
     assert found.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
 
+def test_scores_are_on_the_parent_once_however_often_the_step_is_killed(tracking_uri, tmp_path):
+    for _ in range(2):
+        assert start(tracking_uri, tmp_path, "twice", "die").wait() == -signal.SIGKILL
+    client = connect(tracking_uri)
+    (parent,) = client.search_runs([client.get_experiment_by_name("twice").experiment_id])
+    assert [point.value for point in client.get_metric_history(parent.info.run_id, "eval/sums/avg_at_k")] == [0.5]
+
+
 def test_reconcile_closes_what_sigkill_left_open(tracking_uri, tmp_path):
     child = start(tracking_uri, tmp_path, "sigkill", "die")
     assert child.wait() == -signal.SIGKILL
