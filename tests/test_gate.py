@@ -55,6 +55,15 @@ def test_an_improvement_must_exceed_its_interval():
     assert "does not improve on the champion's 60% beyond the interval: +5.00 points [" in noisy.reason
 
 
+def test_what_is_kept_is_judged_by_the_fall_and_not_by_the_end_of_its_interval():
+    """Half of the problems gain 0.3, half lose 0.38: 0.04 worse on average, and the interval reaches far below."""
+    noisy = result([9 if index % 2 else 2 for index in range(20)])  # 0.55 on average
+    ((_, check),) = (gate(noisy, result(6), (GateRule(rule="keeps", by=0.06),)).checks,)
+    assert check.interval[0] < -0.06
+    assert check.passed
+    assert not gate(noisy, result(6), (GateRule(rule="keeps", by=0.04),)).passed
+
+
 def test_a_rule_may_ask_for_more():
     ten_points = (GateRule(rule="improves", by=0.1),)
     assert not gate(result(7), result(6), ten_points).passed

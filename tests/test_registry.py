@@ -57,6 +57,15 @@ def test_the_same_contents_are_the_same_version(tracking_uri, publish):
     assert (first.uri, first.sha256) == (model["model_uri"], model["sha256"])
 
 
+def test_a_name_alone_means_the_champion_and_not_what_came_later(tracking_uri, publish):
+    add(tracking_uri, "alone", publish(0))
+    assert find(tracking_uri, "alone").version == "1", "a candidate, while there is no champion"
+    add(tracking_uri, "alone", publish(1), promote=True)
+    add(tracking_uri, "alone", publish(2))
+    assert find(tracking_uri, "alone").version == "2"
+    assert find(tracking_uri, "alone@candidate").version == "3"
+
+
 def test_champion_and_rollback(tracking_uri, publish):
     assert champion(tracking_uri, "race") is None
     one, two, three = publish(0), publish(1), publish(2)

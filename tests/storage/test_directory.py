@@ -78,6 +78,16 @@ def test_uploading_again_sends_nothing_and_a_new_version_only_what_differs(store
     assert download_directory(store, "m", tmp_path / "copy") == manifest
 
 
+def test_objects_that_are_gone_are_sent_again_whatever_the_manifest_says(store, folder, tmp_path):
+    upload_directory(store, folder, "m")
+    store.delete("m/b.bin")
+    recorder = Recorder(store)
+    upload_directory(recorder, folder, "m")
+    assert "m/b.bin" in recorder.put_keys and "m/a.json" not in recorder.put_keys
+    download_directory(store, "m", tmp_path / "back")
+    assert (tmp_path / "back" / "b.bin").read_bytes() == b"\x01" * 1000
+
+
 def test_an_interrupted_change_leaves_no_folder_and_forgets_nothing(store, folder):
     upload_directory(store, folder, "m")
     (folder / "a.json").write_bytes(b"[]")

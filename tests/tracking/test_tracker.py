@@ -180,6 +180,14 @@ def test_a_full_disk_stops_the_step_and_leaves_a_sound_journal(run, tmp_path):
     assert run.points("train/loss") == [(0, 0.5), (2, 0.25)]
 
 
+def test_however_many_params_there_are_they_all_arrive(run):
+    """MLflow takes a hundred in one request."""
+    with run.open() as tracker:
+        tracker.params({f"setting.{number}": number for number in range(250)})
+    params = run.read().data.params
+    assert params == {f"setting.{number}": str(number) for number in range(250)}
+
+
 CHILD = """
     import os, sys, time
     from pathlib import Path

@@ -70,10 +70,11 @@ class EngineAndScorer:
     interruptible = True
 
     def __init__(self, teaches):
-        self.teaches, self.asked = teaches, []
+        self.teaches, self.asked, self.seeds = teaches, [], []
 
     def generate(self, prompts, sampling, on_group):
         self.asked.append(len(prompts))
+        self.seeds.append(sampling.seed)
         return [group(prompt) for prompt in prompts]
 
     def begin(self, group):
@@ -98,6 +99,17 @@ def test_drawing_goes_on_until_the_batch_is_full():
     assert sum(parts.asked) == len(batch.sampled)
     assert parts.asked[0] == 16
     assert all(asked <= 16 for asked in parts.asked)
+
+
+def test_each_step_of_each_run_samples_with_a_seed_of_its_own():
+    seeds = set()
+    for seed in (0, 1, 2):
+        config = load_config("demo", [f"run.seed={seed}"])
+        for step in range(1, 501):
+            parts = EngineAndScorer(lambda index: True)
+            collect(PromptStream(PROMPTS, seed=seed), parts, parts, config, OneRank(), step, Timer())
+            seeds.update(parts.seeds)
+    assert len(seeds) == 3 * 500
 
 
 def test_drawing_ends_after_the_given_rounds():
