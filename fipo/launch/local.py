@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fipo.errors import STOPPED, Interrupted, LaunchError
@@ -37,7 +37,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int, max_resta
     # The workers share the cores out themselves; without the variable torchrun warns.
     environment = {"OMP_NUM_THREADS": "1", **os.environ}
     # A session of its own: Ctrl-C reaches it through us, once, and not each worker directly as well.
-    job = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=_end_with_us)
+    job = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=end_with_parent())
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
     try:
         code = job.wait()
@@ -66,9 +66,16 @@ def _devices() -> str:
     return "auto" if Path("/dev/nvidia0").exists() else str(min(4, len(os.sched_getaffinity(0))))
 
 
-def _end_with_us() -> None:
-    """Have Linux stop torchrun, and so the workers, when this process is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def end_with_parent() -> Callable[[], None]:
+    """For `preexec_fn`: have Linux stop the child, and so what it starts, when this process is killed."""
+    parent = os.getpid()
+
+    def ask_linux() -> None:
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:  # it was killed before Linux knew
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask_linux
 
 
 def _raise_interrupt(*_: object) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shlex
@@ -17,6 +16,7 @@ from pathlib import Path
 from fipo.chat import MAX_RESPONSE_TOKENS, locate
 from fipo.config import Model
 from fipo.errors import ServingError
+from fipo.launch.local import end_with_parent
 from fipo.models import load_tokenizer
 from fipo.release.ask import Question, example
 from fipo.release.engines import Engine, choose, command, environment
@@ -25,7 +25,6 @@ from fipo.release.folder import lay_out, settings_of
 _POLL_SECONDS = 0.2
 _STOP_SECONDS = 30.0
 """For answers that are being given; what then still runs is killed."""
-_PR_SET_PDEATHSIG = 1
 
 
 def serve(
@@ -60,7 +59,11 @@ def serve(
             print(f"{found.name} by {chosen}: starting ...  (Ctrl-C ends it)", flush=True)
             # A session of its own: Ctrl-C reaches it through us, and all its processes end together.
             server = subprocess.Popen(
-                line, cwd=folder.parent, env=environment(Path(scratch)), start_new_session=True, preexec_fn=_end_with_us
+                line,
+                cwd=folder.parent,
+                env=environment(Path(scratch)),
+                start_new_session=True,
+                preexec_fn=end_with_parent(),
             )
             try:
                 _wait_until_healthy(server, _address(host, port))
@@ -122,8 +125,3 @@ def _address(host: str, port: int) -> str:
     """Where this machine reaches it: an address for all interfaces is none to call."""
     local = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
     return f"http://[{local}]:{port}" if ":" in local else f"http://{local}:{port}"
-
-
-def _end_with_us() -> None:
-    """Have Linux stop the server when this process is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,34 @@
+"""What torchrun and servers are started by, and end with."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from fipo.launch.local import end_with_parent
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+def test_a_child_ends_with_its_parent():
+    code = "import subprocess, sys; from fipo.launch.local import end_with_parent; "
+    code += f"print(subprocess.Popen({SLEEP!r}, preexec_fn=end_with_parent()).pid, flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as parent:
+        child = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 60
+    while os.path.exists(f"/proc/{child}") and time.monotonic() < deadline:  # noqa: PTH110 - a process, no file
+        time.sleep(0.05)
+    assert not os.path.exists(f"/proc/{child}")  # noqa: PTH110
+
+
+def test_a_parent_that_died_before_linux_was_asked_counts():
+    """As when this process is killed between fork and exec: the child finds another one in its place."""
+    ask = end_with_parent()
+    between = os.fork()
+    if not between:
+        child = subprocess.Popen(SLEEP, preexec_fn=ask)
+        os._exit(0 if child.wait(60) == -signal.SIGTERM else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(between, 0)[1]) == 0
