@@ -141,7 +141,7 @@ def link_pipeline_run(config: Config, run_id: str) -> str:
 
 
 def _prepare(attempt: Attempt) -> None:
-    from fipo.data.prepare import prepare
+    from fipo.data.prepare import SETS, prepare
     from fipo.models import load_tokenizer
     from fipo.rewards.pool import VerifierPool
 
@@ -149,7 +149,7 @@ def _prepare(attempt: Attempt) -> None:
     # In a process that can be killed: a hostile reference answer keeps the parser busy for ever.
     with VerifierPool(1, config.reward.timeout_seconds) as verifier:
         manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=verifier.accepts)
-    attempt.publish("dataset", folder)
+    attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)
     attempt.tracker.log(attempt.metrics, step=0)
@@ -204,7 +204,7 @@ def _register(attempt: Attempt) -> None:
         provenance={
             "run": config.run.name,
             "data_uri": data.uri,
-            "data_sha256": upstream["train"].inputs["prepare/dataset"],
+            "data_sha256": upstream["train"].inputs["prepare/dataset:problems"],
             "data_read": json.dumps({name: upstream["prepare"].inputs[name] for name in upstream["prepare"].inputs}),
             "config_sha256": config.digest(),
             "code_sha256": code_digest(),

@@ -15,6 +15,7 @@ from rich.table import Table
 from fipo.config import Config
 from fipo.errors import ConfigError, FipoError, StorageError
 from fipo.inputs import external_inputs
+from fipo.run.identity import digest_in
 from fipo.run.result import StepResult
 from fipo.run.results import Results
 from fipo.run.step import STEPS
@@ -73,7 +74,7 @@ def _back_from(result: StepResult, results: Results, config: Config, seen: set[s
     for entry in STEPS[result.step].reads:
         step, _, output = entry.partition("/")
         wanted = result.inputs.get(entry, "")
-        made = (found for found in results.history(step) if _digest_of(found, output) == wanted)
+        made = (found for found in results.history(step) if digest_in(found, output) == wanted)
         source = next(made, None)
         why = "" if source else f"{step} has left no such {output or 'result'}"
         yield Link(result.step, f"read {entry}", wanted, source is not None, why)
@@ -110,12 +111,6 @@ def _outside(result: StepResult, config: Config) -> Iterator[Link]:
             yield Link(
                 result.step, f"read {name} ({found.uri})", claimed, holds, "" if holds else f"is now {found.digest}"
             )
-
-
-def _digest_of(result: StepResult, output: str) -> str:
-    if not output:
-        return result.fingerprint
-    return result.outputs[output].sha256 if output in result.outputs else ""
 
 
 def links_table(links: list[Link]) -> Table:

@@ -82,9 +82,17 @@ def fits(result: StepResult, config: Config, newest: Mapping[str, StepResult]) -
 
 
 def _digest_of(entry: str, upstream: Mapping[str, StepResult]) -> str:
-    step, _, output = entry.partition("/")
-    result = upstream[step]
-    return result.outputs[output].sha256 if output in result.outputs else result.fingerprint
+    step, _, name = entry.partition("/")
+    return digest_in(upstream[step], name)
+
+
+def digest_in(result: StepResult, name: str) -> str:
+    """Digest of an output, or of a part of one, `output:part`; a result without that output stands for itself."""
+    output, _, part = name.partition(":")
+    if output not in result.outputs:
+        return result.fingerprint
+    found = result.outputs[output]
+    return found.parts.get(part, found.sha256)
 
 
 def digest(tree: Any) -> str:

@@ -22,6 +22,8 @@ class Output:
     """Object-store URI of the folder."""
     sha256: str
     """Digest over the names and contents of its files."""
+    parts: dict[str, str] = field(default_factory=dict)
+    """The same of those files that some steps read and others do not, by the name of the part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ class StepResult:
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise DamagedResult(f"not the result of a step: {error!r}") from None
         place = found._place(run)
-        here = {name: Output(_absolute(output.uri, place), output.sha256) for name, output in outputs.items()}
+        here = {name: replace(output, uri=_absolute(output.uri, place)) for name, output in outputs.items()}
         return replace(found, outputs=here)
 
     def _place(self, run: str) -> str:

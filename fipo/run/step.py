@@ -15,7 +15,8 @@ class Step:
     sections: tuple[str, ...]
     """Sections of the settings that it reads; of these, the settings that say so change no result (`config.Role`)."""
     reads: tuple[str, ...] = ()
-    """Outputs of earlier steps, `step/output`; a step without outputs stands for itself."""
+    """Outputs of earlier steps, `step/output`, or a part of one, `step/output:part`; a step without outputs stands for
+    itself."""
     job: str = ""
     """Module that torchrun starts on all devices; empty for a step that runs in its own process."""
     measures: bool = False
@@ -41,14 +42,14 @@ STEPS = _table(
         "sft",
         "warm the model up on demonstrations",
         sections=("run", "model", "data", "sft", "distributed"),
-        reads=("prepare/dataset",),
+        reads=("prepare/dataset:demonstrations",),
         job="fipo.training.sft",
     ),
     Step(
         "train",
         "train it with FIPO",
         sections=("run", "model", "data", "train", "algorithm", "rollout", "reward", "distributed"),
-        reads=("prepare/dataset", "sft/model"),
+        reads=("prepare/dataset:problems", "sft/model"),
         job="fipo.training.rl",
     ),
     Step(

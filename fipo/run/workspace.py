@@ -22,7 +22,7 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -132,11 +132,12 @@ class Workspace:
             raise StorageError(f"{output.uri}: expected contents of SHA-256 {output.sha256}; found {manifest.sha256}")
         return folder
 
-    def publish(self, name: str, folder: Path) -> Output:
-        """Upload a folder as one of this step's outputs."""
+    def publish(self, name: str, folder: Path, parts: Mapping[str, Collection[str]] | None = None) -> Output:
+        """Upload a folder as one of this step's outputs; `parts` are files in it that a later step reads alone."""
         prefix = f"{self.config.run.name}/{self.step}/{self.fingerprint[:12]}/{name}"
         manifest = upload_directory(self.store, folder, prefix)
-        return Output(f"{self.store.uri}/{prefix}", manifest.sha256)
+        digests = {part: manifest.only(files).sha256 for part, files in (parts or {}).items()}
+        return Output(f"{self.store.uri}/{prefix}", manifest.sha256, digests)
 
     @contextmanager
     def attempt(self) -> Iterator[Attempt]:
@@ -265,9 +266,9 @@ class Attempt:
         self.metrics: dict[str, float] = {}
         self.details: dict[str, Any] = {}
 
-    def publish(self, name: str, folder: Path) -> None:
-        """Upload a folder as an output of the step."""
-        self.outputs[name] = self.workspace.publish(name, folder)
+    def publish(self, name: str, folder: Path, parts: Mapping[str, Collection[str]] | None = None) -> None:
+        """Upload a folder as an output of the step; see `Workspace.publish`."""
+        self.outputs[name] = self.workspace.publish(name, folder, parts)
 
     def commit(self, seconds: float) -> None:
         """Write the result: from now on the step is finished."""

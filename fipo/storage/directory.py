@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +38,10 @@ class DirectoryManifest:
         """One hex digest for the folder: of what `sha256sum` prints for its files, in order."""
         listing = "".join(f"{digest.sha256}  {name}\n" for name, digest in self.files.items())
         return hashlib.sha256(listing.encode()).hexdigest()
+
+    def only(self, names: Collection[str]) -> DirectoryManifest:
+        """That of these files alone; those that are not there are left out."""
+        return DirectoryManifest({name: digest for name, digest in self.files.items() if name in names})
 
     @property
     def size(self) -> int:

@@ -28,7 +28,9 @@ def config(tmp_path, rows):
     reads = {entry for step in STEPS.values() for entry in step.reads if "/" in entry}
     for step in steps_to("register"):
         outputs = {}
-        for name in sorted(entry.partition("/")[2] for entry in reads if entry.startswith(f"{step}/")):
+        for name in sorted(
+            {entry.partition("/")[2].partition(":")[0] for entry in reads if entry.startswith(f"{step}/")}
+        ):
             outputs[name] = tmp_path / "made" / step / name
             outputs[name].mkdir(parents=True)
             (outputs[name] / "file").write_text(f"{step} {name}")

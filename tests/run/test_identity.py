@@ -141,10 +141,13 @@ def run(tmp_path, rows):
     return run
 
 
-def finish(config, step, content=""):
+def finish(config, step, content="", demonstrations=""):
     """Do a step: its outputs hold this."""
-    names = {entry.partition("/")[2] for one in STEPS.values() for entry in one.reads if entry.startswith(f"{step}/")}
-    return finished.finish(config, step, {name: Output(f"s3://b/{name}", digest([name, content])) for name in names})
+    entries = {entry for one in STEPS.values() for entry in one.reads if entry.startswith(f"{step}/")}
+    names = {entry.partition("/")[2].partition(":")[0] for entry in entries}
+    parts = {"problems": digest(content), "demonstrations": digest(demonstrations)} if step == "prepare" else {}
+    outputs = {name: Output(f"s3://b/{name}", digest([name, content, demonstrations]), parts) for name in names}
+    return finished.finish(config, step, outputs)
 
 
 def test_an_edited_file_is_prepared_again_and_a_renamed_one_is_not(run, rows, tmp_path):
@@ -165,9 +168,10 @@ def test_other_data_reach_the_steps_behind_and_the_same_data_do_not(run, rows):
     rows(2)
     assert Workspace(run(), "train").finished(), "on what was prepared; whether that is current is for prepare to say"
     finish(run(), "prepare", "second")
-    assert not Workspace(run(), "sft").finished()
-    finish(run(), "sft", "second")
+    assert Workspace(run(), "sft").finished(), "it reads other files, which have not changed"
     assert not Workspace(run(), "train").finished()
+    finish(run(), "prepare", "second", "other demonstrations")
+    assert not Workspace(run(), "sft").finished()
 
 
 def test_a_step_builds_on_the_result_that_fits_and_not_on_the_newest(run):
@@ -177,8 +181,8 @@ def test_a_step_builds_on_the_result_that_fits_and_not_on_the_newest(run):
         finish(a, step)
     finish(a, "train", "A")
     finish(b, "train", "B")
-    assert Workspace(a, "evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "A"])
-    assert Workspace(b, "evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "B"])
+    assert Workspace(a, "evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "A", ""])
+    assert Workspace(b, "evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "B", ""])
     limited = run("data.validation_fraction=0.5")
     with pytest.raises(ConfigError, match=r"'prepare'.*what is there has other settings or inputs.*run `fipo prepare`"):
         Workspace(limited, "sft")
