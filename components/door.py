@@ -106,7 +106,9 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
     """Point `artifact` at what the step left in the object store: URI and SHA-256 of each output."""
-    outputs = {name: asdict(output) for name, output in result.outputs.items()}
+    outputs = {
+        name: {key: value for key, value in asdict(one).items() if value} for name, one in result.outputs.items()
+    }
     _point(artifact, {**outputs, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id})
 
 
