@@ -16,6 +16,7 @@ from fipo.errors import ConfigError
 NOW = "%Y%m%d-%H%M%S"
 NOTHING = "nothing"
 """What `configure` says is to be done where every step has finished before."""
+_UNFILLED = re.compile(r"\[\[(ScheduledTime|CurrentTime|Index|RunUUID)")
 YES, NO = "yes", "no"
 _TIMESTAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d")
 """Seconds of RFC 3339; Kubeflow may add a fraction, and always UTC."""
@@ -77,7 +78,7 @@ def refuse_unfilled(name: str, text: str) -> None:
     Raises:
         ConfigError: `text`, the value of the parameter `name`, holds such a placeholder.
     """
-    if "[[" in text:
+    if _UNFILLED.search(text) or (name == "run_name" and "[[" in text):
         raise ConfigError(
             f"{name} {text!r}: Kubeflow fills in no `[[...]]` in a schedule, and every run would have the same name; "
             "write {time} (when the run was made, such as 20261126-030000) or {id} (of Kubeflow's run)"

@@ -73,4 +73,6 @@ def arguments(pipeline: str, parameters: Mapping[str, str], changes: list[str]) 
             given[name] = text if inputs[name].type == "String" else json.loads(text)
         except json.JSONDecodeError:
             raise ConfigError(f"parameter {name}: expected {inputs[name].type} as JSON, got {text!r}") from None
+    for change in changes:
+        refuse_unfilled("setting", change)
     return {**given, **({"recipe_changes": changes} if changes else {})}

@@ -217,6 +217,17 @@ def test_placeholders_that_kubeflow_does_not_fill_in_are_refused(kubeflow, capsy
     assert not kubeflow.recurring
 
 
+@pytest.mark.parametrize(
+    "change", ["run.name=tick-[[ScheduledTime]]", "run.seed=[[Index]]", "run.name=x-[[CurrentTime.15-04]]"]
+)
+def test_nor_are_they_taken_in_a_setting(kubeflow, capsys, change):
+    options = ["schedule", "--name", "n", "--cron", NIGHTLY, "--set", change]
+    assert main(options) == 2
+    assert "write {time}" in capsys.readouterr().err
+    assert not kubeflow.recurring
+    assert main(["submit", "--set", "data.benchmarks=[[aime-2024]]"]) == 0, "a list of lists is none"
+
+
 def test_a_schedule_whose_runs_share_a_name_is_pointed_out(kubeflow, capsys):
     options = ["schedule", "--name", "n", "--cron", NIGHTLY, "--parameter"]
     main([*options, "run_name=nightly"])
