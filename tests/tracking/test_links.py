@@ -93,8 +93,9 @@ def test_runs_of_one_name_are_told_apart(tracking_uri, settings):
     for config in variants:
         link_pipeline_run(config, "0a1b")
     client = connect(tracking_uri)
-    runs = [run for run in client.search_runs(["1"]) if run.data.tags["fipo.run_key"].startswith(config.run.name)]
-    names = {run.info.run_name for run in runs}
+    experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+    runs = [client.search_runs(experiments, f"tags.`fipo.run_key` = '{run_key(config)}'") for config in variants]
+    names = {run.info.run_name for found in runs for run in found}
     assert len(names) == 2
     assert all(name.startswith(f"{config.run.name}-fipo-lr") for name in names)
 
