@@ -161,7 +161,7 @@ def _fetched(config: Config, registered: str) -> list[str]:
     reference = registered or (start if start.startswith("models:/") else "")
     if not reference:
         return []
-    from fipo.registry import fetch, find  # mlflow takes seconds to import
+    from fipo.release.registry import fetch, find  # mlflow takes seconds to import
 
     folder = fetch(find(config.tracking_uri, reference), config.run.directory.absolute())
     model = f"model={json.dumps({'name_or_path': str(folder)})}"

@@ -109,7 +109,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _chat(options: argparse.Namespace) -> None:
     config = _config(options)
-    from fipo.chat import Chat, converse, locate
+    from fipo.release.chat import Chat, converse, locate
 
     found = locate(options.model, tracking_uri=config.tracking_uri, directory=config.run.directory)
     chat = Chat(found.folder, max_response_tokens=options.max_tokens, temperature=options.temperature)
@@ -138,7 +138,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _rollback(options: argparse.Namespace) -> None:
     config = _config(options)
-    from fipo.registry import rollback
+    from fipo.release.registry import rollback
 
     model = rollback(config.tracking_uri, options.model or config.registry.model_name, options.version)
     print(f"{model.name}: version {model.version} is champion")

@@ -158,8 +158,8 @@ def _prepare(attempt: Attempt) -> None:
 
 def _gate(attempt: Attempt) -> None:
     from fipo.evaluation.tables import read_results
-    from fipo.gate import decide
-    from fipo.registry import champion, fetch_answers
+    from fipo.release.gate import decide
+    from fipo.release.registry import champion, fetch_answers
 
     workspace, config = attempt.workspace, attempt.workspace.config
     candidate = read_results(workspace.input("evaluate", "results") / "trained", config.data.benchmarks)
@@ -186,8 +186,8 @@ def _gate(attempt: Attempt) -> None:
 
 
 def _register(attempt: Attempt) -> None:
-    from fipo.gate import Decision
-    from fipo.registry import register
+    from fipo.release.gate import Decision
+    from fipo.release.registry import register
 
     workspace = attempt.workspace
     config, upstream = workspace.config, workspace.upstream

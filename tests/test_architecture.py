@@ -11,11 +11,10 @@ LAYERS = [
     ["pipelines"],
     ["components"],
     ["fipo.cli"],
-    ["fipo.release"],
-    ["fipo.steps", "fipo.chat"],
+    ["fipo.steps"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
-     "fipo.registry", "fipo.gate", "fipo.planning", "fipo.inputs", "fipo.run"],
+     "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
     ["fipo.config", "fipo.errors", "fipo.outcome"],
@@ -27,11 +26,14 @@ ALLOWED_SIDEWAYS = {
     # a run's report shows evaluations and is read from its workspace.
     ("fipo.evaluation", "fipo.rollout"),
     ("fipo.report", "fipo.evaluation"),
-    ("fipo.gate", "fipo.evaluation"),
-    ("fipo.report", "fipo.gate"),
     ("fipo.report", "fipo.run"),
-    # `inspect` shows what the registry makes of the run's model.
-    ("fipo.report", "fipo.registry"),
+    # What the gate decided, and what the registry makes of the run's model.
+    ("fipo.report", "fipo.release"),
+    # The gate judges evaluations; a model is asked as its data were, and served by processes or pods.
+    ("fipo.release", "fipo.evaluation"),
+    ("fipo.release", "fipo.data"),
+    ("fipo.release", "fipo.launch"),
+    ("fipo.release", "fipo.rollout"),
     # `verify` holds what a run says it read against what is there.
     ("fipo.report", "fipo.inputs"),
     # What a step reads is resolved by those who read it; a step's identity is made of it.
@@ -46,7 +48,7 @@ ADAPTERS = {
     "vllm": {"fipo.rollout"},
     "boto3": {"fipo.storage"},
     "botocore": {"fipo.storage"},
-    "mlflow": {"fipo.tracking", "fipo.registry"},
+    "mlflow": {"fipo.tracking", "fipo.release"},
     "kubernetes": {"fipo.launch", "pipelines"},
     "kubeflow": {"fipo.launch", "pipelines"},
     "kfp": {"components", "pipelines"},

@@ -36,10 +36,10 @@ NEEDED = {
 WORK = {
     "import fipo.launch.local": set(),
     "import fipo.launch.trainjob": {"kubernetes"},
-    "import fipo.gate, fipo.evaluation.tables": {"numpy", "pyarrow"},
+    "import fipo.release.gate, fipo.evaluation.tables": {"numpy", "pyarrow"},
     "import fipo.report.run": {"numpy", "pyarrow"},
     "import fipo.report.experiment, fipo.report.terminal": {"numpy", "pyarrow", "rich"},
-    "import fipo.registry, fipo.tracking": set(),
+    "import fipo.release.registry, fipo.tracking": set(),
     "from fipo.tracking.client import load; load()": MLFLOW,
     "import fipo.storage": set(),
 }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fipo.errors import DataError
 from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
-from fipo.gate import Decision
+from fipo.release.gate import Decision
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 """(RL step, metrics by name), as they were logged: a step may come in parts, and again after a resume."""

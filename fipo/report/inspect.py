@@ -184,7 +184,7 @@ def _ask_mlflow(found: FoundRun, keys: Sequence[str]) -> tuple[Mapping[str, RunS
 
 def _aliases(tracking_uri: str, registered: StepResult) -> Sequence[str]:
     from fipo.errors import RegistryError
-    from fipo.registry import find
+    from fipo.release.registry import find
 
     model = registered.details["model"]
     try:

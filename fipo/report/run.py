@@ -10,7 +10,7 @@ import numpy as np
 
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
-from fipo.gate import Decision
+from fipo.release.gate import Decision
 from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
 from fipo.report.html import build_report
 from fipo.report.style import to_png

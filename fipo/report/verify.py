@@ -55,7 +55,7 @@ def verify_run(config: Config) -> list[Link]:
 
 def _version(registered: StepResult, config: Config) -> Link:
     """The version in the registry, which names the weights."""
-    from fipo.registry import find
+    from fipo.release.registry import find
 
     model = registered.details["model"]
     what = f"{model['name']} version {model['version']}"

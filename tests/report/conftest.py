@@ -5,7 +5,7 @@ import pytest
 
 from fipo.batch import Outcome
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
-from fipo.gate import Decision
+from fipo.release.gate import Decision
 from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
 
 STEPS = 16

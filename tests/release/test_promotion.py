@@ -11,7 +11,7 @@ from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResu
 from fipo.evaluation.tables import write_result
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.outcome import Outcome
-from fipo.registry import champion
+from fipo.release.registry import champion
 from fipo.steps import run_step
 from fipo.storage import open_store
 from tests.finished import finish

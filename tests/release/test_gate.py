@@ -7,8 +7,8 @@ import pytest
 
 from fipo.config import Gate, GateRule
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
-from fipo.gate import Decision, decide
 from fipo.outcome import Outcome
+from fipo.release.gate import Decision, decide
 
 KEEPS = GateRule(rule="keeps", by=0.02)
 IMPROVES = GateRule(rule="improves")
