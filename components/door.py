@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kfp import dsl
@@ -96,9 +96,8 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
 
     with _explained("compare"), tempfile.TemporaryDirectory() as folder:
         config = load_config(form.recipe, form.overrides())
-        uris = [artifact.metadata["results"]["uri"] for artifact in results]
-        # <store>/<run>/evaluate/<fingerprint>/results, see fipo.run.workspace
-        runs = load_runs({PurePosixPath(uri).parts[-4]: uri for uri in uris}, config.gate_benchmark, Path(folder))
+        uris = {artifact.metadata["run"]: artifact.metadata["results"]["uri"] for artifact in results}
+        runs = load_runs(uris, config.gate_benchmark, Path(folder))
         rich.print(comparison_table(runs))
         Path(page.path).write_text(experiment_page(runs), encoding="utf-8")
     for run, result in runs.items():
@@ -110,7 +109,8 @@ def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
     outputs = {
         name: {key: value for key, value in asdict(one).items() if value} for name, one in result.outputs.items()
     }
-    _point(artifact, {**outputs, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id})
+    facts = {"run": result.run, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id}
+    _point(artifact, {**outputs, **facts})
 
 
 def write_registered(artifact: dsl.Model, result: StepResult) -> None:

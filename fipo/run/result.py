@@ -47,6 +47,8 @@ class StepResult:
     metrics: dict[str, float] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     """What later steps and readers need besides, as JSON; `read` makes of it the record that it is."""
+    run: str = ""
+    """Name of the run that computed it."""
     code: str = ""
     """Digest (hex) of fipo's sources that computed it."""
     versions: dict[str, str] = field(default_factory=dict)

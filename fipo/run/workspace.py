@@ -280,6 +280,7 @@ class Attempt:
             inputs=dict(workspace.identity.inputs),
             metrics=self.metrics,
             record=self._record,
+            run=workspace.config.run.name,
             code=code_digest(),
             versions=versions(),
             mlflow_run_id=self.tracker.run_id,

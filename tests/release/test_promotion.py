@@ -91,6 +91,20 @@ def test_the_champion_is_beaten_by_more_than_the_interval_or_stays(promote, caps
     assert champion(config.tracking_uri, "race").version == "1"
 
 
+def test_a_champion_that_came_after_the_gate_had_decided_is_not_replaced(promote, capsys):
+    """The gate compared with the first; meanwhile another run has won."""
+    config, _ = promote("first", 5, seed=0)
+    beaten, _ = promote("beaten", 7, seed=1)
+    promote("winner", 9, seed=2)
+    capsys.readouterr()
+    Run(beaten).step("register").run(fresh=True)
+    assert "not promoted: the gate compared with version 1, and version 3 is champion now" in capsys.readouterr().out
+    assert champion(config.tracking_uri, "race").version == "3"
+    Run(config).step("gate").run(fresh=True)
+    Run(config).step("register").run(fresh=True)
+    assert champion(config.tracking_uri, "race").version == "3"
+
+
 def test_the_champion_itself_passes_again(promote):
     config, _ = promote("again", 5, seed=0)
     repeated = Run(config).step("gate").run(fresh=True)
