@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from fipo.config import Config, Role
 from fipo.errors import ObjectNotFound
+from fipo.files import replacing
 from fipo.run.identity import Identity, digest
 from fipo.run.result import StepResult
 from fipo.run.results import Results
@@ -129,8 +130,8 @@ class Run:
     def write_settings(self, folder: Path | None = None) -> Path:
         """Write the resolved settings to its folder, or another; `load_config` reads them back."""
         path = (folder or self.directory) / SETTINGS
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.config.to_yaml(), encoding="utf-8")
+        with replacing(path) as unfinished:
+            unfinished.write_text(self.config.to_yaml(), encoding="utf-8")
         return path
 
     def record_settings(self) -> None:
