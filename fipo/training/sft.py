@@ -48,13 +48,13 @@ def train(job: Job) -> None:
         step, drawn = step + 1, drawn + 1
         batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, drawn, config.run.seed)]
         loss = cross_entropy(engine, batch, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=True)
-        grad_norm, last = engine.step(), step == settings.steps
+        outcome, last = engine.step(), step == settings.steps
         if checkpoints.should_roll_back():
             step = checkpoints.roll_back(step)["step"]  # but the batches that led here stay behind
             continue
-        metrics = {"sft/skipped_updates": float(engine.skipped_in_a_row > 0)}
-        if not engine.skipped_in_a_row:
-            metrics |= {"sft/loss": loss, "sft/grad_norm": grad_norm}
+        metrics = {"sft/skipped_updates": float(outcome.skipped)}
+        if not outcome.skipped:
+            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
         if held_out and (step % settings.evaluate_every == 0 or last):
             with torch.no_grad():
                 metrics["sft/validation_loss"] = cross_entropy(

@@ -47,7 +47,7 @@ def step(engine, factor):
     log_probs, _ = engine.log_probs(pack_rows(rows(1), 0))
     before = weights(engine)
     engine.backward(-log_probs.sum() * (factor if engine.world.rank == engine.world.size - 1 else 1.0))
-    norm = engine.step()
+    norm = engine.step().grad_norm
     return norm, any(not torch.equal(before[name], value) for name, value in engine.weights())
 
 

@@ -170,7 +170,7 @@ def reference(key_value_heads):
 def run(world, distributed, key_value_heads):
     engine = TrainingEngine(copy.deepcopy(make_model(key_value_heads)), CONFIG.train, distributed, world)
     sft_loss = cross_entropy(engine, demonstrations(), 0, CONFIG.train.max_tokens_per_micro_batch, learn=True)
-    sft_grad_norm = engine.step()
+    sft_grad_norm = engine.step().grad_norm
     parameters = dict(engine.model.named_parameters())
     sft_moments = {name: engine.get_parameter(value)["exp_avg"].clone() for name, value in parameters.items()}
     metrics = Updater(engine, CONFIG, load_tokenizer(CONFIG.model)).update(groups(), Timer())

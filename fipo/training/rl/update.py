@@ -125,8 +125,8 @@ class Updater:
             for name, value in {**output.metrics, "loss": output.loss.detach(), "entropy": entropy_mean}.items():
                 totals[name] = combine(name, totals[name], value) if name in totals else value
         self._last = whole, sequence.gather(log_probs.detach())
-        grad_norm = self.engine.step()
-        if self.engine.skipped_in_a_row:
+        outcome = self.engine.step()
+        if outcome.skipped:
             return None
-        totals["grad_norm"] = torch.tensor(grad_norm / self.engine.world.size)
+        totals["grad_norm"] = torch.tensor(outcome.grad_norm / self.engine.world.size)
         return totals
