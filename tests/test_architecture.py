@@ -18,7 +18,7 @@ LAYERS = [
      "fipo.registry", "fipo.gate", "fipo.planning", "fipo.inputs", "fipo.run"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.errors", "fipo.outcome"],
+    ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.outcome"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
@@ -39,6 +39,9 @@ ALLOWED_SIDEWAYS = {
     ("fipo.inputs", "fipo.rewards"),
     ("fipo.run", "fipo.inputs"),
     ("fipo.config", "fipo.errors"),
+    # The loss's options are a section of the settings as they are.
+    ("fipo.config", "fipo.algorithm.options"),
+    ("fipo.algorithm.options", "fipo.errors"),
 }
 
 ADAPTERS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch.distributed import ProcessGroup
 from fipo.algorithm.corrections import importance_correction
 from fipo.algorithm.influence import Influence, influence, masked, masked_log_ratio
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
-from fipo.algorithm.options import LossOptions
+from fipo.algorithm.options import LossOptions, Safety
 from fipo.algorithm.responses import Responses
 from fipo.algorithm.surrogate import clipped_surrogate, clipped_weight_surrogate
 from fipo.errors import ConfigError
@@ -56,21 +55,24 @@ class LossOutput:
     metrics: dict[str, Tensor]
 
 
+PAPER = LossOptions()
+
+
 def fipo_loss(
     log_probs: Tensor,
     old_log_probs: Tensor,
     advantages: Tensor,
     response_mask: Tensor,
     *,
-    half_life: float = 32.0,
-    influence_clip_low: float = 0.2,
-    influence_clip_high: float = 0.2,
-    safety_ratio: float = 10.0,
-    safety: Literal["reset", "clamp"] = "reset",
-    clip_low: float = 0.2,
-    clip_high: float = 0.28,
-    dual_clip: float = 10.0,
-    drop_dual_clipped_responses: bool = False,
+    half_life: float = PAPER.half_life,
+    influence_clip_low: float = PAPER.influence_clip_low,
+    influence_clip_high: float = PAPER.influence_clip_high,
+    safety_ratio: float = PAPER.safety_ratio,
+    safety: Safety = PAPER.safety,
+    clip_low: float = PAPER.clip_low,
+    clip_high: float = PAPER.clip_high,
+    dual_clip: float = PAPER.dual_clip,
+    drop_dual_clipped_responses: bool = PAPER.drop_dual_clipped_responses,
     num_loss_tokens: Tensor | float | None = None,
     segment_ids: Tensor | None = None,
     rollout_log_probs: Tensor | None = None,

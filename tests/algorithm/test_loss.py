@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fipo.algorithm.loss import LossOutput, fipo_loss, policy_loss
-from fipo.algorithm.options import PRESETS, LossOptions
+from fipo.algorithm.options import LossOptions
 from fipo.errors import ConfigError
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -270,26 +270,6 @@ def test_the_authors_normalisation_is_biased() -> None:
     exact = [fipo_loss(*part, mask[row : row + 1], num_loss_tokens=4).loss.item() for row, part in enumerate(parts)]
     assert sum(authors) / 2 == pytest.approx((4 + 1) / 2)
     assert sum(exact) == pytest.approx((4 + 3) / 4)
-
-
-def test_presets_are_the_rows_of_the_table() -> None:
-    paper, reference = PRESETS["paper"], PRESETS["reference"]
-    assert (paper.half_life, paper.dual_clip, paper.safety, paper.drop_dual_clipped_responses) == (
-        32,
-        10,
-        "reset",
-        False,
-    )
-    assert (reference.half_life, reference.dual_clip, reference.safety) == (128, 3, "clamp")
-    assert reference.drop_dual_clipped_responses
-    assert (1 - reference.influence_clip_low, 1 + reference.influence_clip_high) == (0, 10)
-    seven, thirty_two = PRESETS["paper-7b"], PRESETS["paper-32b"]
-    assert (1 - seven.influence_clip_low, 1 + seven.influence_clip_high, seven.safety_ratio) == (0.8, 1.2, 3)
-    assert (1 - thirty_two.influence_clip_low, 1 + thirty_two.influence_clip_high, thirty_two.safety_ratio) == (
-        1,
-        1.2,
-        10,
-    )
 
 
 def test_dropping_dual_clipped_responses() -> None:

@@ -15,7 +15,6 @@ import torch
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 
 from fipo.algorithm.loss import policy_loss
-from fipo.algorithm.options import LossOptions
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import Distributed, load_config
 from fipo.distributed.bootstrap import join_world
@@ -122,7 +121,7 @@ def reference(key_value_heads):
     sft_grad_norm = update(sft_loss)
     sft_moments = {name: optimizer.state[value]["exp_avg"].clone() for name, value in plain.named_parameters()}
 
-    options = LossOptions(**CONFIG.algorithm.model_dump())
+    options = CONFIG.algorithm
     updates = [[one for group in pair for one in experiences_of(group)] for pair in (groups()[:2], groups()[2:])]
     with torch.no_grad():
         old = [[response_log_probs(plain, one.row)[0] for one in mini_batch] for mini_batch in updates]

@@ -39,7 +39,7 @@ class Updater:
 
     def __init__(self, engine: TrainingEngine, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
         self.engine, self.config, self.tokenizer = engine, config, tokenizer
-        self.options = LossOptions(**config.algorithm.model_dump())
+        self.options: LossOptions = config.algorithm
         self.warnings: list[str] = []
         """What the guards say of the newest rollout batch."""
         self._last: tuple[TrainingBatch, Tensor] | None = None
