@@ -10,6 +10,7 @@ from torch.distributed import ProcessGroup
 
 from fipo.algorithm.corrections import importance_correction
 from fipo.algorithm.influence import Influence, influence, masked, masked_log_ratio
+from fipo.algorithm.measurement import Measurement
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
 from fipo.algorithm.options import LossOptions, Safety
 from fipo.algorithm.responses import Responses
@@ -21,9 +22,9 @@ from fipo.errors import ConfigError
 class LossOutput:
     """The loss of a micro-batch and what to log of it.
 
-    Metrics are 0-d float32 tensors on the loss's device, without gradient; nothing waits for the device. To combine
-    micro-batches and ranks take the minimum of names ending in `_min`, the maximum of `_max` and the sum of all
-    others, which are already divided by `num_loss_tokens`: the result is exact for the whole optimizer step.
+    Metrics are 0-d float32 tensors on the loss's device, without gradient; nothing waits for the device. Means are
+    already divided by `num_loss_tokens`, so that those of micro-batches and ranks add up to what is exact for the whole
+    optimizer step; `measured` holds with each value how it is put together.
 
     | name | mean over response tokens of |
     |---|---|
@@ -52,7 +53,12 @@ class LossOutput:
 
     loss: Tensor
     """0-d float32: this micro-batch's share; the shares of all micro-batches and ranks add up to the step's loss."""
-    metrics: dict[str, Tensor]
+    measured: dict[str, Measurement]
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """The value of each measurement."""
+        return {name: measurement.value for name, measurement in self.measured.items()}
 
 
 PAPER = LossOptions()
@@ -149,16 +155,16 @@ def policy_loss(
         token_loss = clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)  # Eq. 8
 
     measure = Measure(response_mask, at_least_one(response_mask.sum() if num_loss_tokens is None else num_loss_tokens))
-    metrics = {}
+    measured = {}
     if rollout_log_probs is not None:
         correction = importance_correction(options, old_log_probs, rollout_log_probs, response_mask, responses)
         token_loss = token_loss * correction
-        metrics = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
+        measured = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
 
     kept = _kept(options, token, response_mask, responses)
     share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
-    metrics |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
-    return LossOutput((token_loss * share).sum(), metrics)
+    measured |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
+    return LossOutput((token_loss * share).sum(), measured)
 
 
 def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Tensor, responses: Responses) -> Tensor:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
+from fipo.algorithm.measurement import REDUCTIONS, Measurement, Ranks, Reduction
 from fipo.batch import FinishReason, Outcome, RolloutGroup
-from fipo.distributed.bootstrap import World
 from fipo.training.rl.sampling import RolloutBatch, has_signal
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric of a step's updates, over all ranks."""
+
+    values: list[float]
+    """One an update, in order."""
+    reduction: Reduction
 
 
 def rollout_metrics(batch: RolloutBatch) -> dict[str, float]:
@@ -56,39 +65,35 @@ def length_metrics(prefix: str, groups: Sequence[RolloutGroup]) -> dict[str, flo
     return {f"{prefix}/response_tokens_{name}": float(value) for name, value in quantiles.items()}
 
 
-def combine(name: str, one: Tensor, other: Tensor) -> Tensor:
-    """A metric of two parts of an optimizer step (`LossOutput`): minimum, maximum, or sum of shares of a mean."""
-    if name.endswith("_max"):
-        return torch.maximum(one, other)
-    return torch.minimum(one, other) if name.endswith("_min") else one + other
+def reduce_updates(measured: Sequence[Mapping[str, Measurement]], world: Ranks) -> dict[str, Series]:
+    """Each metric of each update, put together over the ranks; collective."""
+    reduced = {}
+    for reduction in REDUCTIONS:  # in the same order on every rank
+        names = sorted(name for name, one in measured[0].items() if one.reduction is reduction)
+        if names:
+            local = torch.stack([torch.stack([update[name].value.float() for name in names]) for update in measured])
+            whole = reduction.ranks(world, local.cpu())
+            reduced |= {name: Series(whole[:, index].tolist(), reduction) for index, name in enumerate(names)}
+    return reduced
 
 
-def reduce_updates(measured: Sequence[Mapping[str, Tensor]], world: World) -> dict[str, list[float]]:
-    """Each metric of each update, combined over the ranks; collective."""
-    names = sorted(measured[0])
-    local = torch.stack([torch.stack([update[name].float().cpu() for name in names]) for update in measured])
-    sums, highs, lows = world.sum(local), world.max(local), -world.max(-local)
-    kinds = {"_max": highs, "_min": lows}
-    return {name: kinds.get(name[-4:], sums)[:, index].tolist() for index, name in enumerate(names)}
-
-
-def update_metrics(reduced: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Over the updates of a step: minimum, maximum or mean, and the spread of the influence weights in each update."""
-    over = {"_max": max, "_min": min}
-    spreads = list(map(influence_std, reduced["influence_weight_mean"], reduced["influence_weight_square_deviation"]))
+def update_metrics(reduced: Mapping[str, Series]) -> dict[str, float]:
+    """Over the updates of a step: each metric, and the spread of the influence weights in each update."""
+    deviations = reduced["influence_weight_square_deviation"].values
+    spreads = list(map(influence_std, reduced["influence_weight_mean"].values, deviations))
     return {
-        **{f"train/{name}": over.get(name[-4:], _mean)(values) for name, values in reduced.items()},
+        **{f"train/{name}": series.reduction.updates(series.values) for name, series in reduced.items()},
         "train/influence_weight_std": _mean(spreads),
         **{f"train/influence_weight_std_update_{index}": spread for index, spread in enumerate(spreads)},
         # Before the first update the policy is the old policy: what Future-KL spreads there is noise.
-        "train/future_kl_noise": math.sqrt(reduced["future_kl_square_mean"][0]),
+        "train/future_kl_noise": math.sqrt(reduced["future_kl_square_mean"].values[0]),
     }
 
 
-def guard_warnings(reduced: Mapping[str, Sequence[float]], half_life: float) -> list[str]:
+def guard_warnings(reduced: Mapping[str, Series], half_life: float) -> list[str]:
     """What the guards say of the updates of a step."""
-    no_op = no_op_warning(reduced["influence_weight_square_deviation"])
-    noise = noise_warning(reduced["future_kl_square_mean"][0], half_life)
+    no_op = no_op_warning(reduced["influence_weight_square_deviation"].values)
+    noise = noise_warning(reduced["future_kl_square_mean"].values[0], half_life)
     return [warning for warning in (no_op, noise) if warning]
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from fipo.algorithm.loss import policy_loss
+from fipo.algorithm.measurement import COMMON, SHARE, Measurement
 from fipo.algorithm.options import LossOptions
 from fipo.batch import Outcome, RolloutGroup, TrainingBatch
 from fipo.config import Config
@@ -18,7 +19,7 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
 from fipo.training.job import Job
 from fipo.training.rl.experience import Experience, experiences_of
-from fipo.training.rl.metrics import combine, guard_warnings, reduce_updates, update_metrics
+from fipo.training.rl.metrics import guard_warnings, reduce_updates, update_metrics
 from fipo.training.rl.records import influence_record
 from fipo.training.rl.timing import Timer
 from fipo.training.rows import pack_rows, spread
@@ -100,9 +101,9 @@ class Updater:
         tokens = replace(tokens, response_mask=tokens.response_mask & judged[tokens.segment_ids])
         return TrainingBatch(tokens, advantages, rollout_log_probs).to(self.engine.world.device)
 
-    def _step(self, mini_batch: MiniBatch) -> dict[str, Tensor] | None:
+    def _step(self, mini_batch: MiniBatch) -> dict[str, Measurement] | None:
         """Metrics of the update on this rank; None when it was left out (`TrainingEngine.step`)."""
-        totals: dict[str, Tensor] = {}
+        totals: dict[str, Measurement] = {}
         sequence = self.engine.sequence
         for whole in mini_batch.micro_batches:
             batch = sequence.shard(whole)
@@ -121,12 +122,14 @@ class Updater:
                 rollout_log_probs=batch.rollout_log_probs,
             )
             self.engine.backward(output.loss)
-            entropy_mean = entropy.detach().sum() / mini_batch.num_loss_tokens
-            for name, value in {**output.metrics, "loss": output.loss.detach(), "entropy": entropy_mean}.items():
-                totals[name] = combine(name, totals[name], value) if name in totals else value
+            measured = {
+                **output.measured,
+                "loss": Measurement(output.loss.detach(), SHARE),
+                "entropy": Measurement(entropy.detach().sum() / mini_batch.num_loss_tokens, SHARE),
+            }
+            totals = {name: totals[name].joined(one) if totals else one for name, one in measured.items()}
         self._last = whole, sequence.gather(log_probs.detach())
         outcome = self.engine.step()
         if outcome.skipped:
             return None
-        totals["grad_norm"] = torch.tensor(outcome.grad_norm / self.engine.world.size)
-        return totals
+        return totals | {"grad_norm": Measurement(torch.tensor(outcome.grad_norm), COMMON)}
