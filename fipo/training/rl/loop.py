@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -19,7 +20,7 @@ from fipo.models import load_model, load_tokenizer, save_model
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
-from fipo.training.checkpointing import Checkpoints
+from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches
 from fipo.training.rl.metrics import progress_line, rollout_metrics, staleness_metrics, validation_metrics
@@ -27,6 +28,19 @@ from fipo.training.rl.records import keep_rollouts
 from fipo.training.rl.sampling import PromptStream, collect, generate_and_score
 from fipo.training.rl.timing import Timer
 from fipo.training.rl.update import Updater
+from fipo.training.rollback import RollBack
+
+
+@dataclass(frozen=True, slots=True)
+class RlState(LoopState):
+    """Where the loop continues."""
+
+    prompts_drawn: int = 0
+    """Position of the prompt stream."""
+    tokens_sampled: int = 0
+    """Response tokens in all, for the token budget."""
+    evaluation_due: bool = False
+    """Stopped between the updates of `step` and their evaluation."""
 
 
 def train(job: Job) -> None:
@@ -51,12 +65,12 @@ def train(job: Job) -> None:
         # ZeRO-3 leaves each rank a part of the trained model, and weights in training cannot sample: take a copy.
         trained=None if engine.zero_stage == 3 or config.rollout.one_step_ahead else engine.model,
     )
-    checkpoints = Checkpoints(job, engine, settings)
-    start_of_run = {"step": 0, "prompts_drawn": 0, "tokens_sampled": 0, "evaluation_due": False}
-    state = checkpoints.resume(start_of_run, at_most=settings.steps)
-    stream = PromptStream(prompts, seed=config.run.seed, position=state["prompts_drawn"])
+    checkpoints = Checkpoints(job, engine, settings, RlState())
+    roll_back = RollBack(job, engine, settings, checkpoints)
+    state = checkpoints.resume(at_most=settings.steps)
+    stream = PromptStream(prompts, seed=config.run.seed, position=state.prompts_drawn)
     rollout.load_weights(engine.weights(), version=engine.steps_done)
-    step, tokens, budget = state["step"], state["tokens_sampled"], settings.token_budget or math.inf
+    step, tokens, budget = state.step, state.tokens_sampled, settings.token_budget or math.inf
     job.say(f"{len(prompts)} problems, {world.size} process(es), from step {step}")
 
     scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
@@ -67,7 +81,7 @@ def train(job: Job) -> None:
         begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
     )
     with scorer, checkpoints.save_on_stop():
-        if state["evaluation_due"]:  # it was stopped between the updates of this step and their evaluation
+        if state.evaluation_due:  # it was stopped between the updates of this step and their evaluation
             job.log(_validate(validation, rollout, scorer, config, world), step)
         while step < settings.steps and tokens < budget:
             step += 1
@@ -84,10 +98,10 @@ def train(job: Job) -> None:
                     f"step {step}: none of {len(batch.sampled)} prompts has a correct response, so there is nothing to "
                     "learn from: warm up longer (sft.steps), take easier problems, or raise rollout.group_size"
                 )
-            if checkpoints.should_roll_back():
+            if roll_back.due:
                 batches.discard()
-                state = checkpoints.roll_back(step)
-                step, tokens = state["step"], state["tokens_sampled"]  # but the prompts that led here stay behind
+                state = roll_back.before(step)
+                step, tokens = state.step, state.tokens_sampled  # but the prompts that led here stay behind
                 rollout.load_weights(engine.weights(), version=engine.steps_done)
                 continue
             tokens += int(metrics["rollout/sampled_tokens"])
@@ -97,8 +111,8 @@ def train(job: Job) -> None:
                 scale = updater.options.scale_by_std
                 keep_rollouts(job, step, batch, tokenizer, scale_by_std=scale, show=evaluation_due)
             job.log(metrics, step)
-            state = {"step": step, "prompts_drawn": batch.prompts_drawn, "tokens_sampled": tokens}
-            checkpoints.mark({**state, "evaluation_due": evaluation_due})
+            state = RlState(step, batch.prompts_drawn, tokens)
+            checkpoints.mark(replace(state, evaluation_due=evaluation_due))
             with timer("wait"):
                 world.wait_or_stop(batches.settle)
             with timer("sync"):
@@ -111,7 +125,7 @@ def train(job: Job) -> None:
             job.say(progress_line(step, settings.steps, metrics | validated | timer.metrics()))
             updater.write_sample(job, step)
             score = validated.get("validation/accuracy")
-            checkpoints.reached({**state, "evaluation_due": False}, score=score, last=last)
+            checkpoints.reached(state, score=score, last=last)
     checkpoints.close()
     rollout.close()
     job.say(f"every response: {job.workspace.store.uri}/{job.workspace.rollouts_prefix}/")
