@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,39 +32,36 @@ SCHEMA = pa.schema(
         ("accuracy", pa.float32()),
         ("reward", pa.float32()),
         ("reward_components", pa.map_(pa.string(), pa.float32())),
-        # Null where the response was not trained on.
+        # Null where the response was not learned from.
         ("advantage", pa.float32()),
     ]
 )
 """One row a response."""
 
-Advantages = Mapping[tuple[str, int], float]
-"""Of the responses that are trained on, by prompt id and response index."""
 
-
-def record_table(step: int, groups: Sequence[RolloutGroup], advantages: Advantages) -> pa.Table:
+def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
     """One row for each response of graded groups."""
     rows = [
         {
             "step": step,
-            "prompt_id": group.prompt.id,
-            "source": group.prompt.source,
-            "problem": group.prompt.text,
-            "answer": group.prompt.answer,
-            "prompt_token_ids": group.prompt.token_ids,
-            "response_index": index,
-            "token_ids": rollout.token_ids,
-            "rollout_log_probs": rollout.log_probs,
-            "finish_reason": str(rollout.finish_reason),
-            "weight_version": rollout.weight_version,
-            "outcome": str(score.outcome),
-            "accuracy": score.accuracy,
-            "reward": score.reward,
-            "reward_components": list(score.components.items()),
-            "advantage": advantages.get((group.prompt.id, index)),
+            "prompt_id": sample.prompt.id,
+            "source": sample.prompt.source,
+            "problem": sample.prompt.text,
+            "answer": sample.prompt.answer,
+            "prompt_token_ids": sample.prompt.token_ids,
+            "response_index": sample.index,
+            "token_ids": sample.rollout.token_ids,
+            "rollout_log_probs": sample.rollout.log_probs,
+            "finish_reason": str(sample.rollout.finish_reason),
+            "weight_version": sample.rollout.weight_version,
+            "outcome": str(sample.score.outcome),
+            "accuracy": sample.score.accuracy,
+            "reward": sample.score.reward,
+            "reward_components": list(sample.score.components.items()),
+            "advantage": sample.advantage,
         }
         for group in groups
-        for index, (rollout, score) in enumerate(zip(group.rollouts, group.scores, strict=True))
+        for sample in group.samples
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

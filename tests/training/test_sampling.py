@@ -7,7 +7,7 @@ import torch
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import load_config
 from fipo.distributed.bootstrap import StopRequested, World
-from fipo.training.rl.experience import experiences_of
+from fipo.training.rl.advantages import compared
 from fipo.training.rl.sampling import PromptStream, collect, has_signal
 from fipo.training.rl.timing import Timer
 
@@ -52,8 +52,8 @@ def test_the_signal_is_a_spread_of_accuracy(scores, signal):
 
 def test_a_timeout_is_compared_with_nobody():
     # By hand: mean 1/2, sample standard deviation sqrt(1/2) of the two that were judged.
-    advantages = [one.advantage for one in experiences_of(group(PROMPTS[0], CORRECT, TIMEOUT, WRONG))]
-    assert advantages == pytest.approx([0.5**0.5, 0.0, -(0.5**0.5)])
+    samples = compared(group(PROMPTS[0], CORRECT, TIMEOUT, WRONG)).samples
+    assert [sample.advantage for sample in samples] == [pytest.approx(0.5**0.5), None, pytest.approx(-(0.5**0.5))]
 
 
 class OneRank(World):
