@@ -144,7 +144,7 @@ class TrainingBatch:
     """[1, time] float32; group-relative, broadcast over the response, 0 elsewhere."""
     rollout_log_probs: Tensor
     """[1, time] float32; from the inference engine, 0 outside the response."""
-    old_log_probs: Tensor | None = None
+    old_log_probs: Tensor
     """[1, time] float32; the trainer's own, before the updates of this rollout batch."""
 
     def to(self, device: torch.device) -> TrainingBatch:

@@ -21,6 +21,9 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 class GuardedAdamW(torch.optim.AdamW):
     """torch's AdamW, but it asks before each step: DeepSpeed calls it when it knows the gradient norm, not before."""
 
+    _global_grad_norm: Tensor
+    """Where DeepSpeed's own optimizers keep the norm; see `Zero._clip`."""
+
     def __init__(self, parameters: Iterable[nn.Parameter], **settings: Any) -> None:
         super().__init__(parameters, **settings)
         self.allowed: Callable[[], bool] = lambda: True  # DeepSpeed steps once while it is set up
@@ -141,7 +144,8 @@ class Zero:
         if self._plain:
             return parameter
         [low_precision], [masters] = self.engine.optimizer.fp16_groups, self.engine.optimizer.fp32_groups
-        return next(master for low, master in zip(low_precision, masters) if low is parameter)
+        found: Tensor = next(master for low, master in zip(low_precision, masters) if low is parameter)
+        return found
 
 
 def _settings(optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> dict[str, Any]:

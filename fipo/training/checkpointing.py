@@ -171,12 +171,13 @@ class Checkpoints(Generic[State]):
 
     def _known(self, at_most: int) -> dict[int, tuple[Commit | None, Commit | None]]:
         """Steps with their commits on disk and in the store, newest first; on every rank what rank 0 sees."""
-        found = {}
+        found: dict[int, tuple[Commit | None, Commit | None]] = {}
         if self._world.is_main:
             local, remote = committed(self._folder), self._mirror.commits() if self._mirror else {}
             steps = sorted((step for step in {*local, *remote} if step <= at_most), reverse=True)
             found = {step: (local.get(step), remote.get(step)) for step in steps}
-        return self._world.gather(found)[0]
+        seen_by: list[dict[int, tuple[Commit | None, Commit | None]]] = self._world.gather(found)
+        return seen_by[0]
 
     def _brought(self, step: int) -> bool:
         """Bring a checkpoint from the store; whether that worked, on every rank alike."""

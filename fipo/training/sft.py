@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
@@ -124,7 +125,9 @@ def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, config: Conf
     ]
 
 
-def _publish(job: Job, model: object, tokenizer: object, state_dict: object) -> None:
+def _publish(
+    job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state_dict: dict[str, Tensor] | None
+) -> None:
     if job.attempt:
         folder = job.workspace.directory / "model"
         save_model(model, tokenizer, folder, state_dict)

@@ -78,7 +78,7 @@ class Learner:
         return micro_batch, self._engine.sequence.gather(log_probs)
 
     def _mini_batch(self, samples: list[Sample]) -> MiniBatch:
-        """Pack this rank's share and compute its `old_log_probs`."""
+        """This rank's share of the samples, packed."""
         sequence = self._engine.sequence
         plan = plan_micro_batches(
             [len(_row(sample)) for sample in samples],
@@ -86,23 +86,24 @@ class Learner:
             max_tokens=self._settings.max_tokens_per_micro_batch,
             attention_parity=self._engine.attention_parity,
         )
-        micro_batches = []
-        for indices in plan[sequence.data_rank]:
-            batch = self._pack([samples[index] for index in indices])
-            with torch.no_grad():
-                old_log_probs, _ = self._engine.log_probs(sequence.shard(batch.tokens))
-            micro_batches.append(replace(batch, old_log_probs=sequence.gather(old_log_probs)))
+        packed = [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
         learned = [sample for sample in samples if sample.advantage is not None]
-        return MiniBatch(micro_batches, sum(len(sample.rollout.token_ids) for sample in learned), len(learned))
+        return MiniBatch(packed, sum(len(sample.rollout.token_ids) for sample in learned), len(learned))
 
-    def _pack(self, samples: list[Sample]) -> TrainingBatch:
-        rows, multiple_of = [_row(sample) for sample in samples], self._engine.sequence.size
-        tokens = pack_rows(rows, self._tokenizer.pad_token_id, multiple_of=multiple_of)
-        advantages = spread([sample.advantage or 0.0 for sample in samples], tokens)
-        rollout_log_probs = spread([sample.rollout.log_probs for sample in samples], tokens)
+    def _packed(self, samples: list[Sample]) -> TrainingBatch:
+        """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
+        sequence, device = self._engine.sequence, self._engine.world.device
+        rows = pack_rows([_row(sample) for sample in samples], self._tokenizer.pad_token_id, multiple_of=sequence.size)
+        advantages = spread([sample.advantage or 0.0 for sample in samples], rows)
+        rollout_log_probs = spread([sample.rollout.log_probs for sample in samples], rows)
         learned = torch.tensor([*(sample.advantage is not None for sample in samples), False])  # the last is padding
-        tokens = replace(tokens, response_mask=tokens.response_mask & learned[tokens.segment_ids])
-        return TrainingBatch(tokens, advantages, rollout_log_probs).to(self._engine.world.device)
+        mask = rows.response_mask & learned[rows.segment_ids]
+        tokens = replace(rows, response_mask=mask).to(device)
+        with torch.no_grad():
+            old_log_probs, _ = self._engine.log_probs(sequence.shard(tokens))
+        return TrainingBatch(
+            tokens, advantages.to(device), rollout_log_probs.to(device), sequence.gather(old_log_probs)
+        )
 
 
 def _row(sample: Sample) -> Row:

@@ -103,7 +103,7 @@ def length_metrics(prefix: str, groups: Sequence[RolloutGroup]) -> dict[str, flo
 
 def reduce_updates(measured: Sequence[Mapping[str, Measurement]], world: Ranks) -> dict[str, Series]:
     """Each metric of each update, put together over the ranks; collective."""
-    reduced = {}
+    reduced: dict[str, Series] = {}
     for reduction in REDUCTIONS:  # in the same order on every rank
         names = sorted(name for name, one in measured[0].items() if one.reduction is reduction)
         if names:
