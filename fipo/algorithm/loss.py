@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from fipo.algorithm.corrections import importance_correction
-from fipo.algorithm.influence import Influence, influence, masked, masked_log_ratio
+from fipo.algorithm.influence import influence, masked, masked_log_ratio
 from fipo.algorithm.measurement import Measurement
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
 from fipo.algorithm.options import LossOptions, Safety
@@ -161,7 +161,7 @@ def policy_loss(
         token_loss = token_loss * correction
         measured = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
 
-    kept = _kept(options, token, response_mask, responses)
+    kept = _kept(options, importance_ratio.detach(), weighted, response_mask, responses)
     share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
     measured |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
     return LossOutput((token_loss * share).sum(), measured)
@@ -175,11 +175,17 @@ def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Te
     return log_ratio.exp()
 
 
-def _kept(options: LossOptions, token: Influence, response_mask: Tensor, responses: Responses) -> Tensor:
-    """Response tokens that count in the loss, [batch, time] bool."""
-    if not options.drop_dual_clipped_responses:
+def _kept(
+    options: LossOptions, importance_ratio: Tensor, weighted: Tensor, response_mask: Tensor, responses: Responses
+) -> Tensor:
+    """Response tokens that count in the loss, [batch, time] bool.
+
+    The authors' code drops a response in which the dual clip bounds the loss of more than one token. Where the
+    advantage is not negative it bounds nothing, whatever the ratio.
+    """
+    if not options.drop_dual_clipped_responses or options.loss == "cispo":
         return response_mask
-    dual_clipped = response_mask & (token.log_ratio.exp() > options.dual_clip)
+    dual_clipped = response_mask & (weighted < 0) & (importance_ratio > options.dual_clip)
     return response_mask & (responses.sums(dual_clipped.float()) <= 1)
 
 

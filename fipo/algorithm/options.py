@@ -57,8 +57,8 @@ class LossOptions:
     mask_future_kl: bool = True
     """Leave tokens above `dual_clip` out of Future-KL; false is the paper's ablation."""
     drop_dual_clipped_responses: bool = False
-    """Drop a response with more than one dual-clipped token (authors' code). The denominator of the loss stays as it
-    is where `num_loss_tokens` is given, as in training; else it shrinks."""
+    """Drop a response with more than one token whose loss the dual clip bounds (authors' code). The denominator of the
+    loss stays as it is where `num_loss_tokens` is given, as in training; else it shrinks."""
     correction: Correction = "none"
     """Weigh the loss by trainer over inference engine probabilities, truncated or masked beyond the threshold."""
     correction_level: CorrectionLevel = "token"
