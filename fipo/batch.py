@@ -36,6 +36,13 @@ class Prompt:
     """The reference answer, as the verifier takes it."""
     source: str = ""
     """Name of the data set or benchmark."""
+    draw: int = 0
+    """How often it was drawn before in the same step: each draw is a new chance."""
+
+    @property
+    def draw_id(self) -> str:
+        """With the seed it determines the responses: different for each draw, and the id for the first."""
+        return f"{self.id}/{self.draw}" if self.draw else self.id
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +18,8 @@ SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
         ("prompt_id", pa.string()),
+        # How often the prompt was drawn before in the step; with its id it tells the groups apart.
+        ("draw", pa.int32()),
         ("source", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
@@ -45,6 +46,7 @@ def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
         {
             "step": step,
             "prompt_id": sample.prompt.id,
+            "draw": sample.prompt.draw,
             "source": sample.prompt.source,
             "problem": sample.prompt.text,
             "answer": sample.prompt.answer,
@@ -75,9 +77,9 @@ def store_record(table: pa.Table, store: ObjectStore, key: str) -> None:
 
 
 def sample_rows(table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, responses: int = 8) -> list[dict[str, Any]]:
-    """The first prompt's first `responses` responses, as text."""
-    first = table.slice(0, responses)
-    rows = first.filter(pc.equal(first["prompt_id"], first["prompt_id"][0])).to_pylist()
+    """The first group's first `responses` responses, as text."""
+    rows = table.slice(0, responses).to_pylist()
+    rows = [row for row in rows if (row["prompt_id"], row["draw"]) == (rows[0]["prompt_id"], rows[0]["draw"])]
     texts = tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True)
     columns = ("step", "problem", "answer", "outcome", "reward", "advantage", "finish_reason")
     return [

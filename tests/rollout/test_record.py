@@ -29,17 +29,18 @@ def group(prompt_id, *responses):
 
 
 TRAINED = replace(group("aa", ([2, 3, 1], 1.0), ([2, 2], 0.5)), advantages=(1.0, -1.0))
-GROUPS = [TRAINED, group("bb", ([4, 1], 1.0))]
+GROUPS = [TRAINED, group("bb", ([4, 1], 1.0)), replace(TRAINED, prompt=replace(TRAINED.prompt, draw=1), advantages=())]
 
 
 def test_each_response_is_a_row(tmp_path):
     store_record(record_table(12, GROUPS), open_store(tmp_path.as_uri()), "rollouts/step-000012.parquet")
     table = pq.read_table(tmp_path / "rollouts" / "step-000012.parquet")
     assert table.schema.equals(SCHEMA)
-    first, second, third = table.to_pylist()
+    first, second, third, *again = table.to_pylist()
     assert first == {
         "step": 12,
         "prompt_id": "aa",
+        "draw": 0,
         "source": "demo",
         "problem": "problem aa",
         "answer": "12",
@@ -57,6 +58,7 @@ def test_each_response_is_a_row(tmp_path):
     }
     assert (second["response_index"], second["advantage"], second["finish_reason"]) == (1, -1.0, "length")
     assert third["advantage"] is None
+    assert [(row["prompt_id"], row["draw"], row["advantage"]) for row in again] == [("aa", 1, None)] * 2
 
 
 def test_the_sample_can_be_read():
@@ -65,3 +67,5 @@ def test_the_sample_can_be_read():
     shown = [(row["response"], row["tokens"], row["advantage"], row["problem"]) for row in sample]
     assert shown == [("a b", 3, 1.0, "problem aa"), ("a a", 2, -1.0, "problem aa")]
     assert sample_rows(record_table(12, GROUPS), tokenizer, responses=1) == sample[:1]
+    twice = record_table(12, [GROUPS[2], GROUPS[0]])
+    assert len(sample_rows(twice, tokenizer)) == 2, "one draw of a prompt is one group"

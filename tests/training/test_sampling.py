@@ -122,6 +122,21 @@ def test_without_dynamic_sampling_one_round_is_enough():
     assert (len(batch.groups), parts.asked) == (8, [8])
 
 
+def test_each_draw_of_a_prompt_in_a_step_is_told_from_the_others():
+    parts = EngineAndScorer(lambda index: False)
+    config = load_config(
+        "demo", ["train.prompts_per_step=4", "train.mini_batch_prompts=2", "train.max_generation_rounds=3"]
+    )
+    stream = PromptStream(PROMPTS, seed=0)
+    for _ in range(2):
+        batch = collect(stream, parts, parts, config, OneRank(), 1, Timer())
+        drawn = [(one.prompt.id, one.prompt.draw) for one in batch.sampled]
+        # Twelve of five prompts, whatever their order: each draw counts those before it in the step, from 0.
+        assert all(drawn[:position].count((id, draw - 1)) == 1 for position, (id, draw) in enumerate(drawn) if draw)
+        assert len(set(drawn)) == 12
+        assert {id for id, draw in drawn if draw == 0} == set("01234")
+
+
 def test_a_stop_request_ends_generation_at_once_and_takes_nothing():
     class AskedToStop(EngineAndScorer):
         def generate(self, prompts, sampling, on_group):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -88,9 +89,11 @@ def collect(
     )
     sampled: list[RolloutGroup] = []
     kept: list[int] = []
+    drawn: Counter[str] = Counter()
     rounds = 0
     while len(kept) < settings.prompts_per_step and rounds < settings.max_generation_rounds:
         prompts = stream.take(_draw_size(len(kept), len(sampled), settings.prompts_per_step))
+        prompts = [replace(prompt, draw=_count(drawn, prompt.id)) for prompt in prompts]
         groups = generate_and_score(prompts, engine, scorer, sampling, world, timer)
         wanted = [has_signal(group) or not settings.dynamic_sampling for group in groups]
         kept += [index for index, keep in enumerate(wanted, start=len(sampled)) if keep]
@@ -141,6 +144,12 @@ def require_signal(batch: RolloutBatch, step: int) -> None:
 def has_signal(group: RolloutGroup) -> bool:
     """Whether the responses that were judged differ in accuracy."""
     return len({score.accuracy for score in group.scores if score.outcome is not Outcome.TIMEOUT}) > 1
+
+
+def _count(drawn: Counter[str], prompt_id: str) -> int:
+    """How often the prompt was drawn before; this draw is counted."""
+    drawn[prompt_id] += 1
+    return drawn[prompt_id] - 1
 
 
 def _draw_size(kept: int, sampled: int, wanted: int) -> int:
