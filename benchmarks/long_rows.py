@@ -66,7 +66,7 @@ def measure(variant: str, tokens: int) -> None:
         engine.step()
         began = time.perf_counter()
         peak = peak_bytes(lambda: run(tokens))
-        elapsed, norm = time.perf_counter() - began, engine.step()
+        elapsed, norm = time.perf_counter() - began, engine.step().grad_norm
         print(json.dumps({"bytes": peak, "seconds": elapsed, "grad_norm": norm}), flush=True)
 
 

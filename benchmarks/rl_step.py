@@ -130,19 +130,21 @@ class Clock:
 
 
 def run_fipo(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, float]]:
-    """The classes and calls of `fipo.training.rl.loop`."""
+    """The classes and calls of `fipo.training.rl.loop.reinforce`."""
     from fipo.distributed.bootstrap import join_world
     from fipo.distributed.engine import TrainingEngine
+    from fipo.training.rl.advantages import with_advantages
+    from fipo.training.rl.learner import Learner
+    from fipo.training.rl.metrics import Updates
     from fipo.training.rl.sampling import PromptStream, collect
     from fipo.training.rl.timing import Timer
-    from fipo.training.rl.update import Updater
 
     config, start = settings(folder, micro_rows), Model(name_or_path=str(folder))
     tokenizer = load_tokenizer(start)
     asked = [Prompt(f"{index:04x}", "", tuple(ids), "0") for index, ids in enumerate(prompts())]
     with join_world(config.distributed, seed=0) as world:
         engine = TrainingEngine(load_model(start), config.train, config.distributed, world)
-        updater = Updater(engine, config, tokenizer)
+        learner = Learner(engine, config, tokenizer)
         rollout = ScheduledEngine(
             engine.model, eos_token_id=-1, pad_token_id=0, max_batch_tokens=config.rollout.max_batch_tokens
         )
@@ -153,9 +155,18 @@ def run_fipo(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, flo
                 stream = PromptStream(asked, seed=0)
                 stream.take = lambda count: asked[:count]  # type: ignore[method-assign]
                 rollout.step = step
-                timer = Timer()
-                batch = collect(stream, rollout, scorer, config, world, step, timer)
-                updater.update(batch.groups, timer)
+                timer, updates = Timer(), Updates()
+                batch = with_advantages(collect(stream, rollout, scorer, config, world, step, timer))
+                with timer("old_log_probs"):
+                    mini_batches = learner.mini_batches(batch.groups)
+                with timer("update"):
+                    for mini_batch in mini_batches:
+                        for micro_batch in mini_batch.micro_batches:
+                            output = learner.loss(mini_batch, micro_batch)
+                            engine.backward(output.loss)
+                            updates.measured(output.measured)
+                        updates.ended(engine.step())
+                    updates.metrics(world)
                 rollout.load_weights(engine.weights(), version=engine.steps_done)
                 clock.tick()
                 check([rollout.token_ids for group in batch.groups for rollout in group.rollouts], step)

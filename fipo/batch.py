@@ -36,6 +36,13 @@ class Prompt:
     """The reference answer, as the verifier takes it."""
     source: str = ""
     """Name of the data set or benchmark."""
+    draw: int = 0
+    """How often it was drawn before in the same step: each draw is a new chance."""
+
+    @property
+    def draw_id(self) -> str:
+        """With the seed it determines the responses: different for each draw, and the id for the first."""
+        return f"{self.id}/{self.draw}" if self.draw else self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +72,44 @@ class Score:
 
 
 @dataclass(frozen=True, slots=True)
+class Sample:
+    """One response with all that is known of it, from the engine to the update and the record."""
+
+    prompt: Prompt
+    index: int
+    """Among the responses to the prompt."""
+    rollout: Rollout
+    """Tokens, `rollout_log_probs` and the version of the weights."""
+    score: Score
+    advantage: float | None
+    """Eq. 1; None where the response is not learned from: its group has no signal or no place, or it has no verdict."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RolloutGroup:
-    """The responses to one prompt; `scores` is empty until they are graded."""
+    """The responses to one draw of a prompt; two groups are equal only if they are the same."""
 
     prompt: Prompt
     rollouts: tuple[Rollout, ...]
     scores: tuple[Score, ...] = ()
+    """Of each response; empty until they are graded."""
+    advantages: tuple[float | None, ...] = ()
+    """Of each response; empty where the group is not trained on."""
 
     def graded(self, scores: tuple[Score, ...]) -> RolloutGroup:
         """The same group with its scores."""
         return replace(self, scores=scores)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Its responses one by one; of a graded group."""
+        advantages = self.advantages or (None,) * len(self.rollouts)
+        return [
+            Sample(self.prompt, index, rollout, score, advantage)
+            for index, (rollout, score, advantage) in enumerate(
+                zip(self.rollouts, self.scores, advantages, strict=True)
+            )
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +151,7 @@ class TrainingBatch:
     """[1, time] float32; group-relative, broadcast over the response, 0 elsewhere."""
     rollout_log_probs: Tensor
     """[1, time] float32; from the inference engine, 0 outside the response."""
-    old_log_probs: Tensor | None = None
+    old_log_probs: Tensor
     """[1, time] float32; the trainer's own, before the updates of this rollout batch."""
 
     def to(self, device: torch.device) -> TrainingBatch:

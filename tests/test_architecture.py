@@ -16,7 +16,7 @@ LAYERS = [
      "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.errors", "fipo.files", "fipo.outcome", "fipo.records"],
+    ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.files", "fipo.outcome", "fipo.records"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
@@ -46,6 +46,9 @@ ALLOWED_SIDEWAYS = {
     # The verifier says which reference answers it can read.
     ("fipo.data", "fipo.rewards"),
     ("fipo.config", "fipo.errors"),
+    # The loss's options are a section of the settings as they are.
+    ("fipo.config", "fipo.algorithm.options"),
+    ("fipo.algorithm.options", "fipo.errors"),
 }
 
 ADAPTERS = {

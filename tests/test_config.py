@@ -1,14 +1,16 @@
 """The settings tree: recipes, overrides, refusals, and that every knob is read."""
 
 import ast
+import dataclasses
+import math
 from pathlib import Path
 
 import pytest
 import yaml
 
 import fipo
-from fipo.algorithm.loss import LossOptions
-from fipo.config import Algorithm, Config, Role, Section, Setting, describe_settings, load_config, recipe_names
+from fipo.algorithm.options import LossOptions
+from fipo.config import Config, Role, Section, Setting, describe_settings, load_config, recipe_names
 from fipo.errors import ConfigError
 
 
@@ -152,8 +154,23 @@ def _types(annotation):
         yield from _types(argument)
 
 
-def test_the_loss_takes_exactly_the_algorithm_settings():
-    assert set(Algorithm.model_fields) == set(LossOptions.__dataclass_fields__)
+def test_the_section_is_what_the_loss_takes():
+    config = load_config("demo", ["algorithm.loss=gspo", "algorithm.clip_low=3e-4"])
+    assert isinstance(config.algorithm, LossOptions)
+    assert config.algorithm.model_dump() == dataclasses.asdict(LossOptions(loss="gspo", clip_low=3e-4))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "requirement"),
+    [("half_life", 0.0, "above 0"), ("dual_clip", 1.0, "above 1"), ("influence_clip_high", -0.1, r"within \[0, inf\]"),
+     ("clip_low", 1.5, r"within \[0, 1\]"), ("clip_high", math.nan, "above 0")],
+)  # fmt: skip
+def test_the_loss_refuses_what_the_settings_refuse(name, value, requirement):
+    refusal = rf"{name}: must be {requirement}; got {value}"
+    with pytest.raises(ConfigError, match=rf"^{refusal}$"):
+        LossOptions(**{name: value})
+    with pytest.raises(ConfigError, match=rf"algorithm\.{refusal}$"):
+        load_config("demo", [f"algorithm.{name}={'.nan' if math.isnan(value) else value}"])
 
 
 def test_every_setting_has_help():

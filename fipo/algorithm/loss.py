@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from fipo.algorithm.corrections import importance_correction
-from fipo.algorithm.influence import Influence, influence, masked, masked_log_ratio
+from fipo.algorithm.influence import influence, masked, masked_log_ratio
+from fipo.algorithm.measurement import Measurement
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
-from fipo.algorithm.options import LossOptions
+from fipo.algorithm.options import LossOptions, Safety
 from fipo.algorithm.responses import Responses
 from fipo.algorithm.surrogate import clipped_surrogate, clipped_weight_surrogate
 from fipo.errors import ConfigError
@@ -22,9 +22,9 @@ from fipo.errors import ConfigError
 class LossOutput:
     """The loss of a micro-batch and what to log of it.
 
-    Metrics are 0-d float32 tensors on the loss's device, without gradient; nothing waits for the device. To combine
-    micro-batches and ranks take the minimum of names ending in `_min`, the maximum of `_max` and the sum of all
-    others, which are already divided by `num_loss_tokens`: the result is exact for the whole optimizer step.
+    Metrics are 0-d float32 tensors on the loss's device, without gradient; nothing waits for the device. Means are
+    already divided by `num_loss_tokens`, so that those of micro-batches and ranks add up to what is exact for the whole
+    optimizer step; `measured` holds with each value how it is put together.
 
     | name | mean over response tokens of |
     |---|---|
@@ -53,7 +53,15 @@ class LossOutput:
 
     loss: Tensor
     """0-d float32: this micro-batch's share; the shares of all micro-batches and ranks add up to the step's loss."""
-    metrics: dict[str, Tensor]
+    measured: dict[str, Measurement]
+
+    @property
+    def metrics(self) -> dict[str, Tensor]:
+        """The value of each measurement."""
+        return {name: measurement.value for name, measurement in self.measured.items()}
+
+
+PAPER = LossOptions()
 
 
 def fipo_loss(
@@ -62,15 +70,15 @@ def fipo_loss(
     advantages: Tensor,
     response_mask: Tensor,
     *,
-    half_life: float = 32.0,
-    influence_clip_low: float = 0.2,
-    influence_clip_high: float = 0.2,
-    safety_ratio: float = 10.0,
-    safety: Literal["reset", "clamp"] = "reset",
-    clip_low: float = 0.2,
-    clip_high: float = 0.28,
-    dual_clip: float = 10.0,
-    drop_dual_clipped_responses: bool = False,
+    half_life: float = PAPER.half_life,
+    influence_clip_low: float = PAPER.influence_clip_low,
+    influence_clip_high: float = PAPER.influence_clip_high,
+    safety_ratio: float = PAPER.safety_ratio,
+    safety: Safety = PAPER.safety,
+    clip_low: float = PAPER.clip_low,
+    clip_high: float = PAPER.clip_high,
+    dual_clip: float = PAPER.dual_clip,
+    drop_dual_clipped_responses: bool = PAPER.drop_dual_clipped_responses,
     num_loss_tokens: Tensor | float | None = None,
     segment_ids: Tensor | None = None,
     rollout_log_probs: Tensor | None = None,
@@ -147,16 +155,16 @@ def policy_loss(
         token_loss = clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)  # Eq. 8
 
     measure = Measure(response_mask, at_least_one(response_mask.sum() if num_loss_tokens is None else num_loss_tokens))
-    metrics = {}
+    measured = {}
     if rollout_log_probs is not None:
         correction = importance_correction(options, old_log_probs, rollout_log_probs, response_mask, responses)
         token_loss = token_loss * correction
-        metrics = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
+        measured = mismatch_metrics(measure, old_log_probs, rollout_log_probs, response_mask, correction)
 
-    kept = _kept(options, token, response_mask, responses)
+    kept = _kept(options, importance_ratio.detach(), weighted, response_mask, responses)
     share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
-    metrics |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
-    return LossOutput((token_loss * share).sum(), metrics)
+    measured |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
+    return LossOutput((token_loss * share).sum(), measured)
 
 
 def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Tensor, responses: Responses) -> Tensor:
@@ -167,11 +175,17 @@ def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Te
     return log_ratio.exp()
 
 
-def _kept(options: LossOptions, token: Influence, response_mask: Tensor, responses: Responses) -> Tensor:
-    """Response tokens that count in the loss, [batch, time] bool."""
-    if not options.drop_dual_clipped_responses:
+def _kept(
+    options: LossOptions, importance_ratio: Tensor, weighted: Tensor, response_mask: Tensor, responses: Responses
+) -> Tensor:
+    """Response tokens that count in the loss, [batch, time] bool.
+
+    The authors' code drops a response in which the dual clip bounds the loss of more than one token. Where the
+    advantage is not negative it bounds nothing, whatever the ratio.
+    """
+    if not options.drop_dual_clipped_responses or options.loss == "cispo":
         return response_mask
-    dual_clipped = response_mask & (token.log_ratio.exp() > options.dual_clip)
+    dual_clipped = response_mask & (weighted < 0) & (importance_ratio > options.dual_clip)
     return response_mask & (responses.sums(dual_clipped.float()) <= 1)
 
 

@@ -6,26 +6,27 @@ import torch
 from torch import Tensor
 
 from fipo.algorithm.influence import Influence, masked_log_ratio
+from fipo.algorithm.measurement import HIGHEST, LOWEST, SHARE, Measurement
 from fipo.algorithm.options import LossOptions
 
 
 class Measure:
-    """Sums over the response tokens of a micro-batch that add up to means over the optimizer step."""
+    """Measures the response tokens of a micro-batch, [batch, time]."""
 
     def __init__(self, response_mask: Tensor, num_tokens: Tensor | float) -> None:
         self.mask, self.num_tokens = response_mask, num_tokens
 
-    def mean(self, values: Tensor) -> Tensor:
-        """This micro-batch's share of the mean."""
-        return torch.where(self.mask, values, 0).sum(dtype=torch.float32) / self.num_tokens
+    def mean(self, values: Tensor) -> Measurement:
+        """This micro-batch's share of the mean over the update."""
+        return Measurement(torch.where(self.mask, values, 0).sum(dtype=torch.float32) / self.num_tokens, SHARE)
 
-    def lowest(self, values: Tensor, bound: float) -> Tensor:
+    def lowest(self, values: Tensor, bound: float) -> Measurement:
         """The least value; `bound`, above which none lies, where there are no tokens."""
-        return torch.where(self.mask, values, bound).amin()
+        return Measurement(torch.where(self.mask, values, bound).amin(), LOWEST)
 
-    def highest(self, values: Tensor, bound: float) -> Tensor:
+    def highest(self, values: Tensor, bound: float) -> Measurement:
         """The greatest value; `bound`, below which none lies, where there are no tokens."""
-        return torch.where(self.mask, values, bound).amax()
+        return Measurement(torch.where(self.mask, values, bound).amax(), HIGHEST)
 
 
 @torch.no_grad()
@@ -36,7 +37,7 @@ def loss_metrics(
     importance_ratio: Tensor,
     advantages: Tensor,
     kept: Tensor,
-) -> dict[str, Tensor]:
+) -> dict[str, Measurement]:
     """The metrics that need no rollout log-probs; tensors are [batch, time]."""
     mean, negative = measure.mean, advantages < 0
     log_ratio, kl, weights, ratio = influence.log_ratio, influence.future_kl, influence.weights, importance_ratio
@@ -67,7 +68,7 @@ def loss_metrics(
 @torch.no_grad()
 def mismatch_metrics(
     measure: Measure, old_log_probs: Tensor, rollout_log_probs: Tensor, response_mask: Tensor, correction: Tensor
-) -> dict[str, Tensor]:
+) -> dict[str, Measurement]:
     """How far the inference engine is from the trainer on the same weights; tensors are [batch, time]."""
     log_weights = masked_log_ratio(old_log_probs, rollout_log_probs, response_mask)
     weights = log_weights.exp()

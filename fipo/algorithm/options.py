@@ -1,9 +1,12 @@
-"""The settings of the policy loss, and the paper's and its code's values of them."""
+"""The settings of the policy loss: the algorithm's own, and as they stand a section of the run's settings.
+
+Imports no torch and no pydantic: both the maths and `fipo.config` build on it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
 
 from fipo.errors import ConfigError
 
@@ -14,7 +17,7 @@ CorrectionLevel = Literal["token", "sequence"]
 Placebo = Literal["none", "shuffle", "mean", "sign"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class LossOptions:
     """What to optimize. The defaults are the paper's.
 
@@ -31,7 +34,9 @@ class LossOptions:
     """
 
     loss: Loss = "fipo"
-    """Which loss."""
+    """`dapo`: FIPO without influence weights. `grpo`: symmetric clip `clip_low`, mean over tokens, then responses;
+    `dr_grpo`: GRPO without its length and difficulty bias. `gspo`: one ratio for a response (clips of about 3e-4).
+    `cispo`: the clipped ratio as a weight, so that no token loses its gradient."""
     half_life: float = 32.0
     """The paper's tau, in tokens: the weight of a later token halves at this distance."""
     influence_clip_low: float = 0.2
@@ -47,25 +52,28 @@ class LossOptions:
     clip_high: float = 0.28
     """The importance ratio is clipped at 1 + this (DAPO's clip-higher)."""
     dual_clip: float = 10.0
-    """Tokens above this ratio leave Future-KL (Eq. 5), and bound the loss where the advantage is negative."""
+    """Tokens above this ratio leave Future-KL (the mask M_k, Eq. 5), and bound the loss where the advantage is
+    negative."""
     mask_future_kl: bool = True
-    """M_k: leave tokens above `dual_clip` out of Future-KL. False is the paper's ablation."""
+    """Leave tokens above `dual_clip` out of Future-KL; false is the paper's ablation."""
     drop_dual_clipped_responses: bool = False
-    """Drop a response with more than one dual-clipped token (authors' code). The denominator shrinks if counted
-    here, and stays as it is if `num_loss_tokens` is given."""
+    """Drop a response with more than one token whose loss the dual clip bounds (authors' code). The denominator of the
+    loss stays as it is where `num_loss_tokens` is given, as in training; else it shrinks."""
     correction: Correction = "none"
-    """What to do where the inference engine's log-probs are not the trainer's: `corrections.importance_correction`."""
+    """Weigh the loss by trainer over inference engine probabilities, truncated or masked beyond the threshold."""
     correction_level: CorrectionLevel = "token"
     """Correct each token, or each response by its geometric mean."""
     correction_threshold: float = 2.0
-    """Importance weights above this are truncated, or masked there and below its inverse."""
+    """Weights above this are truncated, or masked there and below its inverse."""
     placebo: Placebo = "none"
-    """Replace the influence weights by a control of the same size without their meaning: `placebo.placebo_weights`."""
+    """Control for experiments: influence weights shuffled in the response, averaged over it, or only their sign."""
 
     def __post_init__(self) -> None:
-        for name, kinds in CHOICES.items():
-            if getattr(self, name) not in get_args(kinds):
-                raise ConfigError(f"{name}: must be one of {', '.join(get_args(kinds))}; got {getattr(self, name)!r}")
+        for field in fields(self):
+            try:
+                check_option(field.name, getattr(self, field.name))
+            except ValueError as error:
+                raise ConfigError(f"{field.name}: {error}") from None
 
     @property
     def scale_by_std(self) -> bool:
@@ -78,7 +86,7 @@ class LossOptions:
         return self.clip_low if self.loss in ("grpo", "dr_grpo") else self.clip_high
 
 
-CHOICES = {
+CHOICES: dict[str, Any] = {
     "loss": Loss,
     "safety": Safety,
     "correction": Correction,
@@ -86,18 +94,17 @@ CHOICES = {
     "placebo": Placebo,
 }
 
-PRESETS = {
-    "paper": LossOptions(),
-    "paper-7b": LossOptions(safety_ratio=3.0),
-    "paper-32b": LossOptions(influence_clip_low=0.0),
-    "reference": LossOptions(
-        half_life=128.0,
-        influence_clip_low=1.0,
-        influence_clip_high=9.0,
-        safety="clamp",
-        dual_clip=3.0,
-        drop_dual_clipped_responses=True,
-    ),
-}
-"""`reference` is the authors' code with its own defaults, where it departs from the paper; it also leaves out
-`num_loss_tokens`, so that the loss is the mean over a micro-batch."""
+ABOVE = {"half_life": 0.0, "clip_high": 0.0, "safety_ratio": 1.0, "dual_clip": 1.0, "correction_threshold": 1.0}
+BETWEEN = {"clip_low": (0.0, 1.0), "influence_clip_low": (0.0, 1.0), "influence_clip_high": (0.0, float("inf"))}
+
+
+def check_option(name: str, value: Any) -> None:
+    """Raise ValueError, with what is required and what arrived, for a value that the option cannot have."""
+    if name in CHOICES and value not in get_args(CHOICES[name]):
+        raise ValueError(f"must be one of {', '.join(get_args(CHOICES[name]))}; got {value!r}")
+    if name in ABOVE and not value > ABOVE[name]:
+        raise ValueError(f"must be above {ABOVE[name]:g}; got {value}")
+    if name in BETWEEN:
+        low, high = BETWEEN[name]
+        if not low <= value <= high:
+            raise ValueError(f"must be within [{low:g}, {high:g}]; got {value}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 from collections.abc import Mapping
 from enum import Enum
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -67,6 +70,20 @@ def _without(value: Any, roles: tuple[Role, ...]) -> Any:
     if isinstance(value, tuple):
         return [_without(entry, roles) for entry in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def attribute_docstrings(kind: type) -> dict[str, str]:
+    """The docstring under each attribute of a class at the top of its module, by name."""
+    [definition] = ast.parse(inspect.getsource(kind)).body
+    found = {}
+    for attribute, below in pairwise(getattr(definition, "body", [])):
+        if (
+            isinstance(attribute, ast.AnnAssign)
+            and isinstance(below, ast.Expr)
+            and isinstance(below.value, ast.Constant)
+        ):
+            found[ast.unparse(attribute.target)] = inspect.cleandoc(str(below.value.value))
+    return found
 
 
 def require(condition: object, field: str, requirement: str, value: object) -> None:

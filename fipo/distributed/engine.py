@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import accumulate
 
 import torch
@@ -68,6 +68,16 @@ class TokenLogProbs(nn.Module):
         return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
 
 
+@dataclass(frozen=True, slots=True)
+class StepOutcome:
+    """What an optimizer step did; the same on every rank."""
+
+    skipped: bool
+    """Whether it was left out and changed nothing."""
+    grad_norm: float
+    """Before clipping; NaN if it is not finite."""
+
+
 class TrainingEngine:
     """DeepSpeed's engine with our own AdamW, a learning rate that depends on the step alone, and exact global sums.
 
@@ -94,13 +104,12 @@ class TrainingEngine:
         self.attention_parity = attention_parity(model)
         self.sequence = SequenceParallel(distributed, world)
         self._settings = optimizer
-        self._loss, self._loss_is_finite = torch.zeros((), device=world.device), True
+        self._loss = torch.zeros((), device=world.device)
         use_packed_attention(model)
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
         module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
         self._zero = Zero(module, optimizer, distributed, self.dtype)
-        self._guard(self._zero.adamw)
 
     def log_probs(self, tokens: PackedTokens) -> tuple[Tensor, Tensor]:
         """(log_probs, entropy) of the targets, each [1, time] float32; see `TokenLogProbs.forward`."""
@@ -116,20 +125,15 @@ class TrainingEngine:
         # DeepSpeed averages gradients over ranks; our parts are to be summed.
         self._zero.engine.backward(loss * self.world.size, scale_wrt_gas=False)
 
-    def step(self) -> float:
-        """Clip, update the weights, clear the gradient; returns the gradient norm before clipping, NaN if not finite.
-
-        `skipped_in_a_row` is 0 after a step that was taken.
-        """
-        self._loss_is_finite = not self.world.max([not self._loss.isfinite()])[0]
-        self.skipped_in_a_row += 1
-        warm_up = min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
-        self._zero.set_learning_rate(self._settings.learning_rate * warm_up)
-        self._zero.engine.step()
+    def step(self) -> StepOutcome:
+        """Clip, update the weights, clear the gradient, and say what came of it; collective."""
+        loss_is_finite = not self.world.max([not self._loss.isfinite()])[0]
         self._loss.zero_()
-        if not self.skipped_in_a_row:
-            self.steps_done += 1
-        return self._grad_norm()
+        warm_up = min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
+        taken = self._zero.step(self._settings.learning_rate * warm_up, sound=loss_is_finite)
+        self.steps_done += taken
+        self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
+        return StepOutcome(skipped=not taken, grad_norm=self._zero.grad_norm)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""
@@ -159,31 +163,13 @@ class TrainingEngine:
         self._loss.zero_()
         self._zero.set_steps_done(steps)
 
-    def _guard(self, adamw: torch.optim.Optimizer) -> None:
-        """Have DeepSpeed, which knows the norm just before it calls the optimizer, leave out what is no good step."""
-        take, limit = adamw.step, self._settings.skip_grad_norm or math.inf
-
-        def step() -> None:  # once for each group of parameters
-            if self._loss_is_finite and self._grad_norm() <= limit:
-                take()
-                self.skipped_in_a_row = 0
-            else:
-                self._zero.create_moments()
-
-        adamw.step = step
-
-    def _grad_norm(self) -> float:
-        norm = self._zero.grad_norm
-        return norm if 0.0 <= norm < math.inf else math.nan  # DeepSpeed says -1 or infinity
-
     def null_step(self) -> None:
         """A step that changes no weight: after it the optimizer has its state."""
         ones = torch.ones((1, self.sequence.size), dtype=torch.int64, device=self.world.device)
         tokens = PackedTokens(ones, ones, ones.bool(), ones, ones, lengths=(self.sequence.size,))
         log_probs, _ = self.log_probs(self.sequence.shard(tokens))
         self.backward(log_probs.sum() * 0.0)
-        self._zero.set_learning_rate(0.0)
-        self._zero.engine.step()
+        self._zero.step(0.0)
 
 
 def weights_dtype(distributed: Distributed, device: torch.device) -> torch.dtype:

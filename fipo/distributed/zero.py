@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from typing import Any
 
@@ -17,6 +18,38 @@ MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's state of a parameter, by the names of torch and DeepSpeed."""
 
 
+class GuardedAdamW(torch.optim.AdamW):
+    """torch's AdamW, but it asks before each step: DeepSpeed calls it when it knows the gradient norm, not before."""
+
+    _global_grad_norm: Tensor
+    """Where DeepSpeed's own optimizers keep the norm; see `Zero._clip`."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], **settings: Any) -> None:
+        super().__init__(parameters, **settings)
+        self.allowed: Callable[[], bool] = lambda: True  # DeepSpeed steps once while it is set up
+        """Whether the step that is due may be taken."""
+        self.took_step = False
+        """Whether the last step was taken."""
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Take the step or leave it out; called once for each group of parameters."""
+        self.took_step = self.allowed()
+        if self.took_step:
+            super().step()
+        else:
+            self._create_moments()
+
+    def _create_moments(self) -> None:
+        """Where there are none yet. DeepSpeed looks for them once, after its first call of the optimizer."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if not self.state[parameter]:
+                    self.state[parameter] = {
+                        "step": torch.zeros((), device=parameter.device),
+                        **{key: torch.zeros_like(parameter) for key in MOMENTS},
+                    }
+
+
 class Zero:
     """A module with our own AdamW under DeepSpeed.
 
@@ -25,7 +58,7 @@ class Zero:
 
     def __init__(self, module: nn.Module, optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> None:
         self.stage = distributed.zero_stage
-        self.adamw = torch.optim.AdamW(
+        self.adamw = GuardedAdamW(
             module.parameters(),
             lr=optimizer.learning_rate,
             betas=(0.9, 0.999),
@@ -38,31 +71,30 @@ class Zero:
             )
         if self._plain:
             self.engine.clip_fp32_gradients = self._clip
+        self._most, self._sound = optimizer.skip_grad_norm or math.inf, True
+        self.adamw.allowed = lambda: self._sound and self.grad_norm <= self._most
 
     @property
     def grad_norm(self) -> float:
-        """Of the whole gradient before clipping, known when DeepSpeed calls the optimizer; -1 or inf if not finite."""
-        return float(self.engine.optimizer._global_grad_norm)
+        """Of the whole gradient before clipping, known when DeepSpeed calls the optimizer; NaN if it is not finite."""
+        norm = float(self.engine.optimizer._global_grad_norm)
+        return norm if 0.0 <= norm < math.inf else math.nan  # DeepSpeed says -1 or infinity
 
-    def set_learning_rate(self, rate: float) -> None:
-        """Of the next step."""
+    def step(self, learning_rate: float, *, sound: bool = True) -> bool:
+        """Clip, update the weights and clear the gradient; whether the update was taken.
+
+        It is left out where it is not `sound`, and where the gradient norm is not finite or above `skip_grad_norm`.
+        """
+        self._sound, self.adamw.took_step = sound, False  # DeepSpeed may not even call it
         for group in self.engine.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = learning_rate
+        self.engine.step()
+        return self.adamw.took_step
 
     def set_steps_done(self, steps: int) -> None:
         """Continue Adam's bias correction after so many steps."""
         for state in self.adamw.state.values():
             state["step"].fill_(steps)
-
-    def create_moments(self) -> None:
-        """Where there are none yet. DeepSpeed looks for them once, after its first call of the optimizer."""
-        for group in self.adamw.param_groups:
-            for parameter in group["params"]:
-                if not self.adamw.state[parameter]:
-                    self.adamw.state[parameter] = {
-                        "step": torch.zeros((), device=parameter.device),
-                        **{key: torch.zeros_like(parameter) for key in MOMENTS},
-                    }
 
     def whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
         """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""
@@ -112,7 +144,8 @@ class Zero:
         if self._plain:
             return parameter
         [low_precision], [masters] = self.engine.optimizer.fp16_groups, self.engine.optimizer.fp32_groups
-        return next(master for low, master in zip(low_precision, masters) if low is parameter)
+        found: Tensor = next(master for low, master in zip(low_precision, masters) if low is parameter)
+        return found
 
 
 def _settings(optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> dict[str, Any]:

@@ -32,15 +32,14 @@ class Scorer:
         builtin = {"accuracy": accuracy, "overlong": self._overlong}
         self._functions = [(name, find(name, builtin), weight) for name, weight in reward.functions.items()]
         self._pool = VerifierPool(reward.workers, reward.timeout_seconds)
-        self._begun: dict[int, tuple[RolloutGroup, list[str], list[Future[Outcome]]]] = {}
+        self._begun: dict[RolloutGroup, tuple[list[str], list[Future[Outcome]]]] = {}
 
     def begin(self, group: RolloutGroup) -> None:
         """Verify a group while others are still generated; `score` then waits for what is left."""
         texts = self._tokenizer.batch_decode(
             [rollout.token_ids.tolist() for rollout in group.rollouts], skip_special_tokens=True
         )
-        # The group is kept, so that no other can have its id.
-        self._begun[id(group)] = group, texts, self._pool.submit([(text, group.prompt.answer) for text in texts])
+        self._begun[group] = texts, self._pool.submit([(text, group.prompt.answer) for text in texts])
 
     def score(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         """The groups with their scores.
@@ -49,9 +48,9 @@ class Scorer:
             RewardError: a reference answer does not parse, the verifier cannot be started, or a reward function failed.
         """
         for group in groups:
-            if id(group) not in self._begun:
+            if group not in self._begun:
                 self.begin(group)
-        return [self._graded(*self._begun.pop(id(group))) for group in groups]
+        return [self._graded(group, *self._begun.pop(group)) for group in groups]
 
     def close(self) -> None:
         """End the verifier's processes; idempotent."""

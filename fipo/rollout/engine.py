@@ -32,7 +32,7 @@ class Sampling:
     """0 is greedy."""
     top_p: float = 1.0
     seed: int = 0
-    """With the prompt's id and the response's index it determines each response, whatever the batch around it."""
+    """With the prompt's `draw_id` and the response's index it determines each response, whatever the batch is."""
 
 
 class RolloutEngine(ABC):

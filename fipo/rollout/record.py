@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
@@ -19,6 +18,8 @@ SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
         ("prompt_id", pa.string()),
+        # How often the prompt was drawn before in the step; with its id it tells the groups apart.
+        ("draw", pa.int32()),
         ("source", pa.string()),
         ("problem", pa.string()),
         ("answer", pa.string()),
@@ -32,39 +33,37 @@ SCHEMA = pa.schema(
         ("accuracy", pa.float32()),
         ("reward", pa.float32()),
         ("reward_components", pa.map_(pa.string(), pa.float32())),
-        # Null where the response was not trained on.
+        # Null where the response was not learned from.
         ("advantage", pa.float32()),
     ]
 )
 """One row a response."""
 
-Advantages = Mapping[tuple[str, int], float]
-"""Of the responses that are trained on, by prompt id and response index."""
 
-
-def record_table(step: int, groups: Sequence[RolloutGroup], advantages: Advantages) -> pa.Table:
+def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
     """One row for each response of graded groups."""
     rows = [
         {
             "step": step,
-            "prompt_id": group.prompt.id,
-            "source": group.prompt.source,
-            "problem": group.prompt.text,
-            "answer": group.prompt.answer,
-            "prompt_token_ids": group.prompt.token_ids,
-            "response_index": index,
-            "token_ids": rollout.token_ids,
-            "rollout_log_probs": rollout.log_probs,
-            "finish_reason": str(rollout.finish_reason),
-            "weight_version": rollout.weight_version,
-            "outcome": str(score.outcome),
-            "accuracy": score.accuracy,
-            "reward": score.reward,
-            "reward_components": list(score.components.items()),
-            "advantage": advantages.get((group.prompt.id, index)),
+            "prompt_id": sample.prompt.id,
+            "draw": sample.prompt.draw,
+            "source": sample.prompt.source,
+            "problem": sample.prompt.text,
+            "answer": sample.prompt.answer,
+            "prompt_token_ids": sample.prompt.token_ids,
+            "response_index": sample.index,
+            "token_ids": sample.rollout.token_ids,
+            "rollout_log_probs": sample.rollout.log_probs,
+            "finish_reason": str(sample.rollout.finish_reason),
+            "weight_version": sample.rollout.weight_version,
+            "outcome": str(sample.score.outcome),
+            "accuracy": sample.score.accuracy,
+            "reward": sample.score.reward,
+            "reward_components": list(sample.score.components.items()),
+            "advantage": sample.advantage,
         }
         for group in groups
-        for index, (rollout, score) in enumerate(zip(group.rollouts, group.scores, strict=True))
+        for sample in group.samples
     ]
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -78,9 +77,9 @@ def store_record(table: pa.Table, store: ObjectStore, key: str) -> None:
 
 
 def sample_rows(table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, responses: int = 8) -> list[dict[str, Any]]:
-    """The first prompt's first `responses` responses, as text."""
-    first = table.slice(0, responses)
-    rows = first.filter(pc.equal(first["prompt_id"], first["prompt_id"][0])).to_pylist()
+    """The first group's first `responses` responses, as text."""
+    rows = table.slice(0, responses).to_pylist()
+    rows = [row for row in rows if (row["prompt_id"], row["draw"]) == (rows[0]["prompt_id"], rows[0]["draw"])]
     texts = tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True)
     columns = ("step", "problem", "answer", "outcome", "reward", "advantage", "finish_reason")
     return [

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 
-def response_stream(seed: int, prompt_id: str, index: int) -> np.random.Generator:
+def response_stream(seed: int, draw_id: str, index: int) -> np.random.Generator:
     """The random numbers of one response, one for each token: they depend on nothing else in the batch."""
-    return np.random.default_rng([seed, index, int.from_bytes(prompt_id.encode())])
+    return np.random.default_rng([seed, index, int.from_bytes(draw_id.encode())])
 
 
 def sample(logits: Tensor, uniforms: Tensor, *, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:

@@ -126,7 +126,7 @@ class TransformersEngine(RolloutEngine):
                 position=position,
                 prompt=prompt,
                 limit=min(sampling.max_response_tokens, self._context - len(prompt.token_ids)),
-                stream=response_stream(sampling.seed, prompt.id, index),
+                stream=response_stream(sampling.seed, prompt.draw_id, index),
             )
             for position, (prompt, index) in enumerate(pairs)
         ]

@@ -190,9 +190,9 @@ def _check_ranks(tensor_parallel: int) -> None:
         )
 
 
-def request_seed(seed: int, prompt_id: str) -> int:
-    """Seed of one prompt's responses, below 2^63."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{prompt_id}".encode(), digest_size=8).digest()) >> 1
+def request_seed(seed: int, draw_id: str) -> int:
+    """Seed of one draw's responses, below 2^63."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{draw_id}".encode(), digest_size=8).digest()) >> 1
 
 
 def distinct_responses(sampling: Sampling) -> int:
@@ -216,7 +216,7 @@ def sampling_params(prompt: Prompt, sampling: Sampling, *, stop_ids: list[int], 
         top_p=sampling.top_p,
         max_tokens=min(sampling.max_response_tokens, context - len(prompt.token_ids)),
         stop_token_ids=stop_ids,
-        seed=request_seed(sampling.seed, prompt.id),
+        seed=request_seed(sampling.seed, prompt.draw_id),
         logprobs=0,
         flat_logprobs=True,
         detokenize=False,

@@ -1,12 +1,13 @@
-"""When a training loop saves, stops, resumes and rolls back: SFT and RL alike."""
+"""When a training loop saves, stops and resumes: SFT and RL alike."""
 
 from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from dataclasses import asdict, dataclass, replace
+from typing import Generic, NoReturn, TypeVar
 
 from fipo.config import Optimizer
 from fipo.distributed.bootstrap import StopRequested
@@ -21,21 +22,33 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.mirror import Mirror
 from fipo.distributed.random_state import random_state
 from fipo.distributed.retention import Retention
-from fipo.errors import CheckpointError, Interrupted, StorageError, TrainingError
+from fipo.errors import CheckpointError, Interrupted, StorageError
 from fipo.training.job import Job
 
 STOP_SECONDS, END_SECONDS = 20.0, 600.0
 """How long a stopped and a finished step wait for the upload of a checkpoint."""
 
 
-class Checkpoints:
+@dataclass(frozen=True, slots=True)
+class LoopState:
+    """What a loop continues from besides weights, optimizer and generators: counters and cursors, stored as JSON."""
+
+    step: int = 0
+    """Steps done."""
+
+
+State = TypeVar("State", bound=LoopState)
+
+
+class Checkpoints(Generic[State]):
     """The checkpoints of one training step; every method is collective over the ranks.
 
-    A loop calls `resume` first and `reached` after each step, inside `save_on_stop`. Its `state` holds counters and
-    cursors; `step` is one of them.
+    A loop calls `resume` first and `reached` after each step, inside `save_on_stop`.
     """
 
-    def __init__(self, job: Job, engine: TrainingEngine, settings: Optimizer) -> None:
+    def __init__(self, job: Job, engine: TrainingEngine, settings: Optimizer, start: State) -> None:
+        """`start`: where a loop begins that has no checkpoint."""
+        self._start = start
         self._job, self._engine, self._settings, self._world = job, engine, settings, job.world
         self._folder = job.workspace.directory / "checkpoints"
         self._retention = Retention(
@@ -46,23 +59,30 @@ class Checkpoints:
         if job.world.is_main and job.config.storage.uri:
             workspace = job.workspace
             self._mirror = Mirror(workspace.store, workspace.checkpoint_prefix, self._folder, self._retention, job.say)
-        self._boundary: tuple[dict[str, Any], str]
+        self._boundary: tuple[State, str]
         self._saved_step = 0
-        self._failed_saves, self._rollbacks, self._rolled_back_at = 0, 0, 0
+        self._failed_saves = 0
 
-    def resume(self, start: Mapping[str, Any], *, at_most: int) -> dict[str, Any]:
-        """The state of the newest sound checkpoint of at most this step, restored; `start` where there is none."""
-        state = self._load(at_most) or dict(start)
+    def resume(self, *, at_most: int) -> State:
+        """The state of the newest sound checkpoint of at most this step, restored; where there is none, the start."""
+        state = self._load(at_most) or self._start
         if self._mirror:
             self._mirror.update()  # what an earlier attempt did not send
         self.mark(state)
         return state
 
-    def mark(self, state: Mapping[str, Any]) -> None:
-        """What a stop saves from here on: the state to which the weights belong, and the generators as they are now."""
-        self._boundary = dict(state), random_state()
+    def restore(self, *, at_most: int) -> State | None:
+        """The same while training goes on; None where there is no such checkpoint, and nothing is changed."""
+        state = self._load(at_most)
+        if state:
+            self.mark(state)
+        return state
 
-    def reached(self, state: Mapping[str, Any], *, score: float | None = None, last: bool = False) -> None:
+    def mark(self, state: State) -> None:
+        """What a stop saves from here on: the state to which the weights belong, and the generators as they are now."""
+        self._boundary = state, random_state()
+
+    def reached(self, state: State, *, score: float | None = None, last: bool = False) -> None:
         """A step is done: save if it is time to; score: validation result at this step, higher is better.
 
         Raises:
@@ -70,7 +90,7 @@ class Checkpoints:
         """
         self.mark(state)
         stopping = self._world.stop_requested()
-        if stopping or last or state["step"] % self._settings.checkpoint_every == 0:
+        if stopping or last or state.step % self._settings.checkpoint_every == 0:
             self._save(score)
         if stopping:
             self._stop()
@@ -84,38 +104,12 @@ class Checkpoints:
             self._stop()
 
     def _stop(self) -> NoReturn:
-        if self._boundary[0]["step"] != self._saved_step:
+        if self._boundary[0].step != self._saved_step:
             self._save(None)
         self.close(STOP_SECONDS)
         raise Interrupted(
             f"stopped on request, saved up to step {self._saved_step}; run the same command again to continue"
         )
-
-    def should_roll_back(self) -> bool:
-        """Whether the limit of updates left out in a row is reached."""
-        return self._engine.skipped_in_a_row >= self._settings.max_skipped_updates
-
-    def roll_back(self, step: int) -> dict[str, Any]:
-        """Restore the newest checkpoint before `step`, whose updates were left out, and return its state.
-
-        Raises:
-            TrainingError: there is none, or a roll back has led to the same place before.
-        """
-        what = (
-            f"step {step}: {self._engine.skipped_in_a_row} updates in a row were left out, for a loss or gradient norm "
-            "that is not finite or a norm above skip_grad_norm"
-        )
-        advice = "lower learning_rate, raise warmup_steps, or look at the data of these steps"
-        if step <= self._rolled_back_at:
-            raise TrainingError(f"{what}, again after a return to the last checkpoint and with other data: {advice}")
-        state = self._load(step - 1)
-        if state is None:
-            raise TrainingError(f"{what}, and there is no checkpoint yet to return to: {advice}")
-        self._rolled_back_at, self._rollbacks = step, self._rollbacks + 1
-        self._job.say(f"warning: {what}; back to the checkpoint of step {state['step']}, and on with other data")
-        self._job.log({"checkpoint/rollbacks": float(self._rollbacks)}, step)
-        self.mark(state)
-        return state
 
     def close(self, seconds: float = END_SECONDS) -> None:
         """Wait for the upload of the newest checkpoint, at most so long."""
@@ -128,12 +122,12 @@ class Checkpoints:
         """Save the boundary; failing to is told and counted, and training goes on."""
         state, generators = self._boundary
         if self._engine.skipped_in_a_row:
-            self._job.say(f"step {state['step']} is not saved: its last update was left out")
+            self._job.say(f"step {state.step} is not saved: its last update was left out")
             return
         started = time.monotonic()
         try:
-            save_checkpoint(self._engine, self._folder, state["step"], state, random_state=generators, score=score)
-            self._saved_step = state["step"]
+            save_checkpoint(self._engine, self._folder, state.step, asdict(state), random_state=generators, score=score)
+            self._saved_step = state.step
             self._prune()
         except CheckpointError as error:
             self._failed_saves += 1
@@ -145,7 +139,7 @@ class Checkpoints:
         if self._mirror:
             metrics["checkpoint/failed_uploads"] = float(self._mirror.failures)
             metrics["checkpoint/uploaded_step"] = float(self._mirror.uploaded_step)
-        self._job.log(metrics, state["step"])
+        self._job.log(metrics, state.step)
 
     def _prune(self) -> None:
         if not self._world.is_main:
@@ -159,7 +153,7 @@ class Checkpoints:
             if path.name not in names:  # what a crash left unfinished goes too
                 shutil.rmtree(path, ignore_errors=True)
 
-    def _load(self, at_most: int) -> dict[str, Any] | None:
+    def _load(self, at_most: int) -> State | None:
         """Restore the newest checkpoint that is whole, on disk or else in the store; its state."""
         for step, (local, remote) in self._known(at_most).items():
             path = checkpoint_path(self._folder, step)
@@ -172,17 +166,18 @@ class Checkpoints:
                 continue
             load_checkpoint(self._engine, path, found)
             self._saved_step = step
-            return dict(found.state)
+            return replace(self._start, **found.state)
         return None
 
     def _known(self, at_most: int) -> dict[int, tuple[Commit | None, Commit | None]]:
         """Steps with their commits on disk and in the store, newest first; on every rank what rank 0 sees."""
-        found = {}
+        found: dict[int, tuple[Commit | None, Commit | None]] = {}
         if self._world.is_main:
             local, remote = committed(self._folder), self._mirror.commits() if self._mirror else {}
             steps = sorted((step for step in {*local, *remote} if step <= at_most), reverse=True)
             found = {step: (local.get(step), remote.get(step)) for step in steps}
-        return self._world.gather(found)[0]
+        seen_by: list[dict[int, tuple[Commit | None, Commit | None]]] = self._world.gather(found)
+        return seen_by[0]
 
     def _brought(self, step: int) -> bool:
         """Bring a checkpoint from the store; whether that worked, on every rank alike."""

@@ -7,23 +7,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
 from fipo.models import load_model, load_tokenizer, save_model
-from fipo.training.checkpointing import Checkpoints
+from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.job import Job, run_job
+from fipo.training.rollback import RollBack
 from fipo.training.rows import Row, pack_rows
 
 REPORT_SECONDS = 5.0
 """Time between two lines about progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class SftState(LoopState):
+    """Where the warm-up continues."""
+
+    batches_drawn: int = 0
+    """Cursor of the demonstrations; ahead of `step` after a return to a checkpoint."""
 
 
 def train(job: Job) -> None:
@@ -38,9 +49,10 @@ def train(job: Job) -> None:
     train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, config)
     held_out = _demonstrations(dataset / "sft-validation.parquet", tokenizer, config)
     engine = TrainingEngine(model, settings, config.distributed, world)
-    checkpoints = Checkpoints(job, engine, settings)
-    state = checkpoints.resume({"step": 0, "batches_drawn": 0}, at_most=settings.steps)
-    step, drawn = state["step"], state["batches_drawn"]
+    checkpoints = Checkpoints(job, engine, settings, SftState())
+    roll_back = RollBack(job, engine, settings, checkpoints)
+    state = checkpoints.resume(at_most=settings.steps)
+    step, drawn = state.step, state.batches_drawn
     job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {step}")
 
     said = began = time.monotonic()
@@ -48,13 +60,13 @@ def train(job: Job) -> None:
         step, drawn = step + 1, drawn + 1
         batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, drawn, config.run.seed)]
         loss = cross_entropy(engine, batch, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=True)
-        grad_norm, last = engine.step(), step == settings.steps
-        if checkpoints.should_roll_back():
-            step = checkpoints.roll_back(step)["step"]  # but the batches that led here stay behind
+        outcome, last = engine.step(), step == settings.steps
+        if roll_back.due:
+            step = roll_back.before(step).step  # but the batches that led here stay behind
             continue
-        metrics = {"sft/skipped_updates": float(engine.skipped_in_a_row > 0)}
-        if not engine.skipped_in_a_row:
-            metrics |= {"sft/loss": loss, "sft/grad_norm": grad_norm}
+        metrics = {"sft/skipped_updates": float(outcome.skipped)}
+        if not outcome.skipped:
+            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
         if held_out and (step % settings.evaluate_every == 0 or last):
             with torch.no_grad():
                 metrics["sft/validation_loss"] = cross_entropy(
@@ -63,11 +75,11 @@ def train(job: Job) -> None:
         job.log(metrics, step)
         if time.monotonic() - said > REPORT_SECONDS or last:
             said = time.monotonic()
-            rate = (drawn - state["batches_drawn"]) / (said - began)
+            rate = (drawn - state.batches_drawn) / (said - began)
             left = (settings.steps - step) / rate
             job.say(f"step {step}/{settings.steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left:.0f} s left")
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
-        checkpoints.reached({"step": step, "batches_drawn": drawn}, score=score)
+        checkpoints.reached(SftState(step, drawn), score=score)
     checkpoints.close()
     _publish(job, model, tokenizer, state_dict=engine.state_dict())
 
@@ -113,7 +125,9 @@ def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, config: Conf
     ]
 
 
-def _publish(job: Job, model: object, tokenizer: object, state_dict: object) -> None:
+def _publish(
+    job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state_dict: dict[str, Tensor] | None
+) -> None:
     if job.attempt:
         folder = job.workspace.directory / "model"
         save_model(model, tokenizer, folder, state_dict)

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fipo.algorithm.influence import influence
 from fipo.algorithm.loss import LossOutput, fipo_loss, policy_loss
-from fipo.algorithm.options import PRESETS, LossOptions
+from fipo.algorithm.options import LossOptions
+from fipo.algorithm.responses import Responses
 from fipo.errors import ConfigError
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
@@ -256,7 +259,7 @@ def test_without_the_mask_of_equation_5_every_token_counts() -> None:
     assert output.metrics["influence_weight_min"].item() == pytest.approx(1.2)
     # What is dropped is still counted by the ratio: one token above it is not more than one.
     assert output.metrics["dropped_fraction"].item() == 0.0
-    two = policy_loss(options, torch.full((1, 2), 12.0).log(), torch.zeros(1, 2), torch.ones(1, 2), mask)
+    two = policy_loss(options, torch.full((1, 2), 12.0).log(), torch.zeros(1, 2), -torch.ones(1, 2), mask)
     assert two.metrics["dropped_fraction"].item() == 1.0
 
 
@@ -272,34 +275,46 @@ def test_the_authors_normalisation_is_biased() -> None:
     assert sum(exact) == pytest.approx((4 + 3) / 4)
 
 
-def test_presets_are_the_rows_of_the_table() -> None:
-    paper, reference = PRESETS["paper"], PRESETS["reference"]
-    assert (paper.half_life, paper.dual_clip, paper.safety, paper.drop_dual_clipped_responses) == (
-        32,
-        10,
-        "reset",
-        False,
-    )
-    assert (reference.half_life, reference.dual_clip, reference.safety) == (128, 3, "clamp")
-    assert reference.drop_dual_clipped_responses
-    assert (1 - reference.influence_clip_low, 1 + reference.influence_clip_high) == (0, 10)
-    seven, thirty_two = PRESETS["paper-7b"], PRESETS["paper-32b"]
-    assert (1 - seven.influence_clip_low, 1 + seven.influence_clip_high, seven.safety_ratio) == (0.8, 1.2, 3)
-    assert (1 - thirty_two.influence_clip_low, 1 + thirty_two.influence_clip_high, thirty_two.safety_ratio) == (
-        1,
-        1.2,
-        10,
-    )
-
-
 def test_dropping_dual_clipped_responses() -> None:
-    # Ratios above 2: two in the first response, one in the second. Only the first goes, and the denominator with it.
-    log_probs = torch.tensor([[3.0, 3.0, 1.0], [3.0, 1.0, 1.0]]).log()
-    mask, advantages = torch.ones(2, 3, dtype=torch.bool), torch.full((2, 3), 1.0)
+    # Ratios above 2: two in the first response and in the last, one in the second; the last is a good one, in which
+    # the dual clip bounds nothing. Only the first goes, and the denominator with it.
+    log_probs = torch.tensor([[3.0, 3.0, 1.0], [3.0, 1.0, 1.0], [3.0, 3.0, 1.0]]).log()
+    mask, advantages = torch.ones(3, 3, dtype=torch.bool), torch.tensor([[-1.0], [-1.0], [1.0]]).expand(3, 3)
     options = LossOptions(loss="dapo", dual_clip=2.0, drop_dual_clipped_responses=True)
-    output = policy_loss(options, log_probs, torch.zeros(2, 3), advantages, mask)
-    assert output.loss.item() == pytest.approx(-(1.28 + 1 + 1) / 3, rel=1e-6)
-    assert output.metrics["dropped_fraction"].item() == pytest.approx(1 / 2)
+    output = policy_loss(options, log_probs, torch.zeros(3, 3), advantages, mask)
+    assert output.loss.item() == pytest.approx(((2 + 1 + 1) - (1.28 + 1.28 + 1)) / 6, rel=1e-6)
+    assert output.metrics["dropped_fraction"].item() == pytest.approx(1 / 3)
+
+
+def dropped_by_the_authors(ratio: Tensor, advantages: Tensor, weights: Tensor, mask: Tensor, c: float) -> list[bool]:
+    """Of each row, from the description of their code: the unbounded loss of a token with A < 0 exceeds the bound."""
+    dropped = []
+    for row in range(mask.shape[0]):
+        bounded = 0
+        for t in mask[row].nonzero().flatten().tolist():
+            a, r, f = advantages[row, t].item(), ratio[row, t].item(), weights[row, t].item()
+            unbounded = max(-a * f * r, -a * f * min(max(r, 1 - 0.2), 1 + 0.28))
+            bounded += a < 0 and unbounded > -a * f * c
+        dropped.append(bounded > 1)
+    return dropped
+
+
+@few
+@given(seed=st.integers(0, 2**31), dual_clip=st.floats(1.1, 4.0))
+def test_the_responses_that_the_authors_drop(seed: int, dual_clip: float) -> None:
+    log_probs, old, advantages, mask = random_case(seed, batch=8)
+    log_ratio = (log_probs - old).detach() * mask
+    options = LossOptions(dual_clip=dual_clip, drop_dual_clipped_responses=True)
+    weights = influence(options, log_ratio, advantages, mask, Responses()).weights
+    dropped = dropped_by_the_authors(log_ratio.exp().double(), advantages, weights, mask, dual_clip)
+    output = policy_loss(options, log_probs, old, advantages, mask, num_loss_tokens=100.0)
+    # Where the loss of a dropped response has no gradient, and that of another has: a kept token is not always clipped.
+    lost = gradient(output, log_probs).eq(0).all(-1)
+    whole = policy_loss(replace(options, drop_dual_clipped_responses=False), log_probs, old, advantages, mask)
+    without = gradient(whole, log_probs).eq(0).all(-1)
+    assert lost.tolist() == [drop or flat for drop, flat in zip(dropped, without.tolist())]
+    expected = mask[torch.tensor(dropped)].sum().item() / 100.0
+    assert output.metrics["dropped_fraction"].item() == pytest.approx(expected, abs=1e-6)
 
 
 def test_metrics_by_hand() -> None:

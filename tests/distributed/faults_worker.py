@@ -29,7 +29,8 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.random_state import random_state, seed_everything
 from fipo.errors import CheckpointError, TrainingError
 from fipo.storage import open_store
-from fipo.training.checkpointing import Checkpoints
+from fipo.training.checkpointing import Checkpoints, LoopState
+from fipo.training.rollback import RollBack
 from fipo.training.rows import pack_rows
 
 
@@ -47,7 +48,7 @@ def step(engine, factor):
     log_probs, _ = engine.log_probs(pack_rows(rows(1), 0))
     before = weights(engine)
     engine.backward(-log_probs.sum() * (factor if engine.world.rank == engine.world.size - 1 else 1.0))
-    norm = engine.step()
+    norm = engine.step().grad_norm
     return norm, any(not torch.equal(before[name], value) for name, value in engine.weights())
 
 
@@ -133,13 +134,13 @@ class Job:
 def begin(world, folder, **settings):
     job, engine = Job(world, folder), make_engine(world, 1)
     settings = {"checkpoint_every": 1, **settings}
-    return job, engine, Checkpoints(job, engine, SETTINGS.model_copy(update=settings))
+    return job, engine, Checkpoints(job, engine, SETTINGS.model_copy(update=settings), LoopState())
 
 
 def train(engine, checkpoints, steps, scores=None):
     for number in steps:
         step(engine, 1.0)
-        checkpoints.reached({"step": number}, score=(scores or {}).get(number))
+        checkpoints.reached(LoopState(number), score=(scores or {}).get(number))
 
 
 def steps_in(folder):
@@ -149,7 +150,7 @@ def steps_in(folder):
 def a_fresh_machine_continues_from_the_store(world, folder):
     scores = {1: 0.5, 2: 0.9, 3: 0.1}
     _, engine, checkpoints = begin(world, folder, keep_checkpoints=1, keep_best_checkpoints=1, keep_checkpoints_every=4)
-    assert checkpoints.resume({"step": 0}, at_most=99) == {"step": 0}
+    assert checkpoints.resume(at_most=99) == LoopState(0)
     train(engine, checkpoints, range(1, 7), scores)
     checkpoints.close()
     local = folder / "checkpoints"
@@ -159,15 +160,15 @@ def a_fresh_machine_continues_from_the_store(world, folder):
     if world.is_main:
         shutil.rmtree(local)
     job, fresh, checkpoints = begin(world, folder)
-    assert checkpoints.resume({"step": 0}, at_most=99) == {"step": 6}
+    assert checkpoints.resume(at_most=99) == LoopState(6)
     assert same(weights(fresh), weights(engine))
     assert not world.is_main or "checkpoint of step 6 comes from the object store" in job.lines
-    assert checkpoints.resume({"step": 0}, at_most=5) == {"step": 4}
+    assert checkpoints.resume(at_most=5) == LoopState(4)
 
 
 def a_damaged_checkpoint_is_mended_from_the_store_or_passed_over(world, folder):
     _, engine, checkpoints = begin(world, folder)
-    checkpoints.resume({"step": 0}, at_most=99)
+    checkpoints.resume(at_most=99)
     train(engine, checkpoints, [1, 2])
     checkpoints.close()
     [shard] = (folder / "checkpoints/step-00000002").glob("rank-00001*")
@@ -183,13 +184,13 @@ def a_damaged_checkpoint_is_mended_from_the_store_or_passed_over(world, folder):
                 path.write_bytes(data)
         world.barrier()
         job, _, checkpoints = begin(world, folder)
-        assert checkpoints.resume({"step": 0}, at_most=99) == {"step": expected}
+        assert checkpoints.resume(at_most=99) == LoopState(expected)
         assert not world.is_main or any(told in line for line in job.lines)
 
 
 def without_the_store_training_goes_on_and_the_rest_is_sent_later(world, folder):
     job, engine, checkpoints = begin(world, folder)
-    checkpoints.resume({"step": 0}, at_most=99)
+    checkpoints.resume(at_most=99)
     store = folder / "store/run/checkpoints"
     if world.is_main:
         store.parent.mkdir(parents=True)
@@ -207,28 +208,29 @@ def without_the_store_training_goes_on_and_the_rest_is_sent_later(world, folder)
 
 
 def too_many_bad_steps_return_to_the_checkpoint_once(world, folder):
-    job, engine, checkpoints = begin(world, folder, max_skipped_updates=2)
-    checkpoints.resume({"step": 0}, at_most=99)
+    job, engine, checkpoints = begin(world, folder)
+    roll_back = RollBack(job, engine, SETTINGS.model_copy(update={"max_skipped_updates": 2}), checkpoints)
+    checkpoints.resume(at_most=99)
     with pytest.raises(TrainingError, match="no checkpoint yet to return to"):
-        checkpoints.roll_back(1)
+        roll_back.before(1)
     train(engine, checkpoints, [1])
     good = weights(engine)
     step(engine, 1.0)  # a good step, which the return undoes, before two bad ones
     step(engine, math.nan)
-    assert not checkpoints.should_roll_back()
-    checkpoints.reached({"step": 3})
+    assert not roll_back.due
+    checkpoints.reached(LoopState(3))
     assert steps_in(folder / "checkpoints") == [1]  # nothing is saved on the way down
     step(engine, math.nan)
-    assert checkpoints.should_roll_back()
-    assert checkpoints.roll_back(4) == {"step": 1}
+    assert roll_back.due
+    assert roll_back.before(4) == LoopState(1)
     assert same(weights(engine), good)
-    assert not checkpoints.should_roll_back()
+    assert not roll_back.due
     assert "back to the checkpoint of step 1, and on with other data" in job.lines[-1]
     assert job.metrics["checkpoint/rollbacks"] == 1
     step(engine, math.nan)
     step(engine, math.nan)
     with pytest.raises(TrainingError, match=r"again after a return to the last checkpoint.*lower learning_rate"):
-        checkpoints.roll_back(3)
+        roll_back.before(3)
 
 
 def each_rank_has_random_numbers_of_its_own_and_again(world, folder):

@@ -15,7 +15,6 @@ import torch
 from torch.nn.functional import cross_entropy as torch_cross_entropy
 
 from fipo.algorithm.loss import policy_loss
-from fipo.algorithm.options import LossOptions
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import Distributed, load_config
 from fipo.distributed.bootstrap import join_world
@@ -23,9 +22,9 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.sequence import SequenceParallel
 from fipo.errors import ConfigError
 from fipo.models import load_model, load_tokenizer
-from fipo.training.rl.experience import experiences_of
-from fipo.training.rl.timing import Timer
-from fipo.training.rl.update import Updater
+from fipo.training.rl.advantages import compared
+from fipo.training.rl.learner import Learner
+from fipo.training.rl.metrics import Updates
 from fipo.training.rows import Row
 from fipo.training.sft import cross_entropy
 
@@ -82,8 +81,12 @@ def groups():
         outcomes = [Outcome.CORRECT, Outcome.WRONG, Outcome.CORRECT, Outcome.TIMEOUT if index else Outcome.WRONG]
         scores = tuple(Score(outcome, float(outcome is Outcome.CORRECT), 1.0 - position * 0.3)
                        for position, outcome in enumerate(outcomes))  # fmt: skip
-        result.append(RolloutGroup(prompt, rollouts, scores))
+        result.append(compared(RolloutGroup(prompt, rollouts, scores)))
     return result
+
+
+def row_of(sample):
+    return Row(sample.prompt.token_ids, sample.rollout.token_ids)
 
 
 def demonstrations():
@@ -122,19 +125,19 @@ def reference(key_value_heads):
     sft_grad_norm = update(sft_loss)
     sft_moments = {name: optimizer.state[value]["exp_avg"].clone() for name, value in plain.named_parameters()}
 
-    options = LossOptions(**CONFIG.algorithm.model_dump())
-    updates = [[one for group in pair for one in experiences_of(group)] for pair in (groups()[:2], groups()[2:])]
+    options = CONFIG.algorithm
+    updates = [[one for group in pair for one in group.samples] for pair in (groups()[:2], groups()[2:])]
     with torch.no_grad():
-        old = [[response_log_probs(plain, one.row)[0] for one in mini_batch] for mini_batch in updates]
+        old = [[response_log_probs(plain, row_of(one))[0] for one in mini_batch] for mini_batch in updates]
     measured = []
     for mini_batch, old_log_probs in zip(updates, old):
         learned = [
-            (one, before) for one, before in zip(mini_batch, old_log_probs) if one.outcome is not Outcome.TIMEOUT
+            (one, before) for one, before in zip(mini_batch, old_log_probs) if one.score.outcome is not Outcome.TIMEOUT
         ]
         num_loss_tokens = sum(len(before) for _, before in learned)
         loss, metrics = 0.0, {"entropy": 0.0}
         for one, before in learned:
-            log_probs, entropy = response_log_probs(plain, one.row)
+            log_probs, entropy = response_log_probs(plain, row_of(one))
             output = policy_loss(
                 options,
                 log_probs[None],
@@ -170,10 +173,17 @@ def reference(key_value_heads):
 def run(world, distributed, key_value_heads):
     engine = TrainingEngine(copy.deepcopy(make_model(key_value_heads)), CONFIG.train, distributed, world)
     sft_loss = cross_entropy(engine, demonstrations(), 0, CONFIG.train.max_tokens_per_micro_batch, learn=True)
-    sft_grad_norm = engine.step()
+    sft_grad_norm = engine.step().grad_norm
     parameters = dict(engine.model.named_parameters())
     sft_moments = {name: engine.get_parameter(value)["exp_avg"].clone() for name, value in parameters.items()}
-    metrics = Updater(engine, CONFIG, load_tokenizer(CONFIG.model)).update(groups(), Timer())
+    learner, updates = Learner(engine, CONFIG, load_tokenizer(CONFIG.model)), Updates()
+    for mini_batch in learner.mini_batches(groups()):
+        for micro_batch in mini_batch.micro_batches:
+            output = learner.loss(mini_batch, micro_batch)
+            engine.backward(output.loss)
+            updates.measured(output.measured)
+        updates.ended(engine.step())
+    metrics = updates.metrics(world)
     states = {name: engine.get_parameter(parameter) for name, parameter in parameters.items()}
     return Result(
         sft_loss,

@@ -64,7 +64,7 @@ def train(engine, first, last):
     losses, norms = [], []
     for step in range(first, last + 1):
         losses.append(cross_entropy(engine, rows(step), 0, SETTINGS.max_tokens_per_micro_batch, learn=True))
-        norms.append(engine.step())
+        norms.append(engine.step().grad_norm)
     return losses, norms, {name: value.clone() for name, value in engine.weights()}
 
 

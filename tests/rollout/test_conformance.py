@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -127,6 +127,16 @@ def test_greedy_tokens_follow_the_new_weights(subject):
         assert answers[-1] == [greedy(subject.reference, prompt, 16) for prompt in asked for _ in range(2)]
         assert {rollout.weight_version for _, rollout in rollouts(groups)} == {version}
     assert answers[0] == answers[2] != answers[1]
+
+
+def test_a_prompt_drawn_again_is_answered_anew(subject):
+    subject.sync(13, 4)
+    [prompt] = prompts(1, LONG)
+    drawn = [replace(prompt, draw=draw) for draw in (0, 1, 2)]
+    groups = subject.engine.generate([*drawn, prompt], Sampling(group_size=4, max_response_tokens=24))
+    *new, first = [tuple(tuple(rollout.token_ids.tolist()) for rollout in group.rollouts) for group in groups]
+    assert len({response for group in new for response in group}) == 3 * 4
+    assert new[0] == first
 
 
 @pytest.mark.parametrize("temperature", [0.7, 1.0])

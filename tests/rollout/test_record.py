@@ -1,5 +1,7 @@
 """The rollout record: nothing of a step is lost on the way to parquet."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow.parquet as pq
 
@@ -26,18 +28,19 @@ def group(prompt_id, *responses):
     return RolloutGroup(Prompt(prompt_id, f"problem {prompt_id}", (5, 6), "12", "demo"), rollouts, scores)
 
 
-GROUPS = [group("aa", ([2, 3, 1], 1.0), ([2, 2], 0.5)), group("bb", ([4, 1], 1.0))]
-ADVANTAGES = {("aa", 0): 1.0, ("aa", 1): -1.0}
+TRAINED = replace(group("aa", ([2, 3, 1], 1.0), ([2, 2], 0.5)), advantages=(1.0, -1.0))
+GROUPS = [TRAINED, group("bb", ([4, 1], 1.0)), replace(TRAINED, prompt=replace(TRAINED.prompt, draw=1), advantages=())]
 
 
 def test_each_response_is_a_row(tmp_path):
-    store_record(record_table(12, GROUPS, ADVANTAGES), open_store(tmp_path.as_uri()), "rollouts/step-000012.parquet")
+    store_record(record_table(12, GROUPS), open_store(tmp_path.as_uri()), "rollouts/step-000012.parquet")
     table = pq.read_table(tmp_path / "rollouts" / "step-000012.parquet")
     assert table.schema.equals(SCHEMA)
-    first, second, third = table.to_pylist()
+    first, second, third, *again = table.to_pylist()
     assert first == {
         "step": 12,
         "prompt_id": "aa",
+        "draw": 0,
         "source": "demo",
         "problem": "problem aa",
         "answer": "12",
@@ -55,11 +58,14 @@ def test_each_response_is_a_row(tmp_path):
     }
     assert (second["response_index"], second["advantage"], second["finish_reason"]) == (1, -1.0, "length")
     assert third["advantage"] is None
+    assert [(row["prompt_id"], row["draw"], row["advantage"]) for row in again] == [("aa", 1, None)] * 2
 
 
 def test_the_sample_can_be_read():
     tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=("a", "b", "c"))))
-    sample = sample_rows(record_table(12, GROUPS, ADVANTAGES), tokenizer)
+    sample = sample_rows(record_table(12, GROUPS), tokenizer)
     shown = [(row["response"], row["tokens"], row["advantage"], row["problem"]) for row in sample]
     assert shown == [("a b", 3, 1.0, "problem aa"), ("a a", 2, -1.0, "problem aa")]
-    assert sample_rows(record_table(12, GROUPS, ADVANTAGES), tokenizer, responses=1) == sample[:1]
+    assert sample_rows(record_table(12, GROUPS), tokenizer, responses=1) == sample[:1]
+    twice = record_table(12, [GROUPS[2], GROUPS[0]])
+    assert len(sample_rows(twice, tokenizer)) == 2, "one draw of a prompt is one group"

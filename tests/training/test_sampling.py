@@ -7,7 +7,7 @@ import torch
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import load_config
 from fipo.distributed.bootstrap import StopRequested, World
-from fipo.training.rl.experience import experiences_of
+from fipo.training.rl.advantages import compared
 from fipo.training.rl.sampling import PromptStream, collect, has_signal
 from fipo.training.rl.timing import Timer
 
@@ -52,8 +52,8 @@ def test_the_signal_is_a_spread_of_accuracy(scores, signal):
 
 def test_a_timeout_is_compared_with_nobody():
     # By hand: mean 1/2, sample standard deviation sqrt(1/2) of the two that were judged.
-    advantages = [one.advantage for one in experiences_of(group(PROMPTS[0], CORRECT, TIMEOUT, WRONG))]
-    assert advantages == pytest.approx([0.5**0.5, 0.0, -(0.5**0.5)])
+    samples = compared(group(PROMPTS[0], CORRECT, TIMEOUT, WRONG)).samples
+    assert [sample.advantage for sample in samples] == [pytest.approx(0.5**0.5), None, pytest.approx(-(0.5**0.5))]
 
 
 class OneRank(World):
@@ -120,6 +120,21 @@ def test_drawing_ends_after_the_given_rounds():
 def test_without_dynamic_sampling_one_round_is_enough():
     batch, parts = filled(lambda index: False, prompts_per_step=8, mini_batch_prompts=4, dynamic_sampling="false")
     assert (len(batch.groups), parts.asked) == (8, [8])
+
+
+def test_each_draw_of_a_prompt_in_a_step_is_told_from_the_others():
+    parts = EngineAndScorer(lambda index: False)
+    config = load_config(
+        "demo", ["train.prompts_per_step=4", "train.mini_batch_prompts=2", "train.max_generation_rounds=3"]
+    )
+    stream = PromptStream(PROMPTS, seed=0)
+    for _ in range(2):
+        batch = collect(stream, parts, parts, config, OneRank(), 1, Timer())
+        drawn = [(one.prompt.id, one.prompt.draw) for one in batch.sampled]
+        # Twelve of five prompts, whatever their order: each draw counts those before it in the step, from 0.
+        assert all(drawn[:position].count((id, draw - 1)) == 1 for position, (id, draw) in enumerate(drawn) if draw)
+        assert len(set(drawn)) == 12
+        assert {id for id, draw in drawn if draw == 0} == set("01234")
 
 
 def test_a_stop_request_ends_generation_at_once_and_takes_nothing():

@@ -123,7 +123,7 @@ class Dispatcher:
                 "top_p": sampling.top_p,
                 "max_tokens": min(sampling.max_response_tokens, self._context - len(prompt.token_ids)),
                 "stop_token_ids": self._stop_ids,
-                "seed": request_seed(sampling.seed, prompt.id),
+                "seed": request_seed(sampling.seed, prompt.draw_id),
                 "logprobs": 0,
             },
         }

@@ -1,24 +1,72 @@
-"""What a step reports: of the rollouts, the updates, the validation problems, and in one line for the terminal."""
+"""What a step measures: of the rollouts, the updates and the validation problems."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
+from fipo.algorithm.measurement import COMMON, REDUCTIONS, Measurement, Ranks, Reduction
 from fipo.batch import FinishReason, Outcome, RolloutGroup
-from fipo.distributed.bootstrap import World
+from fipo.distributed.engine import StepOutcome
 from fipo.training.rl.sampling import RolloutBatch, has_signal
 
 
-def rollout_metrics(batch: RolloutBatch) -> dict[str, float]:
-    """Of all responses that were sampled, groups without signal included: they are what the policy does."""
-    scores = [score for group in batch.sampled for score in group.scores]
+class Updates:
+    """Measures the updates of one rollout batch."""
+
+    def __init__(self) -> None:
+        self._taken: list[dict[str, Measurement]] = []
+        self._begun: dict[str, Measurement] = {}
+        self._skipped = 0
+        self.reduced: dict[str, Series] = {}
+        """What `metrics` found, by update."""
+
+    def measured(self, parts: Mapping[str, Measurement]) -> None:
+        """A micro-batch of the update was learned from."""
+        begun = self._begun
+        self._begun = {name: begun[name].joined(part) if begun else part for name, part in parts.items()}
+
+    def ended(self, outcome: StepOutcome) -> None:
+        """The update ended; one that was left out does not count."""
+        grad_norm = Measurement(torch.tensor(outcome.grad_norm), COMMON)
+        if not outcome.skipped:
+            self._taken.append(self._begun | {"grad_norm": grad_norm})
+        self._skipped += outcome.skipped
+        self._begun = {}
+
+    def metrics(self, world: Ranks) -> dict[str, float]:
+        """Exact over micro-batches and ranks; collective."""
+        self.reduced = reduce_updates(self._taken, world) if self._taken else {}
+        counts = {"train/updates": float(len(self._taken)), "train/skipped_updates": float(self._skipped)}
+        return (update_metrics(self.reduced) if self._taken else {}) | counts
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One metric of a step's updates, over all ranks."""
+
+    values: list[float]
+    """One an update, in order."""
+    reduction: Reduction
+
+
+def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
+    """Of all responses that were sampled, groups without signal included: they are what the policy does.
+
+    Args:
+        batch: with advantages.
+        version: optimizer steps that the policy has taken when it begins to learn from the batch.
+    """
+    samples = batch.samples
+    scores = [sample.score for sample in samples]
     outcomes = [score.outcome for score in scores]
+    ages = [version - sample.rollout.weight_version for sample in samples]
+    learned = [len(sample.rollout.token_ids) for sample in samples if sample.advantage is not None]
     return {
         "rollout/reward_mean": _mean([score.reward for score in scores]),
         "rollout/accuracy": _mean([score.accuracy for score in scores]),
@@ -28,15 +76,12 @@ def rollout_metrics(batch: RolloutBatch) -> dict[str, float]:
         "rollout/signal_fraction": _mean([has_signal(group) for group in batch.sampled]),
         "rollout/sampled_batches": float(batch.rounds),
         "rollout/trained_prompts": float(len(batch.groups)),
-        "rollout/sampled_tokens": float(sum(len(one.token_ids) for group in batch.sampled for one in group.rollouts)),
+        "rollout/sampled_tokens": float(batch.sampled_tokens),
+        "rollout/staleness_mean": _mean(ages),
+        "rollout/staleness_max": float(max(ages)),
+        "train/loss_tokens": float(sum(learned)),
         **length_metrics("rollout", batch.sampled),
     }
-
-
-def staleness_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
-    """How many optimizer steps the policy, now of `version`, has taken since it sampled the batch."""
-    ages = [version - rollout.weight_version for group in batch.sampled for rollout in group.rollouts]
-    return {"rollout/staleness_mean": _mean(ages), "rollout/staleness_max": float(max(ages))}
 
 
 def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
@@ -56,55 +101,36 @@ def length_metrics(prefix: str, groups: Sequence[RolloutGroup]) -> dict[str, flo
     return {f"{prefix}/response_tokens_{name}": float(value) for name, value in quantiles.items()}
 
 
-def combine(name: str, one: Tensor, other: Tensor) -> Tensor:
-    """A metric of two parts of an optimizer step (`LossOutput`): minimum, maximum, or sum of shares of a mean."""
-    if name.endswith("_max"):
-        return torch.maximum(one, other)
-    return torch.minimum(one, other) if name.endswith("_min") else one + other
+def reduce_updates(measured: Sequence[Mapping[str, Measurement]], world: Ranks) -> dict[str, Series]:
+    """Each metric of each update, put together over the ranks; collective."""
+    reduced: dict[str, Series] = {}
+    for reduction in REDUCTIONS:  # in the same order on every rank
+        names = sorted(name for name, one in measured[0].items() if one.reduction is reduction)
+        if names:
+            local = torch.stack([torch.stack([update[name].value.float() for name in names]) for update in measured])
+            whole = reduction.ranks(world, local.cpu())
+            reduced |= {name: Series(whole[:, index].tolist(), reduction) for index, name in enumerate(names)}
+    return reduced
 
 
-def reduce_updates(measured: Sequence[Mapping[str, Tensor]], world: World) -> dict[str, list[float]]:
-    """Each metric of each update, combined over the ranks; collective."""
-    names = sorted(measured[0])
-    local = torch.stack([torch.stack([update[name].float().cpu() for name in names]) for update in measured])
-    sums, highs, lows = world.sum(local), world.max(local), -world.max(-local)
-    kinds = {"_max": highs, "_min": lows}
-    return {name: kinds.get(name[-4:], sums)[:, index].tolist() for index, name in enumerate(names)}
-
-
-def update_metrics(reduced: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Over the updates of a step: minimum, maximum or mean, and the spread of the influence weights in each update."""
-    over = {"_max": max, "_min": min}
-    spreads = list(map(influence_std, reduced["influence_weight_mean"], reduced["influence_weight_square_deviation"]))
+def update_metrics(reduced: Mapping[str, Series]) -> dict[str, float]:
+    """Over the updates of a step: each metric, and the spread of the influence weights in each update."""
+    deviations = reduced["influence_weight_square_deviation"].values
+    spreads = list(map(influence_std, reduced["influence_weight_mean"].values, deviations))
     return {
-        **{f"train/{name}": over.get(name[-4:], _mean)(values) for name, values in reduced.items()},
+        **{f"train/{name}": series.reduction.updates(series.values) for name, series in reduced.items()},
         "train/influence_weight_std": _mean(spreads),
         **{f"train/influence_weight_std_update_{index}": spread for index, spread in enumerate(spreads)},
         # Before the first update the policy is the old policy: what Future-KL spreads there is noise.
-        "train/future_kl_noise": math.sqrt(reduced["future_kl_square_mean"][0]),
+        "train/future_kl_noise": math.sqrt(reduced["future_kl_square_mean"].values[0]),
     }
 
 
-def guard_warnings(reduced: Mapping[str, Sequence[float]], half_life: float) -> list[str]:
+def guard_warnings(reduced: Mapping[str, Series], half_life: float) -> list[str]:
     """What the guards say of the updates of a step."""
-    no_op = no_op_warning(reduced["influence_weight_square_deviation"])
-    noise = noise_warning(reduced["future_kl_square_mean"][0], half_life)
+    no_op = no_op_warning(reduced["influence_weight_square_deviation"].values)
+    noise = noise_warning(reduced["future_kl_square_mean"].values[0], half_life)
     return [warning for warning in (no_op, noise) if warning]
-
-
-def progress_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
-    """One step in one line."""
-    parts = [
-        f"step {step}/{steps}",
-        f"accuracy {metrics['rollout/accuracy']:.3f}",
-        f"tokens {metrics['rollout/response_tokens_mean']:.1f}",
-    ]
-    if "train/influence_weight_mean" in metrics:
-        parts.append(f"f {metrics['train/influence_weight_mean']:.3f} ± {metrics['train/influence_weight_std']:.3f}")
-    if "validation/accuracy" in metrics:
-        parts.append(f"validation {metrics['validation/accuracy']:.3f}")
-    seconds = metrics["perf/step_seconds"]
-    return "  ".join([*parts, f"{seconds:.1f} s", f"{(steps - step) * seconds:.0f} s left"])
 
 
 def _truncated_fraction(groups: Sequence[RolloutGroup]) -> float:

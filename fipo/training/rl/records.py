@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from typing import Any
 
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
@@ -10,16 +12,15 @@ from transformers import PreTrainedTokenizerBase
 from fipo.algorithm.influence import influence, masked_log_ratio
 from fipo.algorithm.options import LossOptions
 from fipo.algorithm.responses import Responses
-from fipo.batch import Outcome, TrainingBatch
+from fipo.batch import TrainingBatch
 from fipo.rollout.record import record_table, sample_rows, store_record
 from fipo.training.job import Job
-from fipo.training.rl.experience import experiences_of
 from fipo.training.rl.sampling import RolloutBatch
 
 
 def influence_record(
     options: LossOptions, batch: TrainingBatch, log_probs: Tensor, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """The longest learned response of a micro-batch, token by token: what FIPO makes of the policy's movement.
 
     Args:
@@ -45,40 +46,46 @@ def influence_record(
     }
 
 
-def keep_rollouts(
-    job: Job,
-    step: int,
-    batch: RolloutBatch,
-    tokenizer: PreTrainedTokenizerBase,
-    *,
-    scale_by_std: bool,
-    show: bool,
-) -> None:
-    """Put every response of the step into the object store; with `show`, a few into MLflow's table of samples.
+class Records:
+    """The run's records of single responses; rank 0 keeps them."""
 
-    Args:
-        job: of which rank 0 keeps them.
-        step: of the loop.
-        batch: what it sampled.
-        tokenizer: turns responses into text.
-        scale_by_std: of the advantages.
-        show: add the first prompt's responses to the table, which has those of all such steps.
-    """
-    if not job.attempt:
-        return
-    advantages = {
-        (one.prompt.id, index): one.advantage
-        for group in batch.groups
-        for index, one in enumerate(experiences_of(group, scale_by_std=scale_by_std))
-        if one.outcome is not Outcome.TIMEOUT
-    }
-    table = record_table(step, batch.sampled, advantages)
-    store_record(table, job.workspace.store, f"{job.workspace.rollouts_prefix}/step-{step:06d}.parquet")
-    if show:
-        path = job.workspace.directory / "records" / "samples.jsonl"
-        path.parent.mkdir(exist_ok=True)
+    def __init__(self, job: Job, options: LossOptions, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._job, self._options, self._tokenizer = job, options, tokenizer
+        self.folder = job.workspace.directory / "records"
+
+    def keep(self, step: int, batch: RolloutBatch, newest: tuple[TrainingBatch, Tensor] | None, *, show: bool) -> None:
+        """Put every response of the step into the object store, and one with its influence weights into the folder.
+
+        Args:
+            step: of the loop.
+            batch: what it sampled, with advantages.
+            newest: the micro-batch that was learned from last, and its log-probs.
+            show: add the first prompt's responses to MLflow's table, which has those of all such steps.
+        """
+        if not self._job.attempt:
+            return
+        workspace = self._job.workspace
+        self.folder.mkdir(exist_ok=True)
+        table = record_table(step, batch.sampled)
+        store_record(table, workspace.store, f"{workspace.rollouts_prefix}/step-{step:06d}.parquet")
+        if show:
+            rows = self._renew("samples.jsonl", step, sample_rows(table, self._tokenizer))
+            self._job.attempt.tracker.table(rows, "rollouts.json")
+        if newest:
+            self._renew(
+                "influence.jsonl", step, [{"step": step, **influence_record(self._options, *newest, self._tokenizer)}]
+            )
+
+    def publish(self) -> None:
+        """Publish the folder, with the journal of the metrics, as the output `records`."""
+        if self._job.attempt:
+            shutil.copyfile(self._job.workspace.directory / "journal.jsonl", self.folder / "journal.jsonl")
+            self._job.attempt.publish("records", self.folder)
+
+    def _renew(self, name: str, step: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add rows to a file: what a killed attempt has there of this step, and after it, is sampled again."""
+        path = self.folder / name
         before = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
-        # What a killed attempt showed of this step, and after it, is sampled again.
-        rows = [row for row in before if row["step"] < step] + sample_rows(table, tokenizer)
+        rows = [row for row in before if row["step"] < step] + rows
         path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-        job.attempt.tracker.table(rows, "rollouts.json")
+        return rows

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fipo.batch import Outcome, Prompt, RolloutGroup
+from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
 from fipo.distributed.bootstrap import StopRequested, World
+from fipo.errors import TrainingError
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
@@ -45,14 +47,29 @@ class PromptStream:
 class RolloutBatch:
     """The groups of one step, the same on every rank."""
 
-    groups: list[RolloutGroup]
-    """What is trained on: at most `train.prompts_per_step` groups."""
     sampled: list[RolloutGroup]
     """All that was generated for it, groups without signal too."""
+    kept: list[int]
+    """Which of them are trained on: at most `train.prompts_per_step`."""
     rounds: int
     """Rounds of generation ("number of sampled batches" in the paper)."""
     prompts_drawn: int
     """Position of the prompt stream after it: where the next batch starts."""
+
+    @property
+    def groups(self) -> list[RolloutGroup]:
+        """What is trained on."""
+        return [self.sampled[index] for index in self.kept]
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Every response."""
+        return [sample for group in self.sampled for sample in group.samples]
+
+    @property
+    def sampled_tokens(self) -> int:
+        """Response tokens in all."""
+        return sum(len(rollout.token_ids) for group in self.sampled for rollout in group.rollouts)
 
 
 def collect(
@@ -70,16 +87,19 @@ def collect(
         top_p=config.rollout.top_p,
         seed=config.run.seed * 1_000_003 + step,
     )
-    kept: list[RolloutGroup] = []
     sampled: list[RolloutGroup] = []
+    kept: list[int] = []
+    drawn: Counter[str] = Counter()
     rounds = 0
     while len(kept) < settings.prompts_per_step and rounds < settings.max_generation_rounds:
         prompts = stream.take(_draw_size(len(kept), len(sampled), settings.prompts_per_step))
+        prompts = [replace(prompt, draw=_count(drawn, prompt.id)) for prompt in prompts]
         groups = generate_and_score(prompts, engine, scorer, sampling, world, timer)
+        wanted = [has_signal(group) or not settings.dynamic_sampling for group in groups]
+        kept += [index for index, keep in enumerate(wanted, start=len(sampled)) if keep]
         sampled += groups
-        kept += [group for group in groups if has_signal(group)] if settings.dynamic_sampling else groups
         rounds += 1
-    return RolloutBatch(kept[: settings.prompts_per_step], sampled, rounds, stream.position)
+    return RolloutBatch(sampled, kept[: settings.prompts_per_step], rounds, stream.position)
 
 
 def generate_and_score(
@@ -108,9 +128,28 @@ def generate_and_score(
     return [by_rank[index % world.size][index // world.size] for index in range(len(prompts))]
 
 
+def require_signal(batch: RolloutBatch, step: int) -> None:
+    """A batch without any correct response ends training.
+
+    Raises:
+        TrainingError: nothing was kept, and nothing is right.
+    """
+    if not batch.kept and not any(sample.score.accuracy for sample in batch.samples):
+        raise TrainingError(
+            f"step {step}: none of {len(batch.sampled)} prompts has a correct response, so there is nothing to "
+            "learn from: warm up longer (sft.steps), take easier problems, or raise rollout.group_size"
+        )
+
+
 def has_signal(group: RolloutGroup) -> bool:
     """Whether the responses that were judged differ in accuracy."""
     return len({score.accuracy for score in group.scores if score.outcome is not Outcome.TIMEOUT}) > 1
+
+
+def _count(drawn: Counter[str], prompt_id: str) -> int:
+    """How often the prompt was drawn before; this draw is counted."""
+    drawn[prompt_id] += 1
+    return drawn[prompt_id] - 1
 
 
 def _draw_size(kept: int, sampled: int, wanted: int) -> int:

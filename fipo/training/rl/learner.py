@@ -1,0 +1,110 @@
+"""The trainer's side of a step: samples packed into mini-batches with old log-probs, and the loss of each part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from fipo.algorithm.loss import LossOutput, policy_loss
+from fipo.algorithm.measurement import SHARE, Measurement
+from fipo.algorithm.options import LossOptions
+from fipo.batch import RolloutGroup, Sample, TrainingBatch
+from fipo.config import Config
+from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.packing import plan_micro_batches
+from fipo.training.rows import Row, pack_rows, spread
+
+
+@dataclass(frozen=True, slots=True)
+class MiniBatch:
+    """One optimizer step: this rank's micro-batches and the loss denominators, which count all ranks."""
+
+    micro_batches: list[TrainingBatch]
+    """Whole rows, also where ranks share them."""
+    num_loss_tokens: int
+    num_loss_responses: int
+
+
+class Learner:
+    """Computes what the policy is trained by; the engine computes log-probs and takes the steps."""
+
+    def __init__(self, engine: TrainingEngine, config: Config, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._engine, self._settings, self._tokenizer = engine, config.train, tokenizer
+        self._max_response_tokens = config.rollout.max_response_tokens
+        self._options: LossOptions = config.algorithm
+        self._newest: tuple[TrainingBatch, Tensor] | None = None
+
+    def mini_batches(self, groups: Sequence[RolloutGroup]) -> list[MiniBatch]:
+        """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
+
+        Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
+        """
+        size = self._settings.mini_batch_prompts
+        parts = [groups[start : start + size] for start in range(0, len(groups), size)]
+        return [self._mini_batch([sample for group in part for sample in group.samples]) for part in parts]
+
+    def loss(self, mini_batch: MiniBatch, micro_batch: TrainingBatch) -> LossOutput:
+        """The micro-batch's part of the update's loss (Eq. 8), with what it measures."""
+        sequence = self._engine.sequence
+        batch = sequence.shard(micro_batch)
+        log_probs, entropy = self._engine.log_probs(batch.tokens)
+        self._newest = micro_batch, log_probs.detach()
+        output = policy_loss(
+            self._options,
+            log_probs,
+            batch.old_log_probs,
+            batch.advantages,
+            batch.tokens.response_mask,
+            num_loss_tokens=mini_batch.num_loss_tokens,
+            num_loss_responses=mini_batch.num_loss_responses,
+            max_response_tokens=self._max_response_tokens,
+            segment_ids=batch.tokens.segment_ids,
+            sequence_group=sequence.group,
+            rollout_log_probs=batch.rollout_log_probs,
+        )
+        entropy_mean = entropy.detach().sum() / mini_batch.num_loss_tokens
+        own = {"loss": Measurement(output.loss.detach(), SHARE), "entropy": Measurement(entropy_mean, SHARE)}
+        return replace(output, measured=output.measured | own)
+
+    def newest(self) -> tuple[TrainingBatch, Tensor] | None:
+        """The micro-batch that was learned from last, whole, and its log-probs [1, time] then; collective."""
+        if self._newest is None:
+            return None
+        micro_batch, log_probs = self._newest
+        return micro_batch, self._engine.sequence.gather(log_probs)
+
+    def _mini_batch(self, samples: list[Sample]) -> MiniBatch:
+        """This rank's share of the samples, packed."""
+        sequence = self._engine.sequence
+        plan = plan_micro_batches(
+            [len(_row(sample)) for sample in samples],
+            ranks=sequence.data_ranks,
+            max_tokens=self._settings.max_tokens_per_micro_batch,
+            attention_parity=self._engine.attention_parity,
+        )
+        packed = [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
+        learned = [sample for sample in samples if sample.advantage is not None]
+        return MiniBatch(packed, sum(len(sample.rollout.token_ids) for sample in learned), len(learned))
+
+    def _packed(self, samples: list[Sample]) -> TrainingBatch:
+        """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
+        sequence, device = self._engine.sequence, self._engine.world.device
+        rows = pack_rows([_row(sample) for sample in samples], self._tokenizer.pad_token_id, multiple_of=sequence.size)
+        advantages = spread([sample.advantage or 0.0 for sample in samples], rows)
+        rollout_log_probs = spread([sample.rollout.log_probs for sample in samples], rows)
+        learned = torch.tensor([*(sample.advantage is not None for sample in samples), False])  # the last is padding
+        mask = rows.response_mask & learned[rows.segment_ids]
+        tokens = replace(rows, response_mask=mask).to(device)
+        with torch.no_grad():
+            old_log_probs, _ = self._engine.log_probs(sequence.shard(tokens))
+        return TrainingBatch(
+            tokens, advantages.to(device), rollout_log_probs.to(device), sequence.gather(old_log_probs)
+        )
+
+
+def _row(sample: Sample) -> Row:
+    return Row(sample.prompt.token_ids, sample.rollout.token_ids)

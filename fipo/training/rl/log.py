@@ -1,0 +1,45 @@
+"""What a step tells while training runs: metrics, warnings, and one line for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fipo.algorithm.options import LossOptions
+from fipo.training.job import Job
+from fipo.training.rl.metrics import Series, guard_warnings
+from fipo.training.rl.timing import Timer
+
+
+class StepLog:
+    """Tells of one step after the other."""
+
+    def __init__(self, job: Job, options: LossOptions) -> None:
+        self._job, self._options = job, options
+
+    def learned(self, step: int, metrics: Mapping[str, float], reduced: Mapping[str, Series]) -> None:
+        """The step's updates are done: log them, and say what the guards see in them."""
+        self._job.log(metrics, step)
+        if reduced and self._options.loss == "fipo":
+            for warning in guard_warnings(reduced, self._options.half_life):
+                self._job.say(f"warning: {warning}")
+
+    def ended(self, step: int, metrics: Mapping[str, float], validation: Mapping[str, float], timer: Timer) -> None:
+        """The step is done: log what came since its updates, and say it all in one line."""
+        new = {**validation, **timer.metrics()}
+        self._job.log(new, step)
+        self._job.say(progress_line(step, self._job.config.train.steps, {**metrics, **new}))
+
+
+def progress_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
+    """One step in one line."""
+    parts = [
+        f"step {step}/{steps}",
+        f"accuracy {metrics['rollout/accuracy']:.3f}",
+        f"tokens {metrics['rollout/response_tokens_mean']:.1f}",
+    ]
+    if "train/influence_weight_mean" in metrics:
+        parts.append(f"f {metrics['train/influence_weight_mean']:.3f} ± {metrics['train/influence_weight_std']:.3f}")
+    if "validation/accuracy" in metrics:
+        parts.append(f"validation {metrics['validation/accuracy']:.3f}")
+    seconds = metrics["perf/step_seconds"]
+    return "  ".join([*parts, f"{seconds:.1f} s", f"{(steps - step) * seconds:.0f} s left"])

@@ -1,0 +1,144 @@
+"""The parts of the loop, opened from a job's settings and inputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from fipo.algorithm.options import LossOptions
+from fipo.batch import Prompt
+from fipo.config import Config, Model
+from fipo.data.schema import read_problems, tokenize
+from fipo.distributed.engine import TrainingEngine
+from fipo.models import load_model, load_tokenizer, save_model
+from fipo.rewards.scorer import Scorer
+from fipo.rollout.engine import RolloutEngine
+from fipo.rollout.factory import open_engine
+from fipo.training.checkpointing import Checkpoints
+from fipo.training.job import Job
+from fipo.training.rl.batches import RolloutBatches
+from fipo.training.rl.learner import Learner
+from fipo.training.rl.log import StepLog
+from fipo.training.rl.records import Records
+from fipo.training.rl.sampling import PromptStream, collect
+from fipo.training.rl.state import Budget, RlState
+from fipo.training.rl.timing import Timer
+from fipo.training.rl.validation import Validation
+from fipo.training.rollback import RollBack
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the loop works with."""
+
+    job: Job
+    options: LossOptions
+    tokenizer: PreTrainedTokenizerBase
+    engine: TrainingEngine
+    learner: Learner
+    rollout: RolloutEngine
+    scorer: Scorer
+    batches: RolloutBatches
+    validation: Validation
+    budget: Budget
+    checkpoints: Checkpoints[RlState]
+    roll_back: RollBack[RlState]
+    records: Records
+    log: StepLog
+
+    def load_weights(self) -> None:
+        """Have the rollout engine sample with the weights as they are."""
+        self.rollout.load_weights(self.engine.weights(), version=self.engine.steps_done)
+
+    def sync(self, timer: Timer) -> None:
+        """The same when no batch is being made with the weights before."""
+        with timer("wait"):
+            self.job.world.wait_or_stop(self.batches.settle)
+        with timer("sync"):
+            self.load_weights()
+
+    def return_to_checkpoint(self, step: int) -> RlState:
+        """Go back to before `step`, whose updates were left out."""
+        self.batches.discard()
+        state = self.roll_back.before(step)
+        self.load_weights()
+        return state
+
+    def publish(self) -> None:
+        """Wait for what is still under way, and publish the outputs of the step."""
+        job, folder = self.job, self.job.workspace.directory / "model"
+        self.checkpoints.close()
+        self.rollout.close()
+        job.say(f"every response: {job.workspace.store.uri}/{job.workspace.rollouts_prefix}/")
+        weights = self.engine.state_dict()
+        if job.attempt:
+            save_model(self.engine.model, self.tokenizer, folder, weights)
+            job.attempt.publish("model", folder)
+        self.records.publish()
+
+
+def open_parts(job: Job) -> tuple[Parts, RlState]:
+    """The parts, and the state of the newest checkpoint, which is restored in them."""
+    config, world, settings = job.config, job.world, job.config.train
+    dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
+    start = Model(name_or_path=str(warmed_up))
+    tokenizer = load_tokenizer(start)
+    problems = _prompts(dataset / "train.parquet", tokenizer, config)
+    held_out = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
+    engine = TrainingEngine(
+        load_model(start), settings, config.distributed, world, temperature=config.rollout.temperature
+    )
+    rollout = _open_rollout(config, warmed_up, tokenizer, engine)
+    checkpoints = Checkpoints(job, engine, settings, RlState())
+    state = checkpoints.resume(at_most=settings.steps)
+    stream = PromptStream(problems, seed=config.run.seed, position=state.prompts_drawn)
+    scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
+    parts = Parts(
+        job=job,
+        options=config.algorithm,
+        tokenizer=tokenizer,
+        engine=engine,
+        learner=Learner(engine, config, tokenizer),
+        rollout=rollout,
+        scorer=scorer,
+        batches=_batches(job, stream, rollout, scorer),
+        validation=Validation(held_out, rollout, scorer, config, world),
+        budget=Budget(settings),
+        checkpoints=checkpoints,
+        roll_back=RollBack(job, engine, settings, checkpoints),
+        records=Records(job, config.algorithm, tokenizer),
+        log=StepLog(job, config.algorithm),
+    )
+    parts.load_weights()
+    job.say(f"{len(problems)} problems, {world.size} process(es), from step {state.step}")
+    return parts, state
+
+
+def _open_rollout(
+    config: Config, warmed_up: Path, tokenizer: PreTrainedTokenizerBase, engine: TrainingEngine
+) -> RolloutEngine:
+    return open_engine(
+        config,
+        warmed_up,
+        tokenizer,
+        dtype=engine.dtype,
+        device=engine.world.device,
+        rank=engine.world.rank,
+        # ZeRO-3 leaves each rank a part of the trained model, and weights in training cannot sample: take a copy.
+        trained=None if engine.zero_stage == 3 or config.rollout.one_step_ahead else engine.model,
+    )
+
+
+def _batches(job: Job, stream: PromptStream, rollout: RolloutEngine, scorer: Scorer) -> RolloutBatches:
+    config, settings, ahead = job.config, job.config.train, job.config.rollout.one_step_ahead
+    ranks = job.world.aside(config.distributed.timeout_seconds) if ahead else job.world
+    return RolloutBatches(
+        lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer),
+        begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
+    )
+
+
+def _prompts(path: Path, tokenizer: PreTrainedTokenizerBase, config: Config) -> list[Prompt]:
+    return [tokenize(problem, tokenizer, config.data) for problem in read_problems(path)]
