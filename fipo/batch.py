@@ -33,9 +33,13 @@ class Prompt:
     token_ids: tuple[int, ...]
     """The prompt as the model sees it, template included."""
     answer: str
-    """The reference answer, as the verifier takes it."""
+    """The reference answer, as the grader takes it."""
     source: str = ""
     """Name of the data set or benchmark."""
+    grader: str = "math"
+    """What tells right from wrong."""
+    columns: str = "{}"
+    """What it reads besides the answer, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Score:
     """What the advantage is computed from: the weighted sum of `components`."""
     components: Mapping[str, float] = field(default_factory=dict)
     """What each reward function said, before its weight; empty where there is no verdict."""
+    explanation: str = ""
+    """What the grader says of its verdict."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,13 +142,18 @@ def link_pipeline_run(config: Config, run_id: str) -> str:
 
 def _prepare(attempt: Attempt) -> None:
     from fipo.data.prepare import SETS, prepare
+    from fipo.data.samples import check_graders
     from fipo.models import load_tokenizer
-    from fipo.rewards.pool import VerifierPool
+    from fipo.rewards.isolation import isolation_notice
+    from fipo.rewards.pool import open_pool
 
     config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
     # In a process that can be killed: a hostile reference answer keeps the parser busy for ever.
-    with VerifierPool(1, config.reward.timeout_seconds) as verifier:
-        manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=verifier.accepts)
+    if notice := isolation_notice(config):
+        print(f"[prepare] {notice}", flush=True)
+    with open_pool(config.reward, workers=1) as graders:
+        check_graders(config, graders.refusal)
+        manifest = prepare(config, load_tokenizer(config.model), folder, refusal=graders.refusal)
     attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)

@@ -28,7 +28,9 @@ SCHEMA = pa.schema(
         ("rollout_log_probs", pa.list_(pa.float32())),
         ("finish_reason", pa.string()),
         ("weight_version", pa.int64()),
+        ("grader", pa.string()),
         ("outcome", pa.string()),
+        ("explanation", pa.string()),
         ("accuracy", pa.float32()),
         ("reward", pa.float32()),
         ("reward_components", pa.map_(pa.string(), pa.float32())),
@@ -57,7 +59,9 @@ def record_table(step: int, groups: Sequence[RolloutGroup], advantages: Advantag
             "rollout_log_probs": rollout.log_probs,
             "finish_reason": str(rollout.finish_reason),
             "weight_version": rollout.weight_version,
+            "grader": group.prompt.grader,
             "outcome": str(score.outcome),
+            "explanation": score.explanation,
             "accuracy": score.accuracy,
             "reward": score.reward,
             "reward_components": list(score.components.items()),
@@ -82,7 +86,7 @@ def sample_rows(table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, response
     first = table.slice(0, responses)
     rows = first.filter(pc.equal(first["prompt_id"], first["prompt_id"][0])).to_pylist()
     texts = tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True)
-    columns = ("step", "problem", "answer", "outcome", "reward", "advantage", "finish_reason")
+    columns = ("step", "problem", "answer", "outcome", "explanation", "reward", "advantage", "finish_reason")
     return [
         {column: row[column] for column in columns} | {"tokens": len(row["token_ids"]), "response": text}
         for row, text in zip(rows, texts)

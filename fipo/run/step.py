@@ -21,6 +21,8 @@ class Step:
     """Module that torchrun starts on all devices; empty for a step that runs in its own process."""
     measures: bool = False
     """Whether it asks the benchmarks, so that settings of measuring are its own."""
+    grades: bool = False
+    """Whether it judges their answers or keeps their problems, so that their graders are its own."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -37,6 +39,7 @@ STEPS = _table(
         "prepare",
         "read, check, deduplicate, decontaminate and split the problems",
         sections=("data", "model"),
+        grades=True,
     ),
     Step(
         "sft",
@@ -59,6 +62,7 @@ STEPS = _table(
         reads=("prepare/dataset", "sft/model", "train/model"),
         job="fipo.training.evaluate",
         measures=True,
+        grades=True,
     ),
     Step(
         "gate",
@@ -88,6 +92,7 @@ STEPS = _table(
         reads=("prepare/dataset", "sft/model"),
         job="fipo.training.score",
         measures=True,
+        grades=True,
     ),
 )
 """By name, in order."""

@@ -16,6 +16,7 @@ from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import TrainingError
 from fipo.models import load_model, load_tokenizer, save_model
+from fipo.rewards.isolation import isolation_notice
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
@@ -59,6 +60,8 @@ def train(job: Job) -> None:
     step, tokens, budget = state["step"], state["tokens_sampled"], settings.token_budget or math.inf
     job.say(f"{len(prompts)} problems, {world.size} process(es), from step {step}")
 
+    if notice := isolation_notice(config, "data.train"):
+        job.say(notice)
     scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
     ahead = config.rollout.one_step_ahead
     ranks = world.aside(config.distributed.timeout_seconds) if ahead else world
