@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from fipo.outcome import Outcome
 from fipo.rewards.sandbox.client import Limits, Sandbox
 from fipo.rewards.sandbox.judge import judge
 from fipo.rewards.sandbox.layouts import read_tests
@@ -251,6 +252,8 @@ def run(programs: int) -> dict[str, object]:
             for index in range(programs):
                 code, tests = entries[index % len(entries)]
                 outcomes[str(judge(code, tests, sandbox).outcome)] += 1
+            honest = [(code, suite(CALLS if "def add" in code else SCRIPTS)) for code in HONEST.values()]
+            passed = sum(judge(*one, sandbox).outcome is Outcome.CORRECT for one in honest)
             isolation = str(sandbox.isolation)
         seconds = time.monotonic() - started
         wait_until_gone(_processes() - before, seconds=10.0)
@@ -259,6 +262,7 @@ def run(programs: int) -> dict[str, object]:
             "isolation": isolation,
             "programs": programs,
             "outcomes": dict(outcomes),
+            "honest_programs_passed": passed,
             "stray_processes": len(_processes() - before),
             "files_outside": sorted((_files() - files) | ({path.name for path in outside.iterdir()} - {"secret"})),
             "secret_is_as_it_was": (outside / "secret").read_text() == "secret",

@@ -1,7 +1,7 @@
 """Run a module as fipo's containers do: `python -m tests.like_a_container MODULE [ARGUMENT ...]`, as root.
 
-User 10001, no privileges and no way to get any, a root that is only read but for /tmp, and a seccomp filter that refuses
-namespaces as the runtimes' default ones do.
+User 10001, no privileges and no way to get any, a root that is only read but for /tmp, and a seccomp filter that
+refuses namespaces as the runtimes' default ones do.
 """
 
 from __future__ import annotations
