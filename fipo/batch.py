@@ -14,6 +14,9 @@ from torch import Tensor
 
 from fipo.outcome import Outcome as Outcome
 
+SHOWN_CHARACTERS = 1000
+"""Of a reference answer, in tables."""
+
 
 class FinishReason(StrEnum):
     """Why a response ended: the model emitted a stop token, or it reached the length limit."""
@@ -40,6 +43,11 @@ class Prompt:
     """What tells right from wrong."""
     columns: str = "{}"
     """What it reads besides the answer, as JSON."""
+
+    @property
+    def shown_answer(self) -> str:
+        """The reference answer for tables, which repeat it for each response: tests may be megabytes."""
+        return self.answer if len(self.answer) <= SHOWN_CHARACTERS else f"{self.answer[:SHOWN_CHARACTERS]}…"
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,7 +113,7 @@ def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, g
         ProblemResult(
             id=group.prompt.id,
             problem=group.prompt.text,
-            answer=group.prompt.answer,
+            answer=group.prompt.shown_answer,
             responses=tuple(
                 GradedResponse(
                     text=text,

@@ -52,7 +52,7 @@ def record_table(step: int, groups: Sequence[RolloutGroup], advantages: Advantag
             "prompt_id": group.prompt.id,
             "source": group.prompt.source,
             "problem": group.prompt.text,
-            "answer": group.prompt.answer,
+            "answer": group.prompt.shown_answer,
             "prompt_token_ids": group.prompt.token_ids,
             "response_index": index,
             "token_ids": rollout.token_ids,

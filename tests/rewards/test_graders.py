@@ -60,7 +60,7 @@ def module(tmp_path, monkeypatch):
         ("Answer: (C) 5", "C", "correct"),
         ("Answer: D) the fourth", "D", "correct"),
         (r"\boxed{C, A}", "A,C", "correct"),
-        (r"\boxed{A \text{ and } C}", "AC"[0] + ", C", "correct"),
+        (r"\boxed{A \text{ and } C}", "A, C", "correct"),
         (r"\boxed{C}", "B", "wrong"),
         (r"\boxed{A}", "A, C", "wrong"),
         (r"\boxed{A, B, C, D}", "B", "wrong"),
@@ -170,6 +170,11 @@ def test_each_prompt_is_scored_by_its_own_grader():
     assert scores[1][1].explanation == "off by 0.5"
     assert scores[2][0].explanation == "passed all 2 tests"
     assert scores[2][1].explanation == "test 1 of 2: printed '7\\n', expected '5'"
+
+
+def test_long_references_are_shortened_where_they_are_shown():
+    assert group("tests", "x" * 1000, "{}").prompt.shown_answer == "x" * 1000
+    assert group("tests", "x" * 1001, "{}").prompt.shown_answer == "x" * 1000 + "…"
 
 
 def rows(tmp_path, *records):

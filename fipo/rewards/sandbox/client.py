@@ -77,7 +77,7 @@ class Ran:
 
 
 class Sandbox:
-    """Runs programs, one at a time, in processes that live no longer than their run.
+    """Runs programs, one at a time, in processes that live no longer than their run, nor than the thread that made it.
 
     Raises:
         RewardError: it cannot be started at all.

@@ -41,8 +41,8 @@ def _plain(value: Any) -> Any:
     for name in ("list", "tuple", "set", "frozenset"):
         if isinstance(value, getattr(builtins, name)):
             return [name, *map(_plain, value)]
-    if type(value).__name__ in ("deque", "dict_keys", "dict_values", "range", "map", "filter", "zip"):
-        return ["list", *map(_plain, value)]
+    if hasattr(value, "__iter__"):  # a generator, a range, a deque: a test may make a list of it
+        return ["iterator", *map(_plain, value)]
     raise TypeError(f"the result holds an object of type {type(value).__name__}, which is no plain data")
 
 

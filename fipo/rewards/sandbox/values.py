@@ -11,6 +11,16 @@ TOLERANCE = 1e-6
 """Relative or absolute, of printed numbers whose expected value is written with a decimal point."""
 
 
+class Iterated:
+    """What a program gave to be gone through: equal to nothing, until a test makes a list or a set of it."""
+
+    def __init__(self, entries: list[Any]) -> None:
+        self._entries = entries
+
+    def __repr__(self) -> str:
+        return f"iter({self._entries!r})"
+
+
 def decode(text: str) -> list[Any]:
     """The values of the expressions, made of Python's own types alone: no method of the program's is ever called.
 
@@ -42,6 +52,8 @@ def _decode(value: Any) -> Any:
             return bytes.fromhex(digits)
         case ["dict", *entries]:
             return {_decode(key): _decode(entry) for key, entry in entries}
+        case ["iterator", *entries]:
+            return Iterated([_decode(entry) for entry in entries])
         case [("list" | "tuple" | "set" | "frozenset") as name, *entries]:
             containers = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
             return containers[name](map(_decode, entries))

@@ -113,6 +113,21 @@ ROWS = [
         ["class Node:\n    def __init__(self, child): 0\ndef near(a, b): return True\ndef height(node): return 9"],
     ),
     (
+        ["assert list(up(3)) == [0, 1, 2]", "assert tuple(up(0)) == ()", "assert 2 in up(3)"],
+        "",
+        "def up(n): yield from range(n)",
+        ["def up(n): yield from range(99)", "class A:\n    def __iter__(self): yield 0\ndef up(n): return A()"],
+    ),
+    (
+        ["assert down(3) == [2, 1, 0]"],
+        "",
+        "def down(n): return list(reversed(range(n)))",
+        [
+            "def down(n): return reversed(range(n))",
+            "from collections import deque\ndef down(n): return deque([2, 1, 0])",
+        ],
+    ),
+    (
         ["assert sum(10, 15) == 6", "assert sum(100, 150) == 93"],
         "",
         "def sum(a, b):\n    both = [n for n in range(1, min(a, b)) if a % n == 0 and b % n == 0]\n"
