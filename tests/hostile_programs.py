@@ -9,7 +9,6 @@ import argparse
 import json
 import os
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -19,11 +18,12 @@ from pathlib import Path
 import psutil
 
 from fipo.outcome import Outcome
-from fipo.rewards.sandbox.client import Limits, Sandbox
+from fipo.rewards.sandbox import kernel
+from fipo.rewards.sandbox.client import Limits, Program, Ran, Sandbox
 from fipo.rewards.sandbox.judge import judge
 from fipo.rewards.sandbox.layouts import read_tests
-from tests.waiting import wait_until_gone
 
+MEMORY_BYTES = 256 << 20
 DENIED = r"(PermissionError|FileNotFoundError|OSError): \[Errno (1|2|13|30)\]"
 
 # What each must end with, on a test that asks for nothing but a word.
@@ -235,8 +235,21 @@ def main() -> None:
     sys.stdout.write(f"{text}\n")
 
 
+class Measured(Sandbox):
+    """Remembers the largest process."""
+
+    most = 0
+
+    def _run(self, program: Program) -> Ran:
+        ran = super()._run(program)
+        self.most = max(self.most, ran.memory_bytes)
+        return ran
+
+
 def run(programs: int) -> dict[str, object]:
-    """Harmful programs and cheats in turn, each against tests of its own."""
+    """Harmful programs and cheats in turn, each against tests of its own, and the honest ones after them."""
+    kernel.adopt_orphans()  # so that whatever is left of them is ours
+    own = psutil.Process()
     with tempfile.TemporaryDirectory() as folder:
         outside = Path(folder)
         (outside / "secret").write_text("secret")
@@ -245,44 +258,30 @@ def run(programs: int) -> dict[str, object]:
         entries = [(code.replace("{outside}", folder), word) for code, _ in HARMFUL.values()]
         entries += [(code, suite(layout)) for code in CHEATS.values() for layout in (CALLS, SCRIPTS)]
         random.Random(0).shuffle(entries)
-        before, files = _processes(), _files()
+        before, files = set(own.children(recursive=True)), _files()
         outcomes: Counter[str] = Counter()
         started = time.monotonic()
-        with Sandbox(Limits(cpu_seconds=1.0, memory_bytes=256 << 20)) as sandbox:
+        with Measured(Limits(cpu_seconds=1.0, memory_bytes=MEMORY_BYTES)) as sandbox:
             for index in range(programs):
                 code, tests = entries[index % len(entries)]
                 outcomes[str(judge(code, tests, sandbox).outcome)] += 1
+            seconds = time.monotonic() - started
             honest = [(code, suite(CALLS if "def add" in code else SCRIPTS)) for code in HONEST.values()]
             passed = sum(judge(*one, sandbox).outcome is Outcome.CORRECT for one in honest)
-            isolation = str(sandbox.isolation)
-        seconds = time.monotonic() - started
-        wait_until_gone(_processes() - before, seconds=10.0)
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        time.sleep(1.0)  # those of a killed launcher are killed with it, but by the kernel's clock
+        left = [one for one in own.children(recursive=True) if one not in before and one.status() != "zombie"]
         return {
-            "isolation": isolation,
+            "isolation": str(sandbox.isolation),
             "programs": programs,
             "outcomes": dict(outcomes),
             "honest_programs_passed": passed,
-            "stray_processes": len(_processes() - before),
+            "stray_processes": len(left),
             "files_outside": sorted((_files() - files) | ({path.name for path in outside.iterdir()} - {"secret"})),
             "secret_is_as_it_was": (outside / "secret").read_text() == "secret",
             "seconds": round(seconds, 1),
             "seconds_each": round(seconds / programs, 3),
-            "largest_process_mib": used.ru_maxrss >> 10,
+            "largest_process_mib": sandbox.most >> 20,
         }
-
-
-def _processes() -> set[psutil.Process]:
-    """Of the sandbox, whoever their parent is by now."""
-    return {one for one in psutil.process_iter() if _is_sandboxed(one)}
-
-
-def _is_sandboxed(process: psutil.Process) -> bool:
-    try:
-        line = " ".join(process.cmdline())
-    except (psutil.NoSuchProcess, psutil.AccessDenied):
-        return False
-    return "fipo.rewards.sandbox" in line or "Runs in the sandbox" in line
 
 
 def _files() -> set[str]:

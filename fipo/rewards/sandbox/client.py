@@ -51,11 +51,13 @@ class Program:
 
 
 class Ended(StrEnum):
-    """How a process ended."""
+    """How a process ended: by itself, or at a limit."""
 
     ITSELF = "itself"
     TIME = "time"
     OUTPUT = "output"
+    LOST = "lost"
+    """It took the sandbox with it, twice: only where little holds it in. Nothing else is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +96,15 @@ class Sandbox:
         """Run it to its end or its limits.
 
         Raises:
-            RewardError: the sandbox has failed, twice, and not the program.
+            RewardError: the sandbox cannot run any program any more.
         """
         for _ in range(2):
             try:
                 return self._run(program)
-            except (OSError, ValueError) as error:
-                failure = error
+            except (OSError, ValueError):
                 self.close()
-                self._start()
-        raise RewardError(f"the sandbox cannot run programs: {failure}") from failure
+                self._start()  # which tries a program of ours
+        return Ran(Ended.LOST, 0, "", "", "", 0.0, 0)
 
     def close(self) -> None:
         """End the launcher, and with it all that it started; idempotent."""

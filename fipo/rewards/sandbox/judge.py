@@ -117,6 +117,8 @@ def _require_its_end(ran: Ran, sandbox: Sandbox) -> None:
     # The kernel kills what is over its time as it kills what the machine has no memory for.
     if ran.ended is Ended.TIME or (ran.code == -9 and ran.seconds > 0.5 * sandbox.limits.cpu_seconds):
         raise Failure("time limit")
+    if ran.ended is Ended.LOST:
+        raise Failure("it ended its sandbox")
     if ran.ended is Ended.OUTPUT:
         raise Failure("output limit")
     if ran.code and error.startswith("MemoryError"):

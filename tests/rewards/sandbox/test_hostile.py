@@ -1,5 +1,6 @@
 """Programs that do harm, and programs that cheat: nothing comes of either. Honest ones pass."""
 
+import json
 import os
 import re
 import subprocess
@@ -9,9 +10,9 @@ import psutil
 import pytest
 
 from fipo.outcome import Outcome
-from fipo.rewards.sandbox.client import Program
+from fipo.rewards.sandbox.client import Program, Sandbox
 from fipo.rewards.sandbox.judge import judge
-from tests.hostile_programs import CALLS, CHEATS, HARMFUL, HONEST, SCRIPTS, run, suite
+from tests.hostile_programs import CALLS, CHEATS, HARMFUL, HONEST, SCRIPTS, suite
 from tests.waiting import wait_until, wait_until_gone
 
 
@@ -67,9 +68,28 @@ def test_equal_programs_have_equal_results(sandbox):
 
 
 def test_many_in_a_row_leave_nothing():
-    report = run(40)
+    command = [sys.executable, "-m", "tests.hostile_programs", "--programs", "40", "--json"]
+    report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert report["stray_processes"] == 0 and report["files_outside"] == [] and report["secret_is_as_it_was"]
-    assert report["outcomes"] == {"wrong": 40}
+    assert report["outcomes"] == {"wrong": 40} and report["honest_programs_passed"] == len(HONEST)
+    assert report["largest_process_mib"] <= 256
+
+
+def test_a_program_that_ends_its_sandbox_earns_nothing(monkeypatch):
+    with Sandbox() as sandbox:
+        run_one = sandbox._run
+        monkeypatch.setattr(sandbox, "_run", lambda program: killing(sandbox, run_one, program))
+        grade = judge("# kill\nprint(5)", suite(SCRIPTS), sandbox)
+        assert (grade.outcome, grade.explanation) == (Outcome.WRONG, "test 1 of 3: it ended its sandbox")
+        assert judge(HONEST["a script"], suite(SCRIPTS), sandbox).outcome is Outcome.CORRECT
+
+
+def killing(sandbox, run_one, program):
+    """Kills the launcher where the program says so."""
+    if program.program.startswith("# kill"):
+        sandbox._process.kill()
+        sandbox._process.wait()
+    return run_one(program)
 
 
 TRAINER = """
