@@ -144,12 +144,12 @@ def _prepare(attempt: Attempt) -> None:
     from fipo.data.prepare import SETS, prepare
     from fipo.data.samples import check_graders
     from fipo.models import load_tokenizer
-    from fipo.rewards.isolation import isolation_notice
+    from fipo.rewards.notice import grading_notice
     from fipo.rewards.pool import open_pool
 
     config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
     # In a process that can be killed: a hostile reference answer keeps the parser busy for ever.
-    if notice := isolation_notice(config):
+    if notice := grading_notice(config):
         print(f"[prepare] {notice}", flush=True)
     with open_pool(config.reward, workers=1) as graders:
         check_graders(config, graders.refusal)

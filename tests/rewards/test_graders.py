@@ -12,7 +12,7 @@ from fipo.errors import ConfigError, RewardError
 from fipo.models import load_tokenizer
 from fipo.outcome import Grade
 from fipo.rewards.graders import grade, refusal
-from fipo.rewards.isolation import isolation_notice
+from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import Item, VerifierPool
 from fipo.rewards.sandbox.client import Limits, Sandbox
 from fipo.rewards.sandbox.confinement import Isolation
@@ -212,12 +212,20 @@ def test_one_row_that_a_grader_refuses_is_only_a_row(tmp_path):
         check_graders(with_grader(path, "my_graders:years"), pool.refusal)
 
 
+def test_each_step_imports_its_graders_first(tmp_path):
+    path = rows(tmp_path, {"prompt": "p", "answer": "1"})
+    assert grading_notice(with_grader(path, "my_graders:years")) == ""
+    with pytest.raises(ConfigError, match=r"data\.train\[0\]\.grader: grader 'my_broken:f' cannot be imported"):
+        grading_notice(with_grader(path, "my_broken:f"), "data.train")
+    assert grading_notice(with_grader(path, "my_broken:f"), "data.benchmarks") == ""
+
+
 def test_isolation_is_said_and_can_be_required(tmp_path, monkeypatch):
     path = rows(tmp_path, {"prompt": "p", "answer": "1"})
-    assert isolation_notice(with_grader(path, "math")) == ""
+    assert grading_notice(with_grader(path, "math")) == ""
     with Sandbox(Limits()) as sandbox:
-        assert str(sandbox.isolation) in isolation_notice(with_grader(path, "tests"))
-    assert isolation_notice(with_grader(path, "tests"), "data.benchmarks") == ""
+        assert str(sandbox.isolation) in grading_notice(with_grader(path, "tests"))
+    assert grading_notice(with_grader(path, "tests"), "data.benchmarks") == ""
     required = load_config(
         "demo",
         [
@@ -226,9 +234,9 @@ def test_isolation_is_said_and_can_be_required(tmp_path, monkeypatch):
         ],
     )
     monkeypatch.setattr(Sandbox, "_receive", _without_namespaces(Sandbox._receive))
-    assert "namespaces are refused (not here)" in isolation_notice(with_grader(path, "tests"))
+    assert "namespaces are refused (not here)" in grading_notice(with_grader(path, "tests"))
     with pytest.raises(ConfigError, match=r"reward\.sandbox\.require_isolation: must have namespaces and seccomp; on "):
-        isolation_notice(required)
+        grading_notice(required)
 
 
 def _without_namespaces(receive):

@@ -18,7 +18,7 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_tokenizer
-from fipo.rewards.isolation import isolation_notice
+from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import VerifierPool, open_pool
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
@@ -36,7 +36,7 @@ def evaluate_models(job: Job) -> None:
     config, folder = job.config, job.workspace.directory / "results"
     dataset = job.input("prepare", "dataset")
     models = {label: job.input(step, "model") for label, step in MODELS[job.workspace.step].items()}
-    if notice := isolation_notice(config, "data.benchmarks"):
+    if notice := grading_notice(config, "data.benchmarks"):
         job.say(notice)
     overlaps = _contamination(job, dataset)
     summaries: dict[str, dict[str, object]] = {}

@@ -16,7 +16,7 @@ from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import TrainingError
 from fipo.models import load_model, load_tokenizer, save_model
-from fipo.rewards.isolation import isolation_notice
+from fipo.rewards.notice import grading_notice
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
@@ -33,6 +33,8 @@ from fipo.training.rl.update import Updater
 def train(job: Job) -> None:
     """Train `train.steps` rollout batches from the warmed-up model and publish the outputs `model` and `records`."""
     config, world, settings = job.config, job.world, job.config.train
+    if notice := grading_notice(config, "data.train"):
+        job.say(notice)
     dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
     start = Model(name_or_path=str(warmed_up))
     tokenizer = load_tokenizer(start)
@@ -60,8 +62,6 @@ def train(job: Job) -> None:
     step, tokens, budget = state["step"], state["tokens_sampled"], settings.token_budget or math.inf
     job.say(f"{len(prompts)} problems, {world.size} process(es), from step {step}")
 
-    if notice := isolation_notice(config, "data.train"):
-        job.say(notice)
     scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
     ahead = config.rollout.one_step_ahead
     ranks = world.aside(config.distributed.timeout_seconds) if ahead else world
