@@ -1,6 +1,8 @@
 """Graders: each judges by its rule, one's own by a function; what is none is named, and drives nothing."""
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,6 +177,24 @@ def test_each_prompt_is_scored_by_its_own_grader():
 def test_long_references_are_shortened_where_they_are_shown():
     assert group("tests", "x" * 1000, "{}").prompt.shown_answer == "x" * 1000
     assert group("tests", "x" * 1001, "{}").prompt.shown_answer == "x" * 1000 + "…"
+
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "graders.md"
+SNIPPETS = re.findall(r"```(yaml|python)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
+@pytest.mark.parametrize("snippet", [code for language, code in SNIPPETS if language == "yaml"])
+def test_the_pages_recipes_are_read(tmp_path, snippet):
+    (tmp_path / "recipe.yaml").write_text(f"extends: demo\n{snippet}")
+    assert load_config(str(tmp_path / "recipe.yaml")).data.sources
+
+
+def test_the_pages_grader_grades(tmp_path):
+    (code,) = (code for language, code in SNIPPETS if language == "python")
+    (tmp_path / "page_grader.py").write_text(code)
+    found = grade("page_grader:nearest", "about 7", "5", {"scale": 10})
+    assert found == Grade(Outcome.WRONG, "7", 0.8, "off by 0.2")
+    assert refusal("page_grader:nearest", "5", {"scale": 10}) == ""
 
 
 def rows(tmp_path, *records):

@@ -104,6 +104,26 @@ def test_programs_of_each_layout_are_judged(confined, layout, columns, right):
 
 
 @pytest.mark.parametrize(
+    ("ending", "explanation"),
+    [
+        ("raise ValueError('after all')", "test 1 of 1: ValueError: after all"),
+        ("exit(3)", "test 1 of 1: exit code 3"),
+        ("import ctypes; ctypes.string_at(0)", "test 1 of 1: ended by signal 11"),
+    ],
+)
+def test_a_script_must_also_end_well(confined, ending, explanation):
+    grade = judge(f"print(int(input()) ** 2, flush=True)\n{ending}", read_tests(json.dumps(STDIN), {}), confined)
+    assert (grade.outcome, grade.explanation) == (Outcome.WRONG, explanation)
+
+
+@pytest.mark.parametrize("values", ["[9, 9]", "[]", "9", "[true]", "[9.5]"])
+def test_forged_values_are_only_values(confined, values):
+    program = f"import os\nos.write(4, b'{values}')\nos._exit(0)"
+    tests = read_tests('["assert square(3) == 9"]', {})
+    assert judge(program, tests, confined).outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
     ("printed", "expected", "same"),
     [
         ("3\n", "3", True),
