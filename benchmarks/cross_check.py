@@ -24,7 +24,6 @@ from fipo.config import Config, Model, load_config
 from fipo.data.schema import Problem, read_problems, render, tokenize
 from fipo.evaluation.benchmark import evaluate
 from fipo.models import load_model, load_tokenizer
-from fipo.rewards.graders import MathGrader
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
@@ -80,7 +79,7 @@ def graded_by_fipo(config: Config, folder: Path, problems: list[Problem]) -> lis
             engine,
             sampling=Sampling(1, config.rollout.max_response_tokens, temperature=0.0),
             tokenizer=tokenizer,
-            grader=MathGrader(pool),
+            graders=pool,
         )
     return [problem.correct == 1 for problem in result.problems]
 

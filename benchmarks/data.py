@@ -87,6 +87,9 @@ def measure_ours(folder: Path, rows: int) -> Cost:
     from fipo.data.prepare import prepare
     from fipo.rewards.math import parses
 
+    def refusal(grader: str, answer: str, columns: str) -> str:
+        return "" if parses(answer) else "it is no answer"
+
     data = {
         "train": [{"uri": str(folder / "raw.jsonl")}],
         "sft": [],
@@ -96,7 +99,7 @@ def measure_ours(folder: Path, rows: int) -> Cost:
     settings = [f"data.{key}={json.dumps(value)}" for key, value in data.items()]
     config, tokenizer = load_config("demo", [*settings, "sft.steps=0"]), load_tokenizer(folder)
     started = time.perf_counter()
-    manifest = prepare(config, tokenizer, folder / "prepared", accepts_answer=parses, progress=lambda what, done: None)
+    manifest = prepare(config, tokenizer, folder / "prepared", refusal=refusal, progress=lambda *_: None)
     seconds = time.perf_counter() - started
     (tally,) = (tally for tally in manifest.sources if tally.set == "train")
     return cost(rows, seconds, {str(reason): n for reason, n in (tally.quarantined | tally.removed).items()})

@@ -14,6 +14,9 @@ from torch import Tensor
 
 from fipo.outcome import Outcome as Outcome
 
+SHOWN_CHARACTERS = 1000
+"""Of a reference answer, in tables."""
+
 
 class FinishReason(StrEnum):
     """Why a response ended: the model emitted a stop token, or it reached the length limit."""
@@ -33,16 +36,25 @@ class Prompt:
     token_ids: tuple[int, ...]
     """The prompt as the model sees it, template included."""
     answer: str
-    """The reference answer, as the verifier takes it."""
+    """The reference answer, as the grader takes it."""
     source: str = ""
     """Name of the data set or benchmark."""
     draw: int = 0
     """How often it was drawn before in the same step: each draw is a new chance."""
+    grader: str = "math"
+    """What tells right from wrong."""
+    columns: str = "{}"
+    """What it reads besides the answer, as JSON."""
 
     @property
     def draw_id(self) -> str:
         """With the seed it determines the responses: different for each draw, and the id for the first."""
         return f"{self.id}/{self.draw}" if self.draw else self.id
+
+    @property
+    def shown_answer(self) -> str:
+        """The reference answer for tables, which repeat it for each response: tests may be megabytes."""
+        return self.answer if len(self.answer) <= SHOWN_CHARACTERS else f"{self.answer[:SHOWN_CHARACTERS]}…"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,8 @@ class Score:
     """What the advantage is computed from: the weighted sum of `components`."""
     components: Mapping[str, float] = field(default_factory=dict)
     """What each reward function said, before its weight; empty where there is no verdict."""
+    explanation: str = ""
+    """What the grader says of its verdict."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ class Role(Enum):
     """Another value is another result, but one that continues the work of a shorter one."""
     MEASURING = "measuring"
     """Changes what `evaluate` and `score` measure, and no data and no model."""
+    GRADING = "grading"
+    """Besides what is measured, changes which problems of a benchmark `prepare` keeps, and no model."""
     PLACEMENT = "placement"
     """How and where the work is done, not what comes of it: may change between a crash and its continuation. Also where
     an input is: what counts is what is in it."""

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+import re
+from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fipo.config.base import Name, Probability, Role, Section, require
+
+GRADERS = ("math", "exact", "choice", "tests")
+"""Those that are built in."""
+
+TEST_COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code")
+"""Columns that `tests` reads where a row has them."""
 
 
 class RunningSums(Section):
@@ -48,6 +55,11 @@ class Source(Section):
     """The answer is what follows the last occurrence of this text in its column (GSM8K: `####`)."""
     response_column: str = "response"
     """Column of the demonstration, for `data.sft`."""
+    grader: str = "math"
+    """What tells right from wrong: `math` compares answers as mathematics, `exact` as text, `choice` by letters;
+    `tests` runs the response's program on the tests in the answer's column; or a `package.module:function`."""
+    columns: tuple[str, ...] = ()
+    """Columns that the grader reads besides the answer; `tests` knows its own."""
     generator: RunningSums | None = None
     """Make the problems instead of reading them."""
     limit: int | None = Field(None, ge=1)
@@ -60,14 +72,21 @@ class Source(Section):
         require(not self.generator or self.limit, "limit", "set with a generator", self.limit)
         return self
 
+    @field_validator("grader")
+    @classmethod
+    def _is_named(cls, grader: str) -> str:
+        if grader not in GRADERS and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", grader):
+            raise ValueError(f"must be one of {', '.join(GRADERS)}, or package.module:function; got {grader!r}")
+        return grader
+
 
 class Benchmark(Source):
     """A held-out set and how it is measured; what is empty here follows the run's other settings."""
 
     prompt_template: str = ""
     """Text around the problem; empty is `data.prompt_template`: the model is asked as it was trained."""
-    grader: Annotated[Literal["math", "exact"], Role.MEASURING] = "math"
-    """`math` compares answers as mathematics; `exact` as text, spelling normalised."""
+    grader: Annotated[str, Role.GRADING] = "math"
+    """As of a source to learn from: `math`, `exact`, `choice`, `tests`, or `package.module:function`."""
     samples: Annotated[int | None, Role.MEASURING] = Field(None, ge=1)
     """Responses to each problem; null is `evaluation.samples`."""
     temperature: Annotated[float | None, Role.MEASURING] = Field(None, ge=0.0)
@@ -108,6 +127,13 @@ class Data(Section):
     def _template(self) -> Self:
         require("{prompt}" in self.prompt_template, "prompt_template", "a text with {prompt}", self.prompt_template)
         return self
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        """Every source by the setting that names it, `data.train[0]`."""
+        named: dict[str, Source] = {f"data.train[{index}]": source for index, source in enumerate(self.train)}
+        named |= {f"data.sft[{index}]": source for index, source in enumerate(self.sft)}
+        return named | {f"data.benchmarks.{name}": source for name, source in self.benchmarks.items()}
 
     def asked_as(self, benchmark: Name) -> Self:
         """These settings with the benchmark's own prompt template, if it has one."""

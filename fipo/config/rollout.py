@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from fipo.config.base import Role, Section
+from fipo.config.sandbox import Sandbox
 
 
 class RolloutSettings(Section):
@@ -37,16 +38,18 @@ class RolloutSettings(Section):
 
 
 class Reward(Section):
-    """Correct or not, by the verifier, DAPO's overlong shaping, and functions of your own."""
+    """Correct or not, by the source's grader, DAPO's overlong shaping, and functions of your own."""
 
     functions: dict[str, float] = Field({"accuracy": 1.0, "overlong": 1.0}, min_length=1)
-    """Reward functions and their weights: `accuracy`, `overlong`, an entry point of the group `fipo.rewards`, or
-    `package.module:function`. The reward is their weighted sum; weight 0 only logs."""
+    """Reward functions and their weights: `accuracy`, `partial` (the grader's score where it gives one), `overlong`, an
+    entry point of the group `fipo.rewards`, or `package.module:function`. The reward is their weighted sum; weight 0
+    only logs."""
     overlong_buffer_tokens: int = Field(0, ge=0)
     """The penalty grows from 0 over the last so many tokens before `rollout.max_response_tokens`; 0 is none."""
     overlong_penalty: float = Field(1.0, ge=0.0)
     """Penalty at the length limit."""
     timeout_seconds: float = Field(5.0, gt=0.0)
-    """Time for one response; a verifier over it is killed and the response masked."""
+    """Time for one response; a grader over it is killed and the response masked. `tests` has `sandbox.cpu_seconds`."""
     workers: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
-    """Verifier processes on each rank."""
+    """Grader processes on each rank."""
+    sandbox: Sandbox = Sandbox()

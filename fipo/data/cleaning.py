@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -16,7 +16,7 @@ from fipo.data.overlap import BenchmarkIndex, Template, split_words
 from fipo.data.progress import Progress
 from fipo.data.schema import Problem, encode, render
 from fipo.data.sources import Reason, Row, RowError, read_rows
-from fipo.data.validation import to_problem
+from fipo.data.validation import Refusal, to_problem
 
 BATCH = 1024
 """Problems tokenized at once, and read ahead to find a source's template."""
@@ -30,7 +30,7 @@ class Rules:
 
     data: Data
     tokenizer: PreTrainedTokenizerBase
-    accepts_answer: Callable[[str], bool]
+    refusal: Refusal
     quarantine: Quarantine
     progress: Progress
 
@@ -89,7 +89,7 @@ class Cleaner:
                     row,
                     source,
                     name,
-                    accepts_answer=self.rules.accepts_answer,
+                    refusal=self.rules.refusal,
                     demonstration=self.demonstrations,
                 )
             except RowError as error:

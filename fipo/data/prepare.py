@@ -12,7 +12,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
@@ -30,6 +30,7 @@ from fipo.data.overlap import BenchmarkIndex, split_words
 from fipo.data.progress import Progress, report_lines
 from fipo.data.schema import Problem
 from fipo.data.sources import Reason
+from fipo.data.validation import MAX_ANSWER_CHARACTERS, Refusal
 from fipo.errors import DataError
 from fipo.files import sha256_of
 
@@ -42,7 +43,7 @@ def prepare(
     tokenizer: PreTrainedTokenizerBase,
     output: Path,
     *,
-    accepts_answer: Callable[[str], bool],
+    refusal: Refusal,
     progress: Progress | None = None,
 ) -> Manifest:
     """Prepare all sets of `config.data` in the folder `output`; the manifest is written last.
@@ -51,7 +52,7 @@ def prepare(
         config: `data` says what; `sft.steps` whether demonstrations are needed.
         tokenizer: the model's; its tokens are what `data.max_prompt_tokens` counts.
         output: created if need be; what an earlier preparation left there is replaced.
-        accepts_answer: whether the verifier can parse a reference answer.
+        refusal: why a grader cannot grade against a reference answer.
         progress: told what is being done; None prints lines.
 
     Raises:
@@ -60,9 +61,7 @@ def prepare(
     """
     _clear(output)
     with Quarantine(output / "quarantine.jsonl") as quarantine:
-        # Answers repeat: DAPO-Math-17k has a few thousand different ones.
-        accepts = lru_cache(maxsize=100_000)(accepts_answer)
-        rules = Rules(config.data, tokenizer, accepts, quarantine, progress or report_lines())
+        rules = Rules(config.data, tokenizer, _remembering(refusal), quarantine, progress or report_lines())
         preparation = _Preparation(rules, output)
         for name, source in config.data.benchmarks.items():
             preparation.benchmark(name, source)
@@ -132,6 +131,17 @@ class _Preparation:
                 f"{self.rules.quarantine.path}, each with its reason"
             )
         self.tallies += tallies
+
+
+def _remembering(refusal: Refusal) -> Refusal:
+    """Answers repeat: DAPO-Math-17k has a few thousand different ones. Tests do not, and may be large."""
+    remembered = lru_cache(maxsize=100_000)(refusal)
+
+    def refuse(grader: str, answer: str, columns: str) -> str:
+        is_short = len(answer) + len(columns) <= MAX_ANSWER_CHARACTERS
+        return (remembered if is_short else refusal)(grader, answer, columns)
+
+    return refuse
 
 
 def _without_near_duplicates(candidates: Iterator[Candidate], staging: Path, rules: Rules) -> Iterator[Candidate]:

@@ -16,7 +16,7 @@ from fipo.batch import Prompt
 from fipo.config import Data
 from fipo.errors import DataError
 
-COLUMNS = ("id", "prompt", "answer", "response", "source")
+COLUMNS = ("id", "prompt", "answer", "response", "source", "grader", "columns")
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 """Layout of every prepared file."""
 
@@ -30,11 +30,15 @@ class Problem:
     prompt: str
     """As the data set has it; `data.prompt_template` is applied by `tokenize`."""
     answer: str
-    """The reference answer, as the verifier takes it."""
+    """The reference answer, as the grader takes it."""
     response: str = ""
     """The demonstration, for the warm-up."""
     source: str = ""
     """Name of the data set or benchmark."""
+    grader: str = "math"
+    """What tells right from wrong."""
+    columns: str = "{}"
+    """What it reads besides the answer, as JSON."""
 
 
 def content_id(prompt: str) -> str:
@@ -74,6 +78,8 @@ def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, data: Data) -
         token_ids=tuple(token_ids),
         answer=problem.answer,
         source=problem.source,
+        grader=problem.grader,
+        columns=problem.columns,
     )
 
 

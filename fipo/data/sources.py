@@ -39,6 +39,7 @@ class Reason(StrEnum):
     NO_RESPONSE = "no demonstration"
     NOT_TEXT = "not text"
     NOT_UNICODE = "not valid Unicode"
+    NO_COLUMN = "a grader's column is missing"
     UNVERIFIABLE = "answer cannot be verified"
     UNENCODABLE = "the tokenizer cannot encode it"
     CONFLICT = "same prompt, other answer"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fipo.data.prepare import SETS, prepare
+from fipo.data.samples import check_graders
 from fipo.models import load_tokenizer
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.notice import grading_notice
+from fipo.rewards.pool import open_pool
 
 if TYPE_CHECKING:
     from fipo.run.workspace import Attempt
@@ -15,9 +17,12 @@ if TYPE_CHECKING:
 def prepare_run(attempt: Attempt) -> None:
     """Publish the output `dataset`; its parts `problems` and `demonstrations` are what RL and the warm-up read."""
     config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
-    # In a process that can be killed: a hostile reference answer keeps the parser busy for ever.
-    with VerifierPool(1, config.reward.timeout_seconds) as verifier:
-        manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=verifier.accepts)
+    if notice := grading_notice(config):
+        print(f"[prepare] {notice}", flush=True)
+    # In processes that can be killed: a hostile reference answer keeps the parser busy for ever.
+    with open_pool(config.reward, workers=1) as graders:
+        check_graders(config, graders.refusal)
+        manifest = prepare(config, load_tokenizer(config.model), folder, refusal=graders.refusal)
     attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fipo.config import Source
+from fipo.config.data import GRADERS, TEST_COLUMNS
 from fipo.data.schema import Problem, content_id
 from fipo.data.sources import Reason, Row, RowError
 
@@ -16,17 +18,18 @@ DAPO_ANSWER = "reward_model.ground_truth"
 MAX_ANSWER_CHARACTERS = 1000
 """Symbolic parsing of an answer of any length could take minutes."""
 
+Refusal = Callable[[str, str, str], str]
+"""Of a grader, a reference answer and other columns (JSON): why it cannot grade against them; empty where it can."""
 
-def to_problem(
-    row: Row, source: Source, name: str, *, accepts_answer: Callable[[str], bool], demonstration: bool
-) -> Problem:
+
+def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonstration: bool) -> Problem:
     """Check one row and take what is needed from it.
 
     Args:
         row: as `read_rows` gave it.
         source: names the columns.
         name: the problem's source, unless the row names its own.
-        accepts_answer: whether the verifier can parse a reference answer.
+        refusal: why a grader cannot grade against a reference answer.
         demonstration: whether a response is required (else it is ignored).
 
     Raises:
@@ -40,9 +43,29 @@ def to_problem(
     response = ""
     if demonstration:
         response = _text(_lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
-    if len(answer) > MAX_ANSWER_CHARACTERS or not accepts_answer(answer):
-        raise RowError(Reason.UNVERIFIABLE, answer[:100])
-    return Problem(content_id(prompt), prompt, answer, response, _own_name(record) or name)
+    columns = _columns(record, source)
+    reason = too_long(answer, source.grader) or refusal(source.grader, answer, columns)
+    if reason:
+        raise RowError(Reason.UNVERIFIABLE, reason)
+    own_name = _own_name(record) or name
+    return Problem(content_id(prompt), prompt, answer, response, own_name, source.grader, columns)
+
+
+def too_long(answer: str, grader: str) -> str:
+    """Why it cannot be an answer; tests and what a grader of one's own reads may be of any length."""
+    is_limited = grader in GRADERS and grader != "tests"
+    return answer[:100] if is_limited and len(answer) > MAX_ANSWER_CHARACTERS else ""
+
+
+def _columns(record: Mapping[str, Any], source: Source) -> str:
+    """The columns that the grader reads, as JSON."""
+    found = {name: _lookup(record, name) for name in source.columns}
+    missing = [name for name, value in found.items() if value is None]
+    if missing:
+        raise RowError(Reason.NO_COLUMN, f"no column {missing[0]!r}, which grader {source.grader} reads")
+    if source.grader == "tests":
+        found |= {name: record[name] for name in TEST_COLUMNS if record.get(name)}
+    return json.dumps(found, default=str, sort_keys=True)
 
 
 def _lookup(record: Mapping[str, Any], column: str) -> Any:
@@ -76,6 +99,8 @@ def _answer(record: Mapping[str, Any], source: Source) -> Any:
         value = value[0]
     if source.answer_after and isinstance(value, str):
         value = value.rpartition(source.answer_after)[2]
+    if isinstance(value, (list, dict)) and (source.grader == "tests" or source.grader not in GRADERS):
+        return json.dumps(value, default=str)
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     is_finite = isinstance(value, float) and math.isfinite(value)
     return str(value) if is_integer or is_finite else value

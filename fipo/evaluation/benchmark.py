@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
 
-from fipo.batch import FinishReason, Outcome, Prompt, RolloutGroup
+from fipo.batch import FinishReason, Prompt, RolloutGroup
 from fipo.errors import DataError
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
 from fipo.evaluation.votes import Ballot, count_votes
+from fipo.outcome import Grade
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 
 PROMPTS_PER_PART = 64
 """Problems that are generated and kept together."""
 
 
-class Grader(Protocol):
-    """Judges responses; `fipo.rewards.graders` has them."""
+class Graders(Protocol):
+    """Judge responses; `fipo.rewards.pool.VerifierPool` does."""
 
-    def verify(self, pairs: Sequence[tuple[str, str]]) -> Sequence[Outcome]:
-        """The outcome of each (response, reference answer), in order."""
+    def grade(self, items: Sequence[tuple[str, str, str, str]]) -> Sequence[Grade]:
+        """The grade of each (grader, response, reference answer, other columns), in order."""
         ...
 
-    def extract(self, response: str) -> str | None:
-        """The final answer of a response as text, None where there is none; equal texts are one vote in cons@k."""
-        ...
-
-    def equivalent(self, pairs: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        """Whether the final answers of two responses mean the same, for each pair, in order."""
+    def equivalent(self, grader: str, pairs: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        """Whether the answers of two responses mean the same, for each pair, in order."""
         ...
 
 
@@ -42,7 +40,7 @@ def evaluate(
     *,
     sampling: Sampling,
     tokenizer: PreTrainedTokenizerBase,
-    grader: Grader,
+    graders: Graders,
     parts: Parts | None = None,
     prompts_per_part: int = PROMPTS_PER_PART,
     progress: Progress | None = None,
@@ -58,7 +56,7 @@ def evaluate(
         engine: holds the weights to evaluate.
         sampling: how to sample.
         tokenizer: turns responses into text.
-        grader: tells right from wrong, and which wrong answers are one vote in cons@k.
+        graders: tell right from wrong, each prompt by its own, and which wrong answers are one vote in cons@k.
         parts: where finished problems are kept; those found there are not sampled again.
         prompts_per_part: problems that are generated and kept together.
         progress: called with the responses that are done, and all.
@@ -76,7 +74,7 @@ def evaluate(
         groups = engine.generate(
             left[start : start + prompts_per_part], sampling, _shifted(progress, before, responses)
         )
-        problems = _grade(groups, tokenizer, grader)
+        problems = _grade(groups, tokenizer, graders)
         done |= {problem.id: problem for problem in problems}
         if parts:
             parts.append(problems)
@@ -97,31 +95,37 @@ def _shifted(progress: Progress | None, before: int, responses: int) -> Progress
     return progress and (lambda done, _: progress(before + done, responses))
 
 
-def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, grader: Grader) -> list[ProblemResult]:
+def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, graders: Graders) -> list[ProblemResult]:
     token_ids = [rollout.token_ids.tolist() for group in groups for rollout in group.rollouts]
     decoded = iter(tokenizer.batch_decode(token_ids, skip_special_tokens=True))
     texts = [[next(decoded) for _ in group.rollouts] for group in groups]
-    verdicts = iter(grader.verify([(text, group.prompt.answer) for group, said in zip(groups, texts) for text in said]))
-    outcomes = [[next(verdicts) for _ in said] for said in texts]
-    answers = [[grader.extract(text) for text in said] for said in texts]
-    ballots = [Ballot(*one) for one in zip(texts, answers, outcomes)]
-    votes = count_votes(ballots, grader.equivalent)
+    prompts = [group.prompt for group in groups]
+    items = [(one.grader, text, one.answer, one.columns) for one, said in zip(prompts, texts) for text in said]
+    found = iter(graders.grade(items))
+    grades = [[next(found) for _ in said] for said in texts]
+    ballots = [
+        Ballot(said, [grade.answer for grade in own], [grade.outcome for grade in own])
+        for said, own in zip(texts, grades)
+    ]
+    # All problems of a benchmark have one grader.
+    votes = count_votes(ballots, partial(graders.equivalent, prompts[0].grader))
     return [
         ProblemResult(
             id=group.prompt.id,
             problem=group.prompt.text,
-            answer=group.prompt.answer,
+            answer=group.prompt.shown_answer,
             responses=tuple(
                 GradedResponse(
                     text=text,
-                    answer=answer,
-                    outcome=outcome,
+                    answer=grade.answer,
+                    outcome=grade.outcome,
                     tokens=len(rollout.token_ids),
                     truncated=rollout.finish_reason is FinishReason.LENGTH,
                     vote=vote,
+                    explanation=grade.explanation,
                 )
-                for rollout, text, answer, outcome, vote in zip(group.rollouts, *graded, strict=True)
+                for rollout, text, grade, vote in zip(group.rollouts, *graded, strict=True)
             ),
         )
-        for group, *graded in zip(groups, texts, answers, outcomes, votes, strict=True)
+        for group, *graded in zip(groups, texts, grades, votes, strict=True)
     ]

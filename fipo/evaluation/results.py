@@ -32,10 +32,12 @@ class GradedResponse:
     """It reached the length limit."""
     vote: str | None
     """The answer that it votes for in cons@k: how the first response of the problem wrote what means the same."""
+    explanation: str = ""
+    """What the grader says of its verdict."""
 
     @property
     def correct(self) -> bool:
-        """Whether the verifier called it correct; a verifier's timeout counts as not correct."""
+        """Whether the grader called it correct; a response that was not judged in time counts as not correct."""
         return self.outcome is Outcome.CORRECT
 
 

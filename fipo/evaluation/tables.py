@@ -26,9 +26,13 @@ RESPONSES_SCHEMA = pa.schema(
         pa.field("response_tokens", pa.int32(), nullable=False),
         pa.field("truncated", pa.bool_(), nullable=False),
         pa.field("vote", pa.string()),
+        pa.field("explanation", pa.string()),
     ]
 )
 """One row a response; `fipo.evaluation` reads all results back from this table alone."""
+
+LATER = ("explanation",)
+"""Columns that tables of earlier versions lack."""
 
 PROBLEMS_SCHEMA = pa.schema(
     [
@@ -64,6 +68,7 @@ def responses_table(problems: Iterable[ProblemResult]) -> pa.Table:
             "response_tokens": response.tokens,
             "truncated": response.truncated,
             "vote": response.vote,
+            "explanation": response.explanation,
         }
         for problem in problems
         for sample, response in enumerate(problem.responses)
@@ -135,7 +140,8 @@ def read_problems(path: Path) -> tuple[tuple[ProblemResult, ...], dict[str, str]
         table = pq.read_table(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise DataError(f"{path}: expected a table of responses in parquet: {error}") from error
-    if not table.schema.equals(RESPONSES_SCHEMA):
+    known = (RESPONSES_SCHEMA, pa.schema([field for field in RESPONSES_SCHEMA if field.name not in LATER]))
+    if not any(table.schema.equals(schema) for schema in known):
         expected = ", ".join(RESPONSES_SCHEMA.names)
         raise DataError(f"{path}: expected the columns {expected}; found {', '.join(table.column_names)}")
     metadata = table.schema.metadata or {}
@@ -153,6 +159,7 @@ def _problems(table: pa.Table) -> Iterator[ProblemResult]:
                 tokens=row["response_tokens"],
                 truncated=row["truncated"],
                 vote=row["vote"],
+                explanation=row.get("explanation") or "",
             )
             for row in rows
         )

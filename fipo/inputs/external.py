@@ -62,11 +62,7 @@ def _describe(one: ExternalInput) -> str:
 
 
 def _data(config: Config, digests: Digests) -> Found:
-    data = config.data
-    sources = {f"data.train[{index}]": source for index, source in enumerate(data.train)}
-    sources |= {f"data.sft[{index}]": source for index, source in enumerate(data.sft)}
-    sources |= {f"data.benchmarks.{name}": source for name, source in data.benchmarks.items()}
-    for setting, source in sources.items():
+    for setting, source in config.data.sources.items():
         if source.uri:
             with _named(
                 f"{setting}.uri", "a JSONL or parquet file, a folder in the hub's layout, or a data set of the hub"
@@ -127,20 +123,34 @@ def _commit_of(model: Model) -> str:
 
 
 def _rewards(config: Config, digests: Digests) -> Found:
+    for name in config.reward.functions:
+        yield from _function(f"reward.functions.{name}", name, digests)
+
+
+def _graders(config: Config, digests: Digests, *, sets: str) -> Found:
+    """Graders of one's own, of the sources that the step reads."""
+    for setting, source in config.data.sources.items():
+        if setting.startswith(sets):
+            yield from _function(f"{setting}.grader", source.grader, digests)
+
+
+def _function(setting: str, name: str, digests: Digests) -> Found:
+    """The sources of a function; none of one that is built in."""
     from fipo.rewards.names import module_of
 
-    for name in config.reward.functions:
-        module = module_of(name)
-        if module:
-            with _named(f"reward.functions.{name}", "package.module:function"):
-                found = _all(name, module_files(module), digests)
-            yield f"reward.functions.{name}", found
+    module = module_of(name)
+    if module:
+        with _named(setting, "package.module:function"):
+            found = _all(name, module_files(module), digests)
+        yield setting, found
 
 
 _READERS: Mapping[str, tuple[Callable[[Config, Digests], Found], ...]] = {
-    "prepare": (_data, partial(_model, weights=False)),  # the tokenizer
+    "prepare": (_data, partial(_model, weights=False), partial(_graders, sets="data.")),  # the tokenizer of the model
     "sft": (partial(_model, weights=True),),
-    "train": (_rewards,),
+    "train": (_rewards, partial(_graders, sets="data.train")),
+    "evaluate": (partial(_graders, sets="data.benchmarks"),),
+    "score": (partial(_graders, sets="data.benchmarks"),),
 }
 """By step; the others read only what steps of the run made."""
 

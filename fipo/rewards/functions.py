@@ -26,7 +26,9 @@ class Response:
     """Length, the stop token included."""
     finish_reason: FinishReason
     outcome: Outcome
-    """The verifier's verdict, never `timeout`: responses without a verdict are not rewarded."""
+    """The grader's verdict, never `timeout`: responses without a verdict are not rewarded."""
+    score: float | None = None
+    """The share that is right, 0 to 1, where the grader knows one."""
 
 
 RewardFunction = Callable[[Response], float]
@@ -36,6 +38,11 @@ RewardFunction = Callable[[Response], float]
 def accuracy(response: Response) -> float:
     """1 for a correct final answer, else 0."""
     return float(response.outcome is Outcome.CORRECT)
+
+
+def partial(response: Response) -> float:
+    """The grader's score where it gives one, else `accuracy`."""
+    return accuracy(response) if response.score is None else response.score
 
 
 def find(name: str, builtin: Mapping[str, RewardFunction]) -> RewardFunction:

@@ -1,4 +1,4 @@
-"""From responses to scores: the verifier's outcome, and the weighted sum of the reward functions."""
+"""From responses to scores: the grader's outcome, and the weighted sum of the reward functions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerBase
 
 from fipo.batch import Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import Reward
-from fipo.rewards.functions import Response, accuracy, evaluate, find
+from fipo.outcome import Grade
+from fipo.rewards.functions import Response, accuracy, evaluate, find, partial
 from fipo.rewards.overlong import overlong_penalty
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import Item, open_pool
 
 
 class Scorer:
-    """Grades groups of responses; holds the verifier's processes.
+    """Grades groups of responses; holds the graders' processes.
 
     Args:
         reward: the settings.
@@ -29,23 +30,26 @@ class Scorer:
 
     def __init__(self, reward: Reward, *, max_response_tokens: int, tokenizer: PreTrainedTokenizerBase) -> None:
         self._reward, self._max_response_tokens, self._tokenizer = reward, max_response_tokens, tokenizer
-        builtin = {"accuracy": accuracy, "overlong": self._overlong}
+        builtin = {"accuracy": accuracy, "partial": partial, "overlong": self._overlong}
         self._functions = [(name, find(name, builtin), weight) for name, weight in reward.functions.items()]
-        self._pool = VerifierPool(reward.workers, reward.timeout_seconds)
-        self._begun: dict[RolloutGroup, tuple[list[str], list[Future[Outcome]]]] = {}
+        self._pool = open_pool(reward)
+        self._begun: dict[RolloutGroup, tuple[list[str], list[Future[Grade]]]] = {}
 
     def begin(self, group: RolloutGroup) -> None:
-        """Verify a group while others are still generated; `score` then waits for what is left."""
+        """Grade a group while others are still generated; `score` then waits for what is left."""
         texts = self._tokenizer.batch_decode(
             [rollout.token_ids.tolist() for rollout in group.rollouts], skip_special_tokens=True
         )
-        self._begun[group] = texts, self._pool.submit([(text, group.prompt.answer) for text in texts])
+        prompt = group.prompt
+        items = [Item(prompt.grader, text, prompt.answer, prompt.columns) for text in texts]
+        self._begun[group] = texts, self._pool.submit(items)
 
     def score(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         """The groups with their scores.
 
         Raises:
-            RewardError: a reference answer does not parse, the verifier cannot be started, or a reward function failed.
+            RewardError: a reference answer is none for its grader, a grader cannot be started or failed, or a reward
+                function failed.
         """
         for group in groups:
             if group not in self._begun:
@@ -53,7 +57,7 @@ class Scorer:
         return [self._graded(group, *self._begun.pop(group)) for group in groups]
 
     def close(self) -> None:
-        """End the verifier's processes; idempotent."""
+        """End the graders' processes; idempotent."""
         self._pool.close()
 
     def __enter__(self) -> Self:
@@ -62,19 +66,19 @@ class Scorer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _graded(self, group: RolloutGroup, texts: list[str], outcomes: list[Future[Outcome]]) -> RolloutGroup:
-        graded = zip(group.rollouts, texts, outcomes, strict=True)
+    def _graded(self, group: RolloutGroup, texts: list[str], grades: list[Future[Grade]]) -> RolloutGroup:
+        graded = zip(group.rollouts, texts, grades, strict=True)
         return group.graded(tuple(self._score(group.prompt, *one) for one in graded))
 
-    def _score(self, prompt: Prompt, rollout: Rollout, text: str, verdict: Future[Outcome]) -> Score:
+    def _score(self, prompt: Prompt, rollout: Rollout, text: str, verdict: Future[Grade]) -> Score:
         """A response without a verdict counts for nothing, and is masked later."""
-        outcome = verdict.result()
-        if outcome is Outcome.TIMEOUT:
-            return Score(outcome, accuracy=0.0, reward=0.0)
-        response = Response(prompt, text, len(rollout.token_ids), rollout.finish_reason, outcome)
+        grade = verdict.result()
+        if grade.outcome is Outcome.TIMEOUT:
+            return Score(grade.outcome, accuracy=0.0, reward=0.0, explanation=grade.explanation)
+        response = Response(prompt, text, len(rollout.token_ids), rollout.finish_reason, grade.outcome, grade.score)
         components = {name: evaluate(name, function, response) for name, function, _ in self._functions}
         reward = sum(weight * components[name] for name, _, weight in self._functions)
-        return Score(outcome, float(outcome is Outcome.CORRECT), reward, components)
+        return Score(grade.outcome, accuracy(response), reward, components, grade.explanation)
 
     def _overlong(self, response: Response) -> float:
         return overlong_penalty(

@@ -29,7 +29,9 @@ SCHEMA = pa.schema(
         ("rollout_log_probs", pa.list_(pa.float32())),
         ("finish_reason", pa.string()),
         ("weight_version", pa.int64()),
+        ("grader", pa.string()),
         ("outcome", pa.string()),
+        ("explanation", pa.string()),
         ("accuracy", pa.float32()),
         ("reward", pa.float32()),
         ("reward_components", pa.map_(pa.string(), pa.float32())),
@@ -49,14 +51,16 @@ def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
             "draw": sample.prompt.draw,
             "source": sample.prompt.source,
             "problem": sample.prompt.text,
-            "answer": sample.prompt.answer,
+            "answer": sample.prompt.shown_answer,
             "prompt_token_ids": sample.prompt.token_ids,
             "response_index": sample.index,
             "token_ids": sample.rollout.token_ids,
             "rollout_log_probs": sample.rollout.log_probs,
             "finish_reason": str(sample.rollout.finish_reason),
             "weight_version": sample.rollout.weight_version,
+            "grader": sample.prompt.grader,
             "outcome": str(sample.score.outcome),
+            "explanation": sample.score.explanation,
             "accuracy": sample.score.accuracy,
             "reward": sample.score.reward,
             "reward_components": list(sample.score.components.items()),
@@ -81,7 +85,7 @@ def sample_rows(table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, response
     rows = table.slice(0, responses).to_pylist()
     rows = [row for row in rows if (row["prompt_id"], row["draw"]) == (rows[0]["prompt_id"], rows[0]["draw"])]
     texts = tokenizer.batch_decode([row["token_ids"] for row in rows], skip_special_tokens=True)
-    columns = ("step", "problem", "answer", "outcome", "reward", "advantage", "finish_reason")
+    columns = ("step", "problem", "answer", "outcome", "explanation", "reward", "advantage", "finish_reason")
     return [
         {column: row[column] for column in columns} | {"tokens": len(row["token_ids"]), "response": text}
         for row, text in zip(rows, texts)

@@ -67,8 +67,10 @@ class Identity:
 
 def identity_settings(config: Config, step: str, *also_without: Role) -> dict[str, Any]:
     """The settings that change the step's result, but those of the roles `also_without`."""
-    left_out = [Role.PLACEMENT, *also_without, *([] if STEPS[step].measures else [Role.MEASURING])]
-    return {section: getattr(config, section).without(*left_out) for section in STEPS[step].sections}
+    own = STEPS[step]
+    left_out = [Role.PLACEMENT, *also_without]
+    left_out += [role for role, counts in ((Role.MEASURING, own.measures), (Role.GRADING, own.grades)) if not counts]
+    return {section: getattr(config, section).without(*left_out) for section in own.sections}
 
 
 def fits(result: StepResult, config: Config, newest: Mapping[str, StepResult]) -> bool:

@@ -24,6 +24,8 @@ class Step:
     """`module:function`, called with the step's workspace and its result once that is there, computed now or found."""
     measures: bool = False
     """Whether it asks the benchmarks, so that settings of measuring are its own."""
+    grades: bool = False
+    """Whether it judges their answers or keeps their problems, so that their graders are its own."""
 
     @property
     def upstream(self) -> tuple[str, ...]:
@@ -41,6 +43,7 @@ STEPS = _table(
         "read, check, deduplicate, decontaminate and split the problems",
         sections=("data", "model"),
         work="fipo.data.step:prepare_run",
+        grades=True,
     ),
     Step(
         "sft",
@@ -63,6 +66,7 @@ STEPS = _table(
         reads=("prepare/dataset", "sft/model", "train/model"),
         job="fipo.training.evaluate",
         measures=True,
+        grades=True,
     ),
     Step(
         "gate",
@@ -96,6 +100,7 @@ STEPS = _table(
         reads=("prepare/dataset", "sft/model"),
         job="fipo.training.score",
         measures=True,
+        grades=True,
     ),
 )
 """By name, in order."""

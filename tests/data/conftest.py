@@ -96,7 +96,7 @@ def run(tmp_path, tokenizer):
             config,
             tokenizer,
             path,
-            accepts_answer=lambda answer: answer != "unparsable",
+            refusal=lambda grader, answer, columns: "no" if answer == "unparsable" else "",
             progress=lambda what, rows: None,
         )
         return Prepared(manifest, path)

@@ -28,6 +28,10 @@ LAYOUTS = {
 }  # fmt: skip
 
 
+def refusal(grader, answer, columns):
+    return "" if parses(answer) else "it is no answer"
+
+
 def test_all_are_shipped():
     assert benchmark_names() == ALL
     config = load_config("demo", [f"data.benchmarks=[{', '.join(ALL)}]"])
@@ -40,7 +44,7 @@ def test_all_are_shipped():
 def test_rows_are_read_as_the_data_set_has_them(name):
     (benchmark,) = load_config("demo", [f"data.benchmarks=[{name}]"]).data.benchmarks.values()
     record, answer = LAYOUTS[name]
-    problem = to_problem(Row(1, record), benchmark, name, accepts_answer=parses, demonstration=False)
+    problem = to_problem(Row(1, record), benchmark, name, refusal=refusal, demonstration=False)
     assert (problem.prompt, problem.answer) == ("P?", answer)
 
 
@@ -51,7 +55,7 @@ def test_a_data_set_with_subsets_is_loaded(tmp_path, write):
     (benchmark,) = load_config("demo", ["data.benchmarks=[gsm8k]"]).data.benchmarks.values()
     local = benchmark.model_copy(update={"uri": str(tmp_path), "split": "train"})
     (row,) = read_rows(local)
-    assert to_problem(row, local, "gsm8k", accepts_answer=parses, demonstration=False).answer == "72"
+    assert to_problem(row, local, "gsm8k", refusal=refusal, demonstration=False).answer == "72"
 
 
 def test_files_of_ones_own_and_changes_by_name(tmp_path):
@@ -75,7 +79,10 @@ def test_files_of_ones_own_and_changes_by_name(tmp_path):
         ("[nonesuch]", ["benchmark 'nonesuch'", "aime-2024"]),
         ("[gsm8k, gsm8k]", ["data.benchmarks", "must differ", "gsm8k, gsm8k"]),
         ("{x: {uri: a, prompt_template: none}}", ["data.benchmarks.x", "{prompt}"]),
-        ("{x: {uri: a, grader: guess}}", ["data.benchmarks.x.grader", "'math' or 'exact'"]),
+        (
+            "{x: {uri: a, grader: guess}}",
+            ["data.benchmarks.x.grader", "math, exact, choice, tests, or package.module:function"],
+        ),
         ("[]", ["data.benchmarks", "at least 1"]),
     ],
 )
@@ -88,4 +95,4 @@ def test_impossible_benchmarks_are_refused(benchmarks, words):
 def test_a_row_without_the_mark_keeps_its_answer():
     source = Source(uri="unused", answer_after="####")
     row = Row(1, {"prompt": "p", "answer": "5"})
-    assert to_problem(row, source, "x", accepts_answer=parses, demonstration=False).answer == "5"
+    assert to_problem(row, source, "x", refusal=refusal, demonstration=False).answer == "5"

@@ -26,7 +26,7 @@ def training(write, tokenizer, tmp_path):
     held_out = write("held-out.jsonl", [{"prompt": "nothing of the kind", "answer": "1"}])
     settings = [f"data.train=[{{uri: {train}}}]", "data.sft=[]", f"data.benchmarks={{held-out: {{uri: {held_out}}}}}"]
     config = load_config("demo", [*settings, "sft.steps=0", "data.validation_fraction=0"])
-    prepare(config, tokenizer, tmp_path / "data", accepts_answer=lambda answer: True, progress=lambda *_: None)
+    prepare(config, tokenizer, tmp_path / "data", refusal=lambda *item: "", progress=lambda *_: None)
     return tmp_path / "data"
 
 

@@ -138,7 +138,7 @@ def test_same_input_same_bytes_whatever_the_hash_seed(configure, run, tmp_path, 
         "import sys; from pathlib import Path; from transformers import PreTrainedTokenizerFast\n"
         "from fipo.config import load_config; from fipo.data.prepare import prepare\n"
         "tokenizer = PreTrainedTokenizerFast(tokenizer_file=sys.argv[3])\n"
-        "prepare(load_config(sys.argv[1]), tokenizer, Path(sys.argv[2]), accepts_answer=bool)"
+        "prepare(load_config(sys.argv[1]), tokenizer, Path(sys.argv[2]), refusal=lambda *item: '')"
     )
     tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     arguments = [tmp_path / "config.yaml", tmp_path / "other", tmp_path / "tokenizer.json"]

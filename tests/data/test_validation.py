@@ -1,3 +1,4 @@
+import json
 import math
 
 import pytest
@@ -7,10 +8,10 @@ from fipo.data.sources import Reason, Row, RowError
 from fipo.data.validation import to_problem
 
 
-def check(record, *, demonstration=False, accepts_answer=lambda answer: True, **columns):
+def check(record, *, demonstration=False, refusal=lambda *item: "", **columns):
     source = Source(uri="unused", **columns)
     row = Row(1, record)
-    return to_problem(row, source, "file", accepts_answer=accepts_answer, demonstration=demonstration)
+    return to_problem(row, source, "file", refusal=refusal, demonstration=demonstration)
 
 
 def reason(record, **options):
@@ -80,15 +81,52 @@ def test_prompts_that_are_none(prompt, expected):
     assert reason({"prompt": prompt, "answer": "1"}) == expected
 
 
-def test_the_verifier_has_the_last_word():
-    assert reason({"prompt": "p", "answer": "see above"}, accepts_answer=str.isdigit) == Reason.UNVERIFIABLE
+def test_the_grader_has_the_last_word():
+    def refusal(grader, answer, columns):
+        return f"{grader}: {answer} {columns}"
+
+    with pytest.raises(RowError) as caught:
+        check({"prompt": "p", "answer": "see above", "year": 2024}, refusal=refusal, grader="exact", columns=("year",))
+    assert (caught.value.reason, caught.value.detail) == (Reason.UNVERIFIABLE, 'exact: see above {"year": 2024}')
 
 
 def test_an_endless_answer_never_reaches_the_verifier():
-    def parse_for_minutes(answer):
+    def parse_for_minutes(*item):
         raise AssertionError
 
-    assert reason({"prompt": "p", "answer": "1+" * 5000}, accepts_answer=parse_for_minutes) == Reason.UNVERIFIABLE
+    assert reason({"prompt": "p", "answer": "1+" * 5000}, refusal=parse_for_minutes) == Reason.UNVERIFIABLE
+
+
+def test_a_problem_carries_its_grader_and_what_it_reads():
+    row = {"prompt": "p", "answer": "B", "options": ["3", "4"], "meta": {"year": 2024}, "other": 1}
+    problem = check(row, grader="choice", columns=("options", "meta.year"))
+    assert (problem.grader, json.loads(problem.columns)) == ("choice", {"options": ["3", "4"], "meta.year": 2024})
+    assert (check(row).grader, check(row).columns) == ("math", "{}")
+
+
+def test_a_column_that_the_grader_reads_must_be_there():
+    with pytest.raises(RowError) as caught:
+        check({"prompt": "p", "answer": "1"}, grader="mine:grade", columns=("year",))
+    assert (caught.value.reason, caught.value.detail) == (
+        Reason.NO_COLUMN,
+        "no column 'year', which grader mine:grade reads",
+    )
+
+
+def test_tests_may_be_long_lists_and_bring_their_columns():
+    lines = ["assert f(1) == 1"] * 200
+    row = {"prompt": "p", "test_list": lines, "test_imports": ["import math"], "test_setup_code": "", "code": "def f"}
+    problem = check(row, answer_column="test_list", grader="tests")
+    assert json.loads(problem.answer) == lines
+    assert json.loads(problem.columns) == {"test_imports": ["import math"]}
+
+
+def test_a_grader_of_ones_own_takes_any_reference():
+    assert json.loads(check({"prompt": "p", "answer": {"low": 1, "high": 3}}, grader="mine:grade").answer) == {
+        "low": 1,
+        "high": 3,
+    }
+    assert reason({"prompt": "p", "answer": {"low": 1}}) == Reason.NOT_TEXT
 
 
 def test_demonstrations_are_required_only_for_the_warm_up():

@@ -15,6 +15,7 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import PROBLEMS_SCHEMA, RESPONSES_SCHEMA, read_result, write_result
 from fipo.models import load_tokenizer
+from fipo.outcome import Grade
 from fipo.records import Evaluated
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.run.result import StepResult
@@ -69,19 +70,15 @@ def _rollout(text: str) -> Rollout:
 class LastWord:
     """The last word is the answer, if it is a digit, and only equal digits mean the same."""
 
-    def extract(self, response: str) -> str | None:
-        last = response.split()[-1]
-        return last if last.isdigit() else None
+    def grade(self, items: Sequence[tuple[str, str, str, str]]) -> list[Grade]:
+        return [self._grade(response.split()[-1], answer) for _, response, answer, _ in items]
 
-    def verify(self, pairs: Sequence[tuple[str, str]]) -> list[Outcome]:
-        return [
-            Outcome.UNPARSED
-            if self.extract(response) is None
-            else Outcome(("wrong", "correct")[response[-1] == answer])
-            for response, answer in pairs
-        ]
+    def _grade(self, last: str, answer: str) -> Grade:
+        if not last.isdigit():
+            return Grade(Outcome.UNPARSED, explanation="no digit")
+        return Grade(Outcome.CORRECT if last == answer else Outcome.WRONG, last)
 
-    def equivalent(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+    def equivalent(self, grader: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         return [False for _ in pairs]
 
 
@@ -92,7 +89,7 @@ def run(engine=None, prompts=PROMPTS, **settings) -> BenchmarkResult:
         engine or ScriptedEngine(),
         sampling=SAMPLING,
         tokenizer=TOKENIZER,
-        grader=LastWord(),
+        graders=LastWord(),
         **settings,
     )
 
@@ -126,7 +123,7 @@ def test_problems_hold_what_was_said():
     assert problem.majority == ("2", 0.5)
     assert [response.text for response in problem.responses] == ["2", "2", "0", "think think think"]
     assert [response.answer for response in problem.responses] == ["2", "2", "0", None]
-    assert problem.responses[3].outcome is Outcome.UNPARSED
+    assert problem.responses[3].outcome is Outcome.UNPARSED and problem.responses[3].explanation == "no digit"
 
 
 def test_tables_have_the_schema_and_read_back(tmp_path):
@@ -137,6 +134,15 @@ def test_tables_have_the_schema_and_read_back(tmp_path):
     assert pq.read_table(problems).column("cons_at_k").to_pylist() == [1.0, 1.0, 0.0]
     assert read_result(responses) == result
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bench-problems.parquet", "bench-responses.parquet"]
+
+
+def test_tables_of_earlier_versions_read_back(tmp_path):
+    responses, _ = write_result(run(), tmp_path)
+    table = pq.read_table(responses)
+    pq.write_table(table.drop_columns("explanation"), responses)
+    old = read_result(responses)
+    assert [one.explanation for one in old.problems[1].responses] == [""] * 4
+    assert old.summary() == run().summary()
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet"])

@@ -9,7 +9,6 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_result, write_result
 from fipo.models import load_model, load_tokenizer
-from fipo.rewards.graders import MathGrader
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
@@ -46,7 +45,7 @@ def run():
             engine,
             sampling=Sampling(group_size=16, max_response_tokens=6),
             tokenizer=TOKENIZER,
-            grader=MathGrader(verifier),
+            graders=verifier,
             **settings,
         )
 

@@ -60,6 +60,34 @@ def test_each_step_has_the_inputs_that_it_reads(configure, digests, tmp_path, mo
     }
 
 
+def test_a_grader_of_ones_own_is_an_input_of_the_steps_that_it_drives(configure, digests, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "theirs", "shown"):
+        write(tmp_path / f"{name}.py", name)
+    config = configure(
+        [{**GENERATED, "grader": "mine:grade"}],
+        **{
+            "data.sft": [{**GENERATED, "grader": "shown:grade"}],
+            "data.benchmarks": {"held-out": {**GENERATED, "grader": "theirs:grade"}, "sums": GENERATED},
+        },
+    )
+    train, sft, benchmark = "data.train[0].grader", "data.sft[0].grader", "data.benchmarks.held-out.grader"
+    expected = {
+        "prepare": [train, sft, benchmark],
+        "sft": [],
+        "train": [train],
+        "evaluate": [benchmark],
+        "score": [benchmark],
+    }
+    before = {step: digests(config, step) for step in expected}
+    assert {step: list(found) for step, found in before.items()} == expected
+    write(tmp_path / "mine.py", "edited")
+    after = {step: digests(config, step) for step in expected}
+    assert {step for step in expected if after[step] != before[step]} == {"prepare", "train"}
+    with pytest.raises(ConfigError, match=r"data\.train\[0\]\.grader: there is no module 'gone'"):
+        digests(configure([{**GENERATED, "grader": "gone:grade"}]), "prepare")
+
+
 def test_what_the_settings_make_is_no_external_input(configure, digests):
     config = configure([GENERATED], **{"data.benchmarks": {"sums": GENERATED}})
     assert [digests(config, step) for step in ("prepare", "sft", "train")] == [{}, {}, {}]

@@ -129,9 +129,5 @@ pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 200)  # 200 s of work
 
 def test_a_reference_answer_must_parse_in_time_and_equal_itself():
     with VerifierPool(1, timeout_seconds=1.0) as pool:
-        assert [pool.accepts(answer) for answer in ("12", r"\frac{1}{2}", "", "(" * 60 + "1" + ")" * 60)] == [
-            True,
-            True,
-            False,
-            False,
-        ]
+        assert [pool.refusal("math", answer) for answer in ("12", r"\frac{1}{2}")] == ["", ""]
+        assert "reference answer ''" in pool.refusal("math", "")

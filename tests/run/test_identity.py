@@ -53,7 +53,11 @@ def test_every_setting_changes_the_steps_that_read_it_or_says_why_not():
     assert len(places) > 140
     for path, role in places:
         reading = {name for name, step in STEPS.items() if path[0] in step.sections}
-        expected = {Role.PLACEMENT: set(), Role.MEASURING: reading & ASKING}.get(role, reading)
+        expected = {
+            Role.PLACEMENT: set(),
+            Role.MEASURING: reading & ASKING,
+            Role.GRADING: reading & (ASKING | {"prepare"}),
+        }.get(role, reading)
         assert affected(config, changed(config, path)) == expected, ".".join(map(str, path))
 
 
@@ -63,12 +67,11 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     for setting in describe_settings():
         roles.setdefault(setting.role, set()).add(setting.name)
     assert roles[Role.LENGTH] == {"sft.steps", "train.steps", "train.token_budget"}
-    assert roles[Role.MEASURING] == {
-        f"data.benchmarks.NAME.{name}" for name in ["grader", "samples", "temperature", "top_p"]
-    }
+    assert roles[Role.MEASURING] == {f"data.benchmarks.NAME.{name}" for name in ["samples", "temperature", "top_p"]}
+    assert roles[Role.GRADING] == {"data.benchmarks.NAME.grader"}
     placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix rollout.tensor_parallel "
     placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens reward.workers model.name_or_path "
-    placed += "model.revision links.mlflow links.pipelines"
+    placed += "model.revision links.mlflow links.pipelines reward.sandbox.require_isolation"
     names = set(placed.split())
     names |= {
         f"data.{where}.{name}" for where in ("train[]", "sft[]", "benchmarks.NAME") for name in ("uri", "revision")
@@ -102,6 +105,13 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
         ("registry.model_name=other", {"gate", "register"}),
         ("model.architecture.hidden_size=32", {"prepare"} | TRAINING),
         ("data.benchmarks.running-sums.samples=2", ASKING),
+        ("data.benchmarks.running-sums.grader=exact", ASKING | {"prepare"}),
+        (
+            "data.train=[{generator: {digits: 12, seed: 1}, limit: 4000, grader: exact}]",
+            {"prepare"} | TRAINING | ASKING,
+        ),
+        ("reward.sandbox.cpu_seconds=2", {"train"} | ASKING),
+        ("reward.sandbox.require_isolation=true", set()),
         ("data.benchmarks.running-sums.limit=9", {"prepare"} | TRAINING | ASKING),
         ("trainjob.nodes=2", set()),
     ],

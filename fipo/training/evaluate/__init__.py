@@ -19,8 +19,8 @@ from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_tokenizer
 from fipo.records import Evaluated, Summary
-from fipo.rewards.graders import ExactGrader, MathGrader
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.notice import grading_notice
+from fipo.rewards.pool import VerifierPool, open_pool
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
@@ -37,10 +37,12 @@ def evaluate_models(job: Job) -> None:
     config, folder = job.config, job.workspace.directory / "results"
     dataset = job.input("prepare", "dataset")
     models = {label: job.input(step, "model") for label, step in MODELS[job.workspace.step].items()}
+    if notice := grading_notice(config, "data.benchmarks"):
+        job.say(notice)
     overlaps = _contamination(job, dataset)
     summaries: dict[str, dict[str, Summary]] = {}
     with (
-        VerifierPool(workers=config.reward.workers, timeout_seconds=config.reward.timeout_seconds) as verifier,
+        open_pool(config.reward) as graders,
         closing(_open_engine(job, models["trained"])) as engine,
     ):
         for version, (label, model) in enumerate(models.items()):
@@ -49,7 +51,7 @@ def evaluate_models(job: Job) -> None:
             summaries[label] = {}
             for benchmark in config.data.benchmarks:
                 problems = dataset / "benchmarks" / f"{benchmark}.parquet"
-                result = _evaluate(job, engine, tokenizer, problems, benchmark, label, verifier)
+                result = _evaluate(job, engine, tokenizer, problems, benchmark, label, graders)
                 summary = result.summary(seed=config.run.seed)
                 summaries[label][benchmark] = summary
                 # The trained model's scores have the plain names, so that runs compare by them.
@@ -115,7 +117,7 @@ def _evaluate(
     problems: Path,
     benchmark: str,
     label: str,
-    verifier: VerifierPool,
+    graders: VerifierPool,
 ) -> BenchmarkResult:
     config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
     prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
@@ -130,7 +132,7 @@ def _evaluate(
         engine,
         sampling=sampling,
         tokenizer=tokenizer,
-        grader=MathGrader(verifier) if settings.grader == "math" else ExactGrader(),
+        graders=graders,
         progress=_progress(job, f"{label} on {benchmark}"),
         parts=parts,
     )
