@@ -42,9 +42,16 @@ def verify(response: str, answer: str) -> Outcome:
         return Outcome.CORRECT if verdict else Outcome.WRONG
     gold = _reference(answer)
     if gold is None:
-        raise RewardError(f"reference answer {answer!r}: there is nothing to compare with; see fipo.rewards.math.parses")
-    given = _given(final) if final is not None else None
-    if final is None or given is None:
+        raise RewardError(
+            f"reference answer {answer!r}: there is nothing to compare with; see fipo.rewards.math.parses"
+        )
+    if final is None:
+        return Outcome.UNPARSED
+    try:
+        given = _given(final)
+    except MemoryError:  # the reference could be read within the limit, so this is another number
+        return Outcome.WRONG
+    if given is None:
         return Outcome.UNPARSED
     if same(given, gold) or _spelling(final) == _spelling(answer):
         return Outcome.CORRECT
@@ -82,8 +89,8 @@ def _given(text: str) -> Answer | None:
 
 @lru_cache(maxsize=1024)
 def _reference(text: str) -> Answer | None:
-    r"""A reference's kind; None for what is nothing, unfinished (`x=`) or without a letter or digit."""
+    r"""A reference's kind; None for what is nothing, unfinished (`x=`), or neither readable nor in letters (`3 3`)."""
     gold = interpret(text, loose=False)
-    if isinstance(gold, Text) and (not re.search(r"\w", gold.text) or re.search(r"[-+*/=<>^_\\]$", gold.text)):
+    if isinstance(gold, Text) and not re.search(r"[^\W\d_](?!.*[-+*/=<>^_\\]$)", gold.text, re.DOTALL):
         return None
     return gold

@@ -1,7 +1,8 @@
-r"""Whether two answers say the same. Only like is compared with like; what else may be equal stands in `CONVERSIONS`."""
+r"""Whether two answers say the same. Only like is compared with like; `CONVERSIONS` has what else may be equal."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -10,16 +11,29 @@ from mpmath import mp
 
 from fipo.rewards.answers.evaluate import Undefined, equal, number, proportional, real
 from fipo.rewards.answers.kinds import (
-    Answer, BaseNumber, Choice, Empty, Group, Matrix, Quantity, Ratio, Relation, Span, Text, Union,
+    Answer,
+    BaseNumber,
+    Choice,
+    Empty,
+    Group,
+    Matrix,
+    Quantity,
+    Ratio,
+    Relation,
+    Span,
+    Text,
+    Union,
 )  # fmt: skip
 from fipo.rewards.answers.spans import spans
 from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, names
+from fipo.rewards.answers.units import changes_value
 
 SIGNIFICANT_DIGITS = 6
 """A decimal of so many digits stands for what is not decimal, where it is that number rounded or cut off."""
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
 _NAMING = frozenset({"=", r"\in", r"\equiv", r"\approx"})
-_NAME_OPERATIONS = frozenset("+ - * / neg abs sin cos tan cot sec csc".split())
+_WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*|p ?\([^=<>]*(?:=\s?\w+)?\)")
+_NAME_OPERATIONS = frozenset(["+", "-", "*", "/", "neg", "abs", "sin", "cos", "tan", "cot", "sec", "csc"])
 
 
 def same(given: Answer, gold: Answer) -> bool:
@@ -68,7 +82,9 @@ def _rounds(rounded: Quantity, full: Quantity) -> bool:
         return False
     try:
         with mp.workprec(200 + 8 * abs(rounded.decimals)):
-            exactly = full.value * Fraction(10) ** rounded.decimals if full.value is not None else _scaled(full.node, rounded)
+            exactly = (
+                full.value * Fraction(10) ** rounded.decimals if full.value is not None else _scaled(full.node, rounded)
+            )
             return bool(scaled in (_nearest(exactly), _cut(exactly)))
     except Undefined:
         return False
@@ -95,8 +111,8 @@ def _relations(given: Relation, gold: Relation) -> bool:
             return True
     if len(given.sides) == len(gold.sides) == 2 and _general(given, gold):
         return True
-    if set(given.operators) <= _FLIPPED.keys() - {"="} and set(gold.operators) <= _FLIPPED.keys() - {"="}:
-        return _variable(given) == _variable(gold) and _spans(given, gold)
+    if "=" not in given.operators and "=" not in gold.operators and _variable(given) == _variable(gold):
+        return _spans(given, gold)
     return _same_name(given, gold)
 
 
@@ -129,7 +145,7 @@ def _difference(relation: Relation) -> Node | None:
 
 
 def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
-    """What a chain says that its name is: 3 of `x = 3` and `a = b = 3`; None where it names nothing, or contradicts itself.
+    """What a chain says that its name is: 3 of `x = 3` and `a = b = 3`; None where it names nothing or is no truth.
 
     Args:
         relation: the chain.
@@ -137,19 +153,29 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
     """
     if not set(relation.operators) <= _NAMING:
         return None
-    *before, last = relation.sides
-    values = [side for side in before if not _is_name(side)]
-    if len(values) == len(before):
+    exactly = relation.operators.index(r"\approx") if r"\approx" in relation.operators[1:] else len(relation.operators)
+    *before, last = relation.sides[: exactly + 1]
+    named = [side for side in before if _is_name(side)]
+    if not named:
         # A computation, `2+3 = 5`: it must be true, and of numbers.
         if of_reference or not all(isinstance(side, Quantity) and not names(side.node) for side in relation.sides):
             return None
-    elif of_reference and not all(_is_one_name(side) for side in before if _is_name(side)):
+    elif of_reference and not all(map(_is_one_name, named)):
         return None
-    if any(_is_constant(side) and not same(side, last) for side in values) or (
-        _is_constant(last) and any(not _is_constant(side) and len(values) == len(before) for side in values)
-    ):
+    if any(_is_constant(side) and not same(side, last) for side in before if not _is_name(side)):
         return None
-    return last
+    return last if all(_is_near(side, last) for side in relation.sides[exactly + 1 :]) else None
+
+
+def _is_near(approximation: Answer, exactly: Answer) -> bool:
+    """Whether what follows `\\approx` is that, to a hundredth."""
+    if not isinstance(approximation, Quantity) or not isinstance(exactly, Quantity):
+        return False
+    try:
+        one, two = number(real(approximation.node)), number(real(exactly.node))
+    except Undefined:
+        return False
+    return bool(abs(one - two) <= abs(two) / 100)
 
 
 def _is_constant(side: Answer) -> bool:
@@ -157,11 +183,15 @@ def _is_constant(side: Answer) -> bool:
 
 
 def _is_name(side: Answer) -> bool:
-    """A variable, `f(2)`, `\\angle ABC`, words, `(x,y)`, or a combination of variables without numbers: `x+y`, `\\tan A`."""
-    if isinstance(side, Choice | Text):
-        return True
+    """A variable, `f(2)`, `\\angle ABC`, words, `(x,y)`, or variables combined without numbers: `x+y`, `\\tan A`."""
+    if isinstance(side, Text):
+        return bool(_WORDS.fullmatch(side.text)) and not changes_value(side.text)
+    if isinstance(side, Choice):
+        return side.beside is None
     if isinstance(side, Group):
         return side.shape == "tuple" and all(_is_name(item) for item in side.items)
+    if isinstance(side, Ratio):
+        return all(map(_is_name, side.terms))
     return isinstance(side, Quantity) and not side.unit and bool(names(side.node)) and _is_combination(side.node)
 
 
@@ -179,8 +209,8 @@ def _is_one_name(side: Answer) -> bool:
     if not isinstance(side, Quantity):
         return True
     node = side.node
-    if isinstance(node, Apply) and node.operation in ("abs", "*"):
-        return all(_is_one_name(Quantity(one)) for one in node.arguments)
+    if all(name[0].isupper() or name[0] == "\\" for name in names(node)):
+        return True  # segments, areas and angles, of which no curve is made
     return isinstance(node, Symbol) or (isinstance(node, Apply) and node.operation.startswith("call:"))
 
 
@@ -204,9 +234,9 @@ def _assigned(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
     """Lists in any order, unless the items of one are named (`x=1, y=2`) and those of the other are not."""
     if len(given) != len(gold):
         return False
-    if all(_names_one(item) for item in gold) and len({_name(item) for item in gold}) > 1:
-        if not any(isinstance(item, Relation) for item in given):
-            return _each(given, gold)
+    named = all(_names_one(item) for item in gold) and len({_name(item) for item in gold}) > 1
+    if named and not any(isinstance(item, Relation) for item in given):
+        return _each(given, gold)
     return _permuted(list(given), list(gold))
 
 
@@ -215,7 +245,11 @@ def _names_one(item: Answer) -> bool:
 
 
 def _name(item: Answer) -> object:
-    return item.sides[0] if isinstance(item, Relation) else None
+    """The name without its number: which root is `x_1` is nobody's to say."""
+    side = item.sides[0] if isinstance(item, Relation) else None
+    if isinstance(side, Quantity) and isinstance(side.node, Symbol):
+        return side.node.name.partition("_")[0]
+    return side
 
 
 def _permuted(given: list[Answer], gold: list[Answer]) -> bool:
@@ -371,6 +405,9 @@ CONVERSIONS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Group, Quantity): _one_of_group,
     (Text, Quantity): _product,
     (Quantity, Text): _product,
-    **{(Choice, kind): _beside for kind in (Quantity, Relation, Group, Span, Union, Matrix, BaseNumber, Ratio, Empty, Text)},
+    **{
+        (Choice, kind): _beside
+        for kind in (Quantity, Relation, Group, Span, Union, Matrix, BaseNumber, Ratio, Empty, Text)
+    },
 }
 """(kind of the response's answer, kind of the reference): how they may be equal all the same."""

@@ -1,7 +1,7 @@
 r"""The value of an expression: exact where it is rational, else to as many digits as tell its terms apart.
 
-Two expressions are equal when they agree at points that are fixed, rational and of no special form; a difference as small
-as the square of any term, literal or intermediate value that occurs in either is seen, so `\pi+10^{-200}` is not `\pi`.
+Two expressions are equal when they agree at points that are fixed, rational and of no special form; a difference as
+small as the square of any literal or intermediate value that occurs in either is seen: `\pi+10^{-200}` is not `\pi`.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class _Evaluation:
         """A `Fraction`, or mpmath's number."""
         if isinstance(node, Number):
             result: Any = node.value
+            self.magnitude = max(self.magnitude, result.numerator.bit_length(), result.denominator.bit_length())
         elif isinstance(node, Symbol):
             result = self._symbol(node.name)
         else:
@@ -61,32 +62,34 @@ class _Evaluation:
         values = [self.value(argument) for argument in node.arguments]
         try:
             if operation in _EXACT and all(isinstance(value, Fraction) for value in values):
-                return _EXACT[operation](*values)
+                exactly = _EXACT[operation](*values)
+                if exactly is not None:
+                    return exactly
             if operation == "^":
                 return self._power(*values)
             if operation.startswith("call:"):
                 return _generic(operation, values)
             if operation == "log":
                 return mp.log(number(values[0])) * number(self.point["log"])
-            return _FUNCTIONS[operation](*map(number, values))
+            result = _FUNCTIONS[operation](*map(number, values))
+            return _without_noise(result, values) if operation in _CANCELLING else result
         except (ZeroDivisionError, ValueError, OverflowError, TypeError, KeyError) as error:
             raise Undefined(operation) from error
 
     def _power(self, base: Any, exponent: Any) -> Any:
-        if isinstance(exponent, Fraction) and exponent.denominator == 1 and isinstance(base, Fraction):
-            if self.constant or abs(exponent) <= _EXACT_EXPONENT:
-                return base**exponent.numerator if exponent >= 0 else 1 / base**-exponent.numerator
-        if base == 0 and isinstance(exponent, Fraction) and exponent > 0:
-            return Fraction(0)
-        if isinstance(exponent, Fraction) and exponent.denominator == 1:
+        whole = isinstance(exponent, Fraction) and exponent.denominator == 1
+        if whole and isinstance(base, Fraction) and (self.constant or abs(exponent) <= _EXACT_EXPONENT):
+            return base**exponent.numerator if exponent >= 0 else 1 / base**-exponent.numerator
+        if whole:
             return mp.power(number(base), exponent.numerator)
         return mp.power(number(base), number(exponent))
 
     def _note(self, value: Any) -> None:
         """The largest size, up or down, of what has been seen."""
         if isinstance(value, Fraction):
-            size = max(value.numerator.bit_length(), value.denominator.bit_length())
-            self.magnitude = max(self.magnitude, size)
+            if value:
+                size = abs(value.numerator.bit_length() - value.denominator.bit_length())
+                self.magnitude = max(self.magnitude, size)
             return
         if isinstance(value, mp.mpc):
             if self.real:
@@ -129,7 +132,8 @@ def proportional(one: Node, two: Node, *, positive: bool = False) -> bool:
         return False
 
     def constant_ratio(pairs: list[tuple[Any, Any, int]]) -> bool:
-        if any(not pair[0] or not pair[1] for pair in pairs):
+        pairs = [pair for pair in pairs if pair[0] or pair[1]]
+        if len(pairs) < 3 or not all(pair[0] and pair[1] for pair in pairs):
             return False
         first, second, _ = pairs[0]
         if positive and number(first) / number(second) < 0:
@@ -151,9 +155,7 @@ def real(node: Node) -> Any:
         return _Evaluation({"log": Fraction(1)}, real=True).value(node)
 
 
-def _agree(
-    one: Node, two: Node, judge: Callable[[list[tuple[Any, Any, int]]], bool], *, at_least: int = 2
-) -> bool:
+def _agree(one: Node, two: Node, judge: Callable[[list[tuple[Any, Any, int]]], bool], *, at_least: int = 2) -> bool:
     """Whether `judge` says so of the values (and the size of what occurred) at every point where both have one."""
     variables = sorted(names(one) | names(two))
     both_log = "log" in operations(one) and "log" in operations(two)
@@ -180,7 +182,7 @@ def _points(variables: list[str], both_log: bool, *, signed: bool) -> Iterator[d
         return
     for round_ in range(6 if signed else 3):
         yield {"log": base} | {
-            name: Fraction(10007 + 1299709 * (place + 1) * (round_ + 2) % 15485863, 7919 * 1009 + 37 * place)
+            name: Fraction(1009 + 4799 * (place + 1) * (round_ + 2) % 9973, 3571 + 14 * place)
             * (-1 if signed and round_ >= 3 and (place + round_) % 2 else 1)
             for place, name in enumerate(variables)
         }
@@ -224,6 +226,14 @@ def _generic(operation: str, values: list[Any]) -> Any:
     return mp.cos(total) + mp.exp(-(total**2) / 1000) * 3
 
 
+def _without_noise(result: Any, values: list[Any]) -> Any:
+    """0 for what is left where everything cancels, as in `\\cos(\\pi/2)`."""
+    if not result or not mp.isfinite(result):
+        return result
+    scale = max([0, *(int(mp.mag(number(value))) for value in values if value and mp.isfinite(number(value)))])
+    return mp.mpf(0) if mp.mag(result) < scale - mp.prec + 32 else result
+
+
 def _root(value: Any, degree: Any) -> Any:
     """The real root where there is one: the cube root of -8 is -2."""
     if not isinstance(value, mp.mpc) and value < 0 and degree == int(degree) and int(degree) % 2:
@@ -235,22 +245,12 @@ def _degrees(value: Any) -> Any:
     return value * mp.pi / 180
 
 
-def _factorial(value: Fraction) -> Fraction:
-    if value.denominator == 1 and value >= 0:
-        return Fraction(math.factorial(value.numerator))
-    raise Undefined("factorial")
+def _integers(function: Callable[..., int]) -> Callable[..., Fraction | None]:
+    """A function of natural numbers, exactly; None of others."""
 
-
-def _binomial(top: Fraction, bottom: Fraction) -> Fraction:
-    if top.denominator == bottom.denominator == 1 and top >= 0 and bottom >= 0:
-        return Fraction(math.comb(top.numerator, bottom.numerator))
-    raise Undefined("binomial")
-
-
-def _integers(function: Callable[..., int]) -> Callable[..., Fraction]:
-    def of(*values: Fraction) -> Fraction:
-        if any(value.denominator != 1 for value in values):
-            raise Undefined("integers")
+    def of(*values: Fraction) -> Fraction | None:
+        if any(value.denominator != 1 or value < 0 for value in values):
+            return None
         return Fraction(function(*(value.numerator for value in values)))
 
     return of
@@ -266,12 +266,15 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "percent": lambda a: a / 100,
     "floor": lambda a: Fraction(math.floor(a)),
     "ceil": lambda a: Fraction(math.ceil(a)),
+    "factorial": _integers(math.factorial),
+    "binom": _integers(math.comb),
     "gcd": _integers(math.gcd),
     "lcm": _integers(math.lcm),
     "max": max,
     "min": min,
 }
-_RATIONAL = frozenset(_EXACT) | {"^", "factorial", "binom"}
+_CANCELLING = frozenset(["+", "-", "sin", "cos", "tan", "cot", "ln", "log_base", "arccos", "sinh"])
+_RATIONAL = frozenset(_EXACT) | {"^"}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{name: _EXACT[name] for name in ("+", "-", "*", "/", "neg", "abs", "percent", "max", "min")},
     "floor": lambda a: mp.floor(a),
@@ -288,9 +291,9 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     **{
         name: (lambda a, function=function: getattr(mp, function)(a))
         for name, function in {
-            **{one: one for one in "sin cos tan cot sec csc sinh cosh tanh coth".split()},
-            **{f"arc{one}": f"a{one}" for one in "sin cos tan cot".split()},
-            **{f"ar{one}": f"a{one}" for one in "sinh cosh tanh".split()},
+            **{one: one for one in ["sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh"]},
+            **{f"arc{one}": f"a{one}" for one in ["sin", "cos", "tan", "cot"]},
+            **{f"ar{one}": f"a{one}" for one in ["sinh", "cosh", "tanh"]},
         }.items()
     },
 }

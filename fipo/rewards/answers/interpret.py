@@ -1,8 +1,8 @@
 r"""From the text of an answer to its kind.
 
-What is tried, in this order: nothing, a choice with its option, words, lists, unions, relations, sets, tuples and intervals,
-matrices, numbers in a base, ratios, quantities; else it is text. Text that looks like mathematics and cannot be read stays
-text: it equals only itself.
+Tried in this order: words, a choice with its option, lists, unions, relations, sets, tuples and intervals, matrices,
+numbers in a base, ratios, quantities; else it is text. What looks like mathematics and cannot be read stays text: it
+equals only itself.
 """
 
 from __future__ import annotations
@@ -12,42 +12,73 @@ from fractions import Fraction
 
 from fipo.rewards.answers.evaluate import exact
 from fipo.rewards.answers.kinds import (
-    Answer, BaseNumber, Choice, Empty, Group, Matrix, Quantity, Ratio, Relation, Span, Text, Union,
+    Answer,
+    BaseNumber,
+    Choice,
+    Empty,
+    Group,
+    Matrix,
+    Quantity,
+    Ratio,
+    Relation,
+    Span,
+    Text,
+    Union,
 )  # fmt: skip
 from fipo.rewards.answers.normal import closing_brace, normal
 from fipo.rewards.answers.parser import parse
 from fipo.rewards.answers.split import brackets, is_balanced, split, thousands
 from fipo.rewards.answers.syntax import Apply, Node, Number, Unreadable
+from fipo.rewards.answers.tables import NOTHING, RELATIONS, pairs
 from fipo.rewards.answers.units import changes_value, multiplied, split_unit
 
-_CHOICE = re.compile(r"(?:\\text\{)?(?:(?:option|choice|answer)\s*)?(?:\\text\{)?\(?\s*([A-Z])\s*\)?[.:)]?\s*\}?", re.IGNORECASE)
+_CHOICE = re.compile(
+    r"(?:\\text\{)?(?:(?:option|choice|answer)\s*)?(?:\\text\{)?\(?\s*([A-Z])\s*\)?[.:)]?\s*\}?", re.IGNORECASE
+)
 _OPTION = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?(?:(?:\\text\{)?\(\s*(?:\\text\{)?([A-Za-z])\}?\s*\)\}?[.:]?|([A-Z])\s*[.:)](?!\d))\s*(.+)",
+    r"(?:(?:option|choice|answer)\s+)?(?:(?:\\text\{)?\(\s*(?:\\text\{)?([A-Za-z])\}?\s*\)\}?[.:]?|([A-Z])\s*[.:)]\s)\s*(.+)",
     re.IGNORECASE,
 )
 _ANOTHER_OPTION = re.compile(r"\([A-Za-z]\)|\b[B-Z][.):]\s|^(?:\\text\{\s*)?(?:or|and|/|,|;)")
-_WORDS = re.compile(r"[^\W\d_]+(?:[\s'’-]+[^\W\d_]+)*[.!]?")
-_NOTHING = frozenset(
-    "no solution|no solutions|no real solution|no real solutions|no such|none exist|none exists|does not exist|"
-    "no integer solution|no integer solutions|empty set|the empty set|无解|空集".split("|")
-)  # fmt: skip
-_NUMBER = re.compile(r"([-+]?)\s*(\d*)(?:\.(\d*))?(?:\s*(?:[eE]\s*([-+]?\d+)|\*\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))))?")
-_BASE = re.compile(r"\(?([0-9][0-9A-Za-z]*|[A-F0-9]{2,})\)?\s*(?:_\s*\{?\s*(\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen)\s*\}?|(?:in )?\(?base[- ]?\{?\s*(\d+)\}?\)?)")
-_BASE_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}  # fmt: skip
+_WORDS = re.compile(r"[^\W\d_]+(?:(?:\s+|['’]|(?<=[^\W\d_]{2})-(?=[^\W\d_]{2}))[^\W\d_]+)*[.!]?")
+_PRODUCT = re.compile(r"[a-z](?: [a-z])*")
+_NUMBER = re.compile(
+    r"([-+]?)\s*(\d*)(?:\.(\d*))?(?:\s*(?:[eE]\s*([-+]?\d+)|\*\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))))?"
+)
+_BASE_WORDS = {
+    one: int(two)
+    for one, two in pairs(
+        "two 2 three 3 four 4 five 5 six 6 seven 7 eight 8 nine 9 ten 10 twelve 12 sixteen 16"
+    ).items()
+}
+_BASE = re.compile(
+    r"\(?([0-9][0-9A-Za-z]*|[A-F0-9]{2,})\)?\s*"
+    rf"(?:_\s*\{{?\s*(\d+|{'|'.join(_BASE_WORDS)})\s*\}}?|(?:in )?\(?base[- ]?\{{?\s*(\d+)\}}?\)?)"
+)
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 _TIME = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)(?::[0-5]\d)?")
 _MERIDIEM = re.compile(r"\s*(?:\\text\{)?\s*([ap])\.?\s?m\.?\s*\}?$", re.IGNORECASE)
-_MODULUS = re.compile(r"\s*\(?\s*(?:\\[pb]?mod|\bmod(?:ulo)?|\\text\{mod\})(?![A-Za-z])\s*\{?\s*([^{}()]+?)\s*\}?\s*\)?$")
-_ASIDE = re.compile(r"(.*[\d})%])\s*\((?:\\text\{)?([A-Za-z][A-Za-z ,-]*)\}?\)")
-_MATRIX = re.compile(r"\\begin\{(?:[pbvB]?matrix|array|smallmatrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:[pbvB]?matrix|array|smallmatrix)\}")
-_CASES = re.compile(r"\\begin\{(?:cases|aligned|array|align\*?)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:cases|aligned|array|align\*?)\}")
+_MODULUS = re.compile(
+    r"\s*\(?\s*(?:\\[pb]?mod|\bmod(?:ulo)?|\\text\{mod\})(?![A-Za-z])\s*\{?\s*([^{}()]+?)\s*\}?\s*\)?$"
+)
+_ASIDE = re.compile(r"(.*[\d})%])\s*\((?:\\text\{)?([A-Za-z]{3}[A-Za-z ,-]*)\}?\)")
+_MATRIX = re.compile(
+    r"\\begin\{(?:[pbvB]?matrix|array|smallmatrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:[pbvB]?matrix|array|smallmatrix)\}"
+)
+_CASES = re.compile(
+    r"\\begin\{(?:cases|aligned|array|align\*?)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:cases|aligned|array|align\*?)\}"
+)
 _BUILDER = re.compile(r"([A-Za-z])\s*(?:\\in\s*([^|:]+?))?\s*(?:\||:)\s*(.+)")
-_RELATIONS = ("=", "<", ">", r"\le", r"\ge", r"\ne", r"\in", r"\equiv", r"\approx", r"\to", r"\Rightarrow", r"\Leftrightarrow",
-              r"\cong", r"\notin", r"\subset", r"\subseteq", r"\land", r"\lor", r"\sim", r"\propto", r"\parallel", r"\perp")  # fmt: skip
-_RELATION = re.compile("(" + "|".join(re.escape(one) + ("(?![A-Za-z])" if one[0] == "\\" else "") for one in _RELATIONS) + ")")
-_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|\\text\{all real numbers\}|all real numbers|\\text\{all reals\}")
+_RELATION = re.compile(
+    "(" + "|".join(re.escape(one) + ("(?![A-Za-z])" if one[0] == "\\" else "") for one in sorted(RELATIONS)) + ")"
+)
+_REALS = re.compile(
+    r"\\mathbb\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|\\text\{all real numbers\}|all real numbers|\\text\{all reals\}"
+)
 _IN_A_ROW = re.compile(r"[-+]?[\d.,]+(?:\s+[-+]?[\d.,]+)+")
-_SIMPLE_FRACTION = re.compile(r"(-?)\s*(?:\\frac\s*\{\s*(\d{1,99})\s*\}\s*\{\s*(\d{1,99})\s*\}|\\frac\s*(\d)\s*(\d)|(\d{1,99})/(\d{1,99}))")
+_SIMPLE_FRACTION = re.compile(
+    r"(-?)\s*(?:\\frac\s*\{\s*(\d{1,99})\s*\}\s*\{\s*(\d{1,99})\s*\}|\\frac\s*(\d)\s*(\d)|(\d{1,99})/(\d{1,99}))"
+)
 
 
 def interpret(text: str, *, loose: bool) -> Answer | None:
@@ -80,14 +111,18 @@ class _Interpreter:
         if text in (r"\emptyset", r"\{\}", r"\{ \}"):
             return Empty()
         spoken = _spoken(text)
-        if spoken.lower().rstrip(".!") in _NOTHING:
+        if spoken.lower().rstrip(".!") in NOTHING:
             return Empty()
         if _REALS.fullmatch(text):
             return Span(_infinity(-1), _infinity(1), False, False)
         choice = _CHOICE.fullmatch(text)
         if choice and (choice[1].isupper() or "(" in text or len(spoken) > 2):
             return Choice(choice[1].upper())
-        if spoken.lower() in ("infinity", "pi", "inf", "x", "e", "i") or not _WORDS.fullmatch(spoken):
+        if (
+            spoken.lower() in ("infinity", "pi", "inf", "x", "e", "i")
+            or not _WORDS.fullmatch(spoken)
+            or _PRODUCT.fullmatch(spoken)
+        ):
             return None
         return _as_text(text) if len(spoken) > 1 else None
 
@@ -216,12 +251,13 @@ class _Interpreter:
             inner = self._quantity(text[: modulus.start()].strip())
             if isinstance(inner, Quantity):
                 return Quantity(inner.node, f"mod {modulus[1].strip()}", inner.decimals, inner.value)
+        whole = text
         aside = _ASIDE.fullmatch(text)
         if aside and not changes_value(aside[2]):
-            text = aside[1]
+            whole = aside[1]
         if _IN_A_ROW.fullmatch(text) and " " in thousands(text):
             return _as_text(text)
-        whole, factor = multiplied(text)
+        whole, factor = multiplied(whole)
         value, unit = split_unit(whole, loose=self.loose)
         value = re.sub(r"\s*(?:\\dots|\.\.\.)$", "", value)
         number = _number(value)

@@ -15,28 +15,19 @@ import re
 from fractions import Fraction
 
 from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, Unreadable
+from fipo.rewards.answers.tables import FUNCTIONS, LETTERS, PLAIN, words
 
 MAX_DEPTH = 50
 """Deeper nesting is no answer of a human problem."""
+MAX_TOKENS = 300
+"""Nor is a longer formula; more would be more than the stack of the interpreter holds."""
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
+    r"\s*(?:(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
     r"|(?P<word>[A-Za-z]+)|(?P<symbol>[-+*/^_!°%(){}\[\]|',]))"
 )
-_FUNCTIONS = frozenset(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh coth ln log lg exp gcd lcm max min det "
-    "arccot arsinh arcosh artanh".split()
-)
-_PLAIN = {"sqrt": "\\sqrt", "pi": "\\pi", "inf": "\\infty", "infinity": "\\infty", "oo": "\\infty", "theta": "\\theta",
-          "alpha": "\\alpha", "beta": "\\beta", "gamma": "\\gamma", "cbrt": "\\cbrt", "abs": "\\abs",
-          "floor": "\\floor", "ceil": "\\ceil", "asin": "\\arcsin", "acos": "\\arccos", "atan": "\\arctan",
-          "tg": "\\tan", "ctg": "\\cot", "arctg": "\\arctan"}  # fmt: skip
-_GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon "
-    "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar aleph".split()
-)
-_OPAQUE = {"sum", "prod", "int", "lim", "iint", "oint", "partial", "nabla", "angle", "triangle", "overline", "vec", "hat",
-           "widehat", "overrightarrow", "bar", "tilde", "dot"}  # fmt: skip
+_RUNNING = words("sum prod int lim iint oint partial nabla")
+_MARKED = words("angle triangle overline vec hat widehat overrightarrow bar tilde dot")
 _CALLED = frozenset("fgh")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _SIGNS = {"+", "-", "\\pm", "\\mp"}
@@ -50,7 +41,10 @@ def parse(text: str) -> Node:
     Raises:
         Unreadable: it is none.
     """
-    parser = _Parser(_tokens(text))
+    tokens = _tokens(text)
+    if len(tokens) > MAX_TOKENS:
+        raise Unreadable("too long")
+    parser = _Parser(tokens)
     node = parser.sum()
     if parser.peek():
         raise Unreadable(text)
@@ -76,13 +70,13 @@ def _tokens(text: str) -> list[str]:
 
 def _letters(word: str) -> list[str]:
     """`sin` and `pi` are what they say, short runs are products, long ones words."""
-    if word in _PLAIN:
-        return [_PLAIN[word]]
-    if word in _FUNCTIONS:
+    if word in PLAIN:
+        return [PLAIN[word]]
+    if word in FUNCTIONS:
         return ["\\" + word]
     for length in (6, 4, 3, 2):
         head, rest = word[:length], word[length:]
-        if (head in _FUNCTIONS or head in _PLAIN) and len(rest) == 1:
+        if (head in FUNCTIONS or head in PLAIN) and len(rest) == 1:
             return [*_letters(head), rest]
         if rest in ("pi", "sqrt") and len(head) <= 2 and head.isalpha():
             return [*head, *_letters(rest)]
@@ -91,7 +85,7 @@ def _letters(word: str) -> list[str]:
 
 def _spoken(text: str) -> list[str]:
     inner = text[len(r"\text{") : -1].strip()
-    if inner in _FUNCTIONS or inner in _PLAIN:
+    if inner in FUNCTIONS or inner in PLAIN:
         return _letters(inner)
     return [inner] if len(inner) == 1 and inner.isalnum() else ["\\text" + inner]
 
@@ -263,13 +257,13 @@ class _Parser:
             return self._root(name)
         if name in ("abs", "floor", "ceil"):
             return Apply(name, (self._argument(),))
-        if name in _FUNCTIONS:
+        if name in FUNCTIONS:
             return self._function(name)
         if name in ("pi", "infty"):
             return Symbol(name)
-        if name in _GREEK:
+        if name in LETTERS:
             return self._subscripted("\\" + name)
-        if name in _OPAQUE:
+        if name in _RUNNING or name in _MARKED:
             return self._opaque(name)
         raise Unreadable(name)
 
@@ -292,6 +286,9 @@ class _Parser:
             else:
                 exponent = self._exponent()
         argument = self._function_argument(name)
+        if name in ("tanh", "coth"):  # as quotients, so that their distance from 1 is seen
+            argument = tuple(Apply(one, argument) for one in (("sinh", "cosh") if name == "tanh" else ("cosh", "sinh")))
+            name = "/"
         if name == "log" and base is not None:
             node: Node = Apply("log_base", (*argument, base))
         elif base is not None:
@@ -314,7 +311,7 @@ class _Parser:
             self.take(")")
             return tuple(arguments)
         node = self.sign()
-        while self._starts_factor() and self.peek() != "(" and self.peek()[1:] not in _FUNCTIONS:
+        while self._starts_factor() and self.peek() != "(" and self.peek()[1:] not in FUNCTIONS:
             self._refuse_neighbours()
             node = Apply("*", (node, self.power()))
         return (node,)
@@ -354,7 +351,7 @@ class _Parser:
 
     def _opaque(self, name: str) -> Node:
         r"""What is not computed is a name: `\angle ABC`, `\overline{AB}`; sums and integrals take all that follows."""
-        if name in ("sum", "prod", "int", "lim", "iint", "oint", "partial", "nabla"):
+        if name in _RUNNING:
             rest = self._tokens[self._at :]
             self._at = len(self._tokens)
             if not rest or self._depth > 2:

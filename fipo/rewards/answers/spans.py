@@ -1,16 +1,16 @@
-r"""Sets of real numbers in one form: intervals and points, sorted and joined. Only what has constant real ends is one."""
+r"""Sets of real numbers in one form: intervals and points, sorted and joined. Their ends are real constants."""
 
 from __future__ import annotations
 
-from functools import cmp_to_key
 from fractions import Fraction
+from functools import cmp_to_key
 from typing import Any
 
 from mpmath import mp
 
 from fipo.rewards.answers.evaluate import PRECISION, Undefined, number, real
 from fipo.rewards.answers.kinds import Answer, Empty, Group, Quantity, Relation, Span, Union
-from fipo.rewards.answers.syntax import Symbol
+from fipo.rewards.answers.syntax import CONSTANTS, Apply, Symbol
 
 Spans = tuple["_Piece", ...]
 _EVERYTHING = "everything"
@@ -126,11 +126,8 @@ def _bounded(piece: _Piece, operator: str, bound: Any) -> list[_Piece]:
     if operator == r"\ne":
         return _without(piece, bound)
     closed = operator in (r"\le", r"\ge") and bool(mp.isfinite(number(bound)))
-    if operator in ("<", r"\le"):
-        other = _Piece(-mp.inf, bound, False, closed)
-    else:
-        other = _Piece(bound, mp.inf, closed, False)
-    return _meet([piece], [other])
+    below = operator in ("<", r"\le")
+    return _meet([piece], [_Piece(-mp.inf, bound, False, closed) if below else _Piece(bound, mp.inf, closed, False)])
 
 
 def _meet(one: list[_Piece], two: list[_Piece]) -> list[_Piece]:
@@ -183,7 +180,12 @@ def _where(relation: Relation) -> list[int]:
 
 
 def _is_variable(side: Answer) -> bool:
-    return isinstance(side, Quantity) and isinstance(side.node, Symbol) and side.node.name not in ("pi", "e", "i", "infty")
+    """A variable, or a function of one: `0 < f(x) < 1` says what `(0,1)` says."""
+    if not isinstance(side, Quantity) or side.unit:
+        return False
+    if isinstance(side.node, Apply):
+        return side.node.operation.startswith("call:")
+    return isinstance(side.node, Symbol) and side.node.name not in CONSTANTS
 
 
 def _end(side: Quantity) -> Any:
@@ -218,6 +220,10 @@ def _order(one: Any, two: Any) -> int:
         one, two = number(one), number(two)
         if one == two:
             return 0
-        if mp.isfinite(one) and mp.isfinite(two) and abs(one - two) <= mp.ldexp(max(abs(one), abs(two), 1), -PRECISION // 2):
+        if (
+            mp.isfinite(one)
+            and mp.isfinite(two)
+            and abs(one - two) <= mp.ldexp(max(abs(one), abs(two), 1), -PRECISION // 2)
+        ):
             return 0
         return 1 if one > two else -1

@@ -7,10 +7,11 @@ import re
 _BRACKET = re.compile(r"\\[{}]|\\langle(?![A-Za-z])|\\rangle(?![A-Za-z])|\\begin|\\end|[()\[\]{}]")
 _OPENING = frozenset({"(", "[", "{", r"\{", r"\langle", r"\begin"})
 _SEPARATORS = re.compile(
-    r",?\s*(?:\\text\{\s*)(and|or)\s*\}|,?\s+(and|or)\s+|[,;]?\s*(和|与|或|以及)\s*|[,;]\s*(?:\\text\{)?(?:(and|or)\s)?\}?|\s*\\(land|lor)(?![A-Za-z])\s*"
+    r",?\s*(?:\\text\{\s*)(and|or)\s*\}|,?\s+(and|or)\s+|(?<=[\d)\]}])(and|or)(?=[\s\d(\\A-Z\[-])|[,;]?\s*(和|与|或|以及)\s*|[,;]\s*(?:\\text\{)?(?:(and|or)\s)?\}?|\s*\\(land|lor)(?![A-Za-z])\s*"
 )
 _THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,])(?!\.\d*,)")
 _SPACED = re.compile(r"(?<![\d.,\w^_])\d{1,3}(?: \d{3})+(?![\d ])|(?<![\d.,\w^_])\d{1,3}(?: \d{3})+(?= [^\d])")
+_COMMANDS = {command: re.compile(re.escape(command) + "(?![A-Za-z])") for command in (r"\cup", r"\setminus")}
 _OR = frozenset({"or", "或", "lor"})
 
 
@@ -38,9 +39,9 @@ def levels(text: str) -> list[int]:
 
 
 def split(text: str, command: str = "") -> tuple[list[str], str]:
-    """The parts between the separators outside all brackets, and which: `or`, `and` or `,`; or those between `command`s."""
-    pattern = re.compile(re.escape(command) + "(?![A-Za-z])") if command else _SEPARATORS
-    if not pattern.search(text):
+    """The parts between separators outside brackets, and which: `or`, `and` or `,`; or those between `command`s."""
+    pattern = _COMMANDS[command] if command else _SEPARATORS
+    if command not in text or not pattern.search(text):
         return [text.strip()], ""
     depth, parts, start, joined = levels(text), [], 0, ","
     for match in pattern.finditer(text):

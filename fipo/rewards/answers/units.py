@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from fipo.rewards.answers.tables import CHANGES_VALUE
+
 _ALIASES = {
     "cm": "centimeter centimeters centimetre centimetres cms",
     "mm": "millimeter millimeters millimetre millimetres",
@@ -44,7 +46,7 @@ _ALIASES = {
     "mol": "mole moles",
     "rad": "radian radians",
     "°": "degree degrees deg 度",
-    "%": "percent pct",
+    "%": "percent percentage pct percents",
     "$": r"\$ dollar dollars USD usd bucks",
     "cent": "cents ¢",
     "€": "euro euros EUR eur",
@@ -61,16 +63,15 @@ _ALIASES = {
 }
 _CANONICAL = {alias: unit for unit, aliases in _ALIASES.items() for alias in (unit, *aliases.split())}
 _SINGLE = frozenset("mgshLlNJWVAK")
-_CHANGES_VALUE = frozenset(
-    "is are was be not no never isn t wrong false incorrect or and but if maybe hundred hundreds thousand thousands million "
-    "millions billion billions trillion dozen dozens half halves third thirds quarter quarters fourth fourths fifth fifths "
-    "sixth sixths tenth tenths squared cubed factorial over plus minus times divided mod modulo base to the "
-    "power more less than least most at negative positive by of thrice twice double triple score through between mod choose "
-    "sqrt pi and/or nor neither either plusminus equals equal ones k thousandth thousandths hundredth hundredths because "
-    "since as which where when unless except without cannot don doesn wait actually instead rather approximately ish "
-    "greater larger smaller fewer above below up down approx".split()
-)
-_MULTIPLES = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "万": 10**4, "亿": 10**8}
+_MULTIPLES = {
+    "hundred": 100,
+    "thousand": 1000,
+    "million": 10**6,
+    "billion": 10**9,
+    "trillion": 10**12,
+    "万": 10**4,
+    "亿": 10**8,
+}
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:US|A|C)?(\\\$|€|£|¥|₹|Rs\.?)\s*(?=[-\d.\\({])")
 _UNIT_START = re.compile(r"\\text\{|(?<![A-Za-z\\{_^])[A-Za-z]|°|%|\\\$|[€£¥¢]|[\u4e00-\u9fff]")
 _POWER = re.compile(r"\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))$|(?<=[A-Za-z])([23])$")
@@ -85,8 +86,8 @@ def split_unit(text: str, *, loose: bool) -> tuple[str, str]:
 
     Args:
         text: in normal form.
-        loose: whether a bare letter after a space is a unit (`5 m`): of a response, but not of a reference, where it may be
-            a variable.
+        loose: whether a bare letter after a space is a unit (`5 m`): of a response, but not of a reference, where it
+            may be a variable.
     """
     currency = _CURRENCY.match(text)
     if currency:
@@ -111,7 +112,7 @@ def multiplied(text: str) -> tuple[str, int]:
 
 def changes_value(words: str) -> bool:
     """Whether words say something of a number beyond what it counts."""
-    return any(word in _CHANGES_VALUE for word in re.findall(r"[a-z/]+", words.lower()))
+    return any(word in CHANGES_VALUE for word in re.findall(r"[a-z/]+", words.lower()))
 
 
 def _is_words(unit: str) -> bool:
@@ -126,9 +127,9 @@ def _unit(text: str, *, apart: bool, loose: bool) -> str:
     bare = re.sub(r"\s*([/^*])\s*", r"\1", bare).rstrip(".")
     if not bare:
         return ""
-    if not in_text and not (apart and loose) and all(part in _SINGLE for part in re.findall(r"[A-Za-z]+", bare)):
-        if re.search("[A-Za-z]", bare):
-            return ""
+    letters = re.findall(r"[A-Za-z]+", bare)
+    if letters and not in_text and not (apart and loose) and all(part in _SINGLE for part in letters):
+        return ""
     compound = _compound(bare)
     if compound:
         return compound
