@@ -25,7 +25,7 @@ from fipo.rewards.answers.kinds import (
     Union,
 )  # fmt: skip
 from fipo.rewards.answers.spans import spans
-from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, names
+from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, names, operations
 from fipo.rewards.answers.units import changes_value
 
 SIGNIFICANT_DIGITS = 6
@@ -153,7 +153,10 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
     """
     if not set(relation.operators) <= _NAMING:
         return None
-    exactly = relation.operators.index(r"\approx") if r"\approx" in relation.operators[1:] else len(relation.operators)
+    first = 1 if _is_name(relation.sides[0]) else 0
+    exactly = len(relation.operators)
+    if r"\approx" in relation.operators[first:]:
+        exactly = relation.operators.index(r"\approx", first)
     *before, last = relation.sides[: exactly + 1]
     named = [side for side in before if _is_name(side)]
     if not named:
@@ -192,7 +195,12 @@ def _is_name(side: Answer) -> bool:
         return side.shape == "tuple" and all(_is_name(item) for item in side.items)
     if isinstance(side, Ratio):
         return all(map(_is_name, side.terms))
-    return isinstance(side, Quantity) and not side.unit and bool(names(side.node)) and _is_combination(side.node)
+    return isinstance(side, Quantity) and not side.unit and not _is_plain(side) and _is_combination(side.node)
+
+
+def _is_plain(side: Quantity) -> bool:
+    """Whether nothing in it has a name."""
+    return not names(side.node) and not any(one.startswith("call:") for one in operations(side.node))
 
 
 def _is_combination(node: Node) -> bool:

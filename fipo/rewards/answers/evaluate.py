@@ -94,7 +94,7 @@ class _Evaluation:
         if isinstance(value, mp.mpc):
             if self.real:
                 raise Undefined("not real")
-            parts = (value.real, value.imag)
+            parts = tuple(_without_noise(part, [value.real, value.imag]) for part in (value.real, value.imag))
         else:
             parts = (value,)
         for part in parts:

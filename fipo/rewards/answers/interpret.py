@@ -40,6 +40,11 @@ _OPTION = re.compile(
     re.IGNORECASE,
 )
 _ANOTHER_OPTION = re.compile(r"\([A-Za-z]\)|\b[B-Z][.):]\s|^(?:\\text\{\s*)?(?:or|and|/|,|;)")
+_DENIAL = re.compile(
+    r"(?:is|was|are|isn|wasn|cannot|can|would|seems|not)\b(?! enough)|(?:wrong|incorrect|impossible)\W*$", re.IGNORECASE
+)
+_LABEL = re.compile(r"(?:\\text\{)?([A-Za-z][A-Za-z ]{2,}):\s*\}?\s+(.+)|\\text\{([A-Za-z][A-Za-z ]{2,})\}\s*:\s*(.+)")
+_FRENCH = re.compile(r"([\[\]])([^\[\]]+,[^\[\]]+)([\[\]])")
 _WORDS = re.compile(r"[^\W\d_]+(?:(?:\s+|['’]|(?<=[^\W\d_]{2})-(?=[^\W\d_]{2}))[^\W\d_]+)*[.!]?")
 _PRODUCT = re.compile(r"[a-z](?: [a-z])*")
 _NUMBER = re.compile(
@@ -55,6 +60,7 @@ _BASE = re.compile(
     r"\(?([0-9][0-9A-Za-z]*|[A-F0-9]{2,})\)?\s*"
     rf"(?:_\s*\{{?\s*(\d+|{'|'.join(_BASE_WORDS)})\s*\}}?|(?:in )?\(?base[- ]?\{{?\s*(\d+)\}}?\)?)"
 )
+_TO = re.compile(r"\s*\\text\{to\}\s*|(?<=\d) to (?=\d)")
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 _TIME = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)(?::[0-5]\d)?")
 _MERIDIEM = re.compile(r"\s*(?:\\text\{)?\s*([ap])\.?\s?m\.?\s*\}?$", re.IGNORECASE)
@@ -98,8 +104,9 @@ class _Interpreter:
 
     def answer(self, text: str, depth: int = 0) -> Answer:
         """The kind of a normalised text; `depth` keeps what nests for ever from doing so."""
+        text = _french(text)
         if depth > 8 or not is_balanced(text):
-            return _as_text(text)
+            return self._option(text, depth) or _as_text(text)
         words = self._words(text)
         if words is not None:
             return words
@@ -128,7 +135,7 @@ class _Interpreter:
 
     def _option(self, text: str, depth: int) -> Answer | None:
         match = _OPTION.fullmatch(text)
-        if not match or _ANOTHER_OPTION.search(match[3]) or changes_value(_spoken(match[3])):
+        if not match or depth > 8 or _ANOTHER_OPTION.search(match[3]) or _DENIAL.match(_spoken(match[3])):
             return None
         letter = match[1] or match[2]
         if match[2] and not match[2].isupper():
@@ -235,7 +242,10 @@ class _Interpreter:
 
     def _ratio(self, text: str, depth: int) -> Answer | None:
         meridiem = _MERIDIEM.search(text)
-        body = text[: meridiem.start()] if meridiem else text
+        body = _TO.sub(":", text[: meridiem.start()] if meridiem else text)
+        label = _LABEL.fullmatch(text)
+        if label and not changes_value(name := label[1] or label[3]):
+            return Relation(("=",), (Text(plain(name)), self.answer(label[2] or label[4], depth + 1)))
         if not _RATIO.fullmatch(body):
             return None
         terms = [self._quantity(part.strip()) for part in body.split(":")]
@@ -348,6 +358,14 @@ def _unenclosed(text: str) -> str:
     while text[:1] == "{" and closing_brace(text, 0) == len(text) - 1:
         text = text[1:-1].strip()
     return text
+
+
+def _french(text: str) -> str:
+    """`]1,2]` is `(1,2]`."""
+    match = _FRENCH.fullmatch(text)
+    if not match or (match[1], match[3]) == ("[", "]"):
+        return text
+    return f"{'[' if match[1] == '[' else '('}{match[2]}{']' if match[3] == ']' else ')'}"
 
 
 def _is_formula(text: str) -> bool:

@@ -44,7 +44,9 @@ _ROOT = re.compile(r"([√∛])\s*(\\?[A-Za-z]+|\d+(?:\.\d+)?)?")
 _COLOURED = frozenset({"textcolor", "colorbox"})
 _CONSTANT_LETTERS = frozenset("eidxyznk")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
-_SPACING = re.compile(r"\\[,;:> ]|~|\\hspace\{[^{}]*\}|\\vspace\{[^{}]*\}|\\kern[\d.]+[a-z]+")
+_SPACING = re.compile(
+    r"\\[,;:> ]|~|\\hspace\{[^{}]*\}|\\vspace\{[^{}]*\}|\\kern[\d.]+[a-z]+|\\(?:tag|label)\*?\{[^{}]*\}"
+)
 _DELIMITERS = re.compile(r"(?<!\\)\$|\\[()\[\]]")
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot|overbar)\s*\{(\d+)\}|\\(?:overline|bar|dot)\s*(\d))")
 _REPEATING_WHOLE = re.compile(r"(\d+)\.(\d*)\((\d+)\)")
@@ -52,40 +54,58 @@ _THOUSANDS_BRACED = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
 _NEGATIVE_SPACE = re.compile(r"(?:\\!\s*)+")
 _UNDOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2,}|[{}\[\]()|\\,;!%$])")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|°)\s*\}|\\circ(?![A-Za-z])|°)")
+_QUAD = re.compile(r"\\q?quad")
 _BOLD = re.compile(r"^\s*\*\*([^*]+)\*\*(?=[\s.]*$)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _EDGES = re.compile(
-    r"^(?:\s|=(?!=)|\\approx(?![A-Za-z])|\\therefore(?![A-Za-z])|\\Rightarrow(?![A-Za-z])|:)+|[\s.,;:]+$"
+    r"^(?:\s|=(?!=)|\\approx(?![A-Za-z])|\\therefore(?![A-Za-z])|\\Rightarrow(?![A-Za-z])|:|\\\\(?=\s|\d))+"
+    r"|(?:[\s.,;:]|\\\\)+$"
+)
+_SIGNS = {"**": "^", "<=": r"\le ", ">=": r"\ge ", "!=": r"\ne ", "==": "="}
+_TIMES = re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)|(?<=\d)\s+x\s+(?=\d)")
+_APOSTROPHES = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
+_INFIX = re.compile(r"\{([^{}]+)\\(choose|over)(?![A-Za-z])([^{}]+)\}")
+_ANGLES = re.compile(r"^<([^<>]*,[^<>]*)>$")
+_ANNOUNCED = re.compile(
+    r"^\s*(?:\\text\{\s*)?(?:so |thus |hence |therefore,? )?(?:the )?(?:final |correct )?answer is\b:?(?:\s*\})?",
+    re.IGNORECASE,
 )
 
 
 def normal(text: str) -> str:
     """`text` in the one spelling; what is not known stays as it is."""
-    if not text.isascii():
-        text = _ascii(text)
-    text = _UNDOUBLED.sub(r"\\", text) if r"\\begin" in text or r"\begin" not in text else text
-    text = _NEGATIVE_SPACE.sub("", text).replace("\t", " ").replace("\n", " ").replace("\r", " ")
-    text = text.replace(r"\$", r"\dollar ").replace(r"\%", "%")
-    rows = [_DELIMITERS.sub(" ", _SPACING.sub(" ", row)) for row in text.split("\\\\")]
-    text = _THOUSANDS_BRACED.sub("", "\\\\".join(rows))
+    text = _typed(text if text.isascii() else _ascii(text))
     if "\\" in text or "°" in text:
-        text = _commands(text)
-        text = _REPEATING.sub(_fraction, text)
-        text = _DEGREES.sub("°", text)
-    text = (
-        _BOLD.sub(r"\1", text)
-        .replace("**", "^")
-        .replace("<=", r"\le ")
-        .replace(">=", r"\ge ")
-        .replace("!=", r"\ne ")
-        .replace("==", "=")
-    )
+        text = _DEGREES.sub("°", _REPEATING.sub(_fraction, _commands(_INFIX.sub(_infix, text))))
+    text = _plain_signs(text)
     for _ in range(5):
         previous, text = text, _EDGES.sub("", _unwrapped(" ".join(text.split())))
         if previous == text:
             break
     repeating = _REPEATING_WHOLE.fullmatch(text)
-    return _fraction(repeating) if repeating else text
+    return _fraction(repeating) if repeating else _ANGLES.sub(r"\\langle \1\\rangle", text)
+
+
+def _typed(text: str) -> str:
+    """Without what only moves things about: spaces, delimiters, doubled backslashes."""
+    if r"\\begin" in text or r"\begin" not in text:
+        text = _UNDOUBLED.sub(r"\\", text)
+    text = _NEGATIVE_SPACE.sub("", text).replace("\t", " ").replace("\n", " ").replace("\r", " ")
+    text = _QUAD.sub(" ", text).replace(r"\$", r"\dollar ").replace(r"\%", "%")
+    rows = [_DELIMITERS.sub(" ", _SPACING.sub(" ", row)) for row in text.split("\\\\")]
+    return _THOUSANDS_BRACED.sub("", "\\\\".join(rows))
+
+
+def _plain_signs(text: str) -> str:
+    """What is typed on a keyboard as LaTeX has it: `**`, `<=`, `2 x 3`, `1'000`; without "the answer is"."""
+    text = _BOLD.sub(r"\1", _ANNOUNCED.sub("", text))
+    for sign, other in _SIGNS.items():
+        text = text.replace(sign, other)
+    return _APOSTROPHES.sub("", _TIMES.sub("*", text))
+
+
+def _infix(match: re.Match[str]) -> str:
+    return rf"\{'binom' if match[2] == 'choose' else 'frac'}{{{match[1]}}}{{{match[3]}}}"
 
 
 def _ascii(text: str) -> str:

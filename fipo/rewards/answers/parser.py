@@ -28,6 +28,7 @@ _TOKEN = re.compile(
 )
 _RUNNING = words("sum prod int lim iint oint partial nabla")
 _MARKED = words("angle triangle overline vec hat widehat overrightarrow bar tilde dot")
+_SINGLE_GROUP, _ONLY = re.compile(r"(?<=[\^_] )\{ (\S+) \}"), r"\1"
 _CALLED = frozenset("fgh")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
 _SIGNS = {"+", "-", "\\pm", "\\mp"}
@@ -356,7 +357,7 @@ class _Parser:
             self._at = len(self._tokens)
             if not rest or self._depth > 2:
                 raise Unreadable(name)
-            return Symbol(f"\\{name} {' '.join(rest)}")
+            return Symbol(f"\\{name} {_SINGLE_GROUP.sub(_ONLY, ' '.join(rest))}")
         if self.peek() == "{":
             return Symbol(f"\\{name}{{{self._braced()}}}")
         letters = []

@@ -95,7 +95,7 @@ WITHDRAWN = re.compile(
         r"\bi(?:['’]m| am) (?:not|un)\s?(?:sure|certain|able);"
         r"\blet me (?:re-?check|recompute|redo|reconsider|re-?think|try again|start over);"
         r"\bactually,? (?:no|the|it|that)\b;"
-        r"(?:^|[.!\n]\s*)no[,.!]; 错了; 不对; 等等; 重新"
+        r"(?:^|[.!?\n]\s*)no[,.!]; 错了; 不对; 等等; 重新"
     ),
     IGNORE,
 )

@@ -72,8 +72,9 @@ _MULTIPLES = {
     "万": 10**4,
     "亿": 10**8,
 }
-_CURRENCY = re.compile(r"^([-+]?)\s*(?:US|A|C)?(\\\$|€|£|¥|₹|Rs\.?)\s*(?=[-\d.\\({])")
+_CURRENCY = re.compile(r"^([-+]?)\s*(?:US|A|C)?(\\\$|€|£|¥|₹|Rs\.?|USD|EUR|GBP|RMB|CNY|INR)\s*(?=[-\d.\\({])")
 _UNIT_START = re.compile(r"\\text\{|(?<![A-Za-z\\{_^])[A-Za-z]|°|%|\\\$|[€£¥¢]|[\u4e00-\u9fff]")
+_FRACTION_OF_UNITS = re.compile(r"\\frac\s*\{\s*\\text\{([^{}]*)\}\s*\}\s*\{\s*\\text\{([^{}]*)\}\s*\}")
 _POWER = re.compile(r"\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))$|(?<=[A-Za-z])([23])$")
 _AREA = re.compile(r"^(square|sq\.?|cubic)\s+(.+)$|^(平方|立方)(.+)$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,3}")
@@ -89,6 +90,7 @@ def split_unit(text: str, *, loose: bool) -> tuple[str, str]:
         loose: whether a bare letter after a space is a unit (`5 m`): of a response, but not of a reference, where it
             may be a variable.
     """
+    text = _FRACTION_OF_UNITS.sub(r"\\text{\1/\2}", text)
     currency = _CURRENCY.match(text)
     if currency:
         value, unit = split_unit(currency[1] + text[currency.end() :], loose=loose)
@@ -123,7 +125,7 @@ def _unit(text: str, *, apart: bool, loose: bool) -> str:
     """The canonical unit that all of `text` is; empty for none."""
     in_text = text.startswith(r"\text{")
     bare = re.sub(r"\\text\{([^{}]*)\}", r" \1 ", text)
-    bare = " ".join(bare.replace(r"\%", "%").replace("°C", "℃").replace("° C", "℃").replace("°F", "fahrenheit").split())
+    bare = " ".join(bare.split()).replace("° ", "°").replace("°C", "℃").replace("°F", "fahrenheit")
     bare = re.sub(r"\s*([/^*])\s*", r"\1", bare).rstrip(".")
     if not bare:
         return ""
