@@ -141,6 +141,7 @@ def link_pipeline_run(config: Config, run_id: str) -> str:
 
 
 def _prepare(attempt: Attempt) -> None:
+    from fipo.data.audit import Audit
     from fipo.data.prepare import SETS, prepare
     from fipo.models import load_tokenizer
     from fipo.rewards.pool import VerifierPool
@@ -148,7 +149,7 @@ def _prepare(attempt: Attempt) -> None:
     config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
     # In a process that can be killed: a hostile reference answer keeps the parser busy for ever.
     with VerifierPool(1, config.reward.timeout_seconds) as verifier:
-        manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=verifier.accepts)
+        manifest = prepare(config, load_tokenizer(config.model), folder, accepts_answer=Audit(verifier.verify))
     attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)

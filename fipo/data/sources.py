@@ -40,6 +40,7 @@ class Reason(StrEnum):
     NOT_TEXT = "not text"
     NOT_UNICODE = "not valid Unicode"
     UNVERIFIABLE = "answer cannot be verified"
+    GULLIBLE = "answer accepts another one"
     UNENCODABLE = "the tokenizer cannot encode it"
     CONFLICT = "same prompt, other answer"
     DUPLICATE = "exact duplicate"

@@ -77,6 +77,7 @@ def extract_answer(response: str) -> str | None:
     return str(number) if isinstance(number, Fraction) else _SPACE.sub("", value) or None
 
 
+@lru_cache(maxsize=1024)
 def _spelling(answer: str) -> str:
     return _SPACE.sub("", normal(answer))
 

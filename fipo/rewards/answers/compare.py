@@ -160,8 +160,10 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
     *before, last = relation.sides[: exactly + 1]
     named = [side for side in before if _is_name(side)]
     if not named:
-        # A computation, `2+3 = 5`: it must be true, and of numbers.
-        if of_reference or not all(isinstance(side, Quantity) and not names(side.node) for side in relation.sides):
+        # A computation, `2+3 = 5`: it must be true, and of numbers; `5 = 5` is none.
+        quantities = [side for side in relation.sides if isinstance(side, Quantity) and not names(side.node)]
+        computed = any(isinstance(side.node, Apply) for side in quantities)
+        if of_reference or len(quantities) < len(relation.sides) or not computed:
             return None
     elif of_reference and not all(map(_is_one_name, named)):
         return None

@@ -46,12 +46,14 @@ RENAMED = pairs("""
     arctg arctan tg tan ctg cot arcctg arccot overleftrightarrow overline simeq approx
 """)
 REPLACED = pairs(r"""
-    times * star * imath i cdot * cdotp * ast * div / lt < gt > lbrace \{ rbrace \} colon : mid | vert | lvert | rvert | Vert \|
+    times * star * imath i cdot * cdotp * ast * div / lt <
+    gt > lbrace \{ rbrace \} colon : mid | vert | lvert | rvert | Vert \|
     lVert \| rVert \| degree ° textdegree ° prime ' lbrack [ rbrack ] lparen ( rparen ) euro € texteuro € pounds £
     yen ¥ textdollar \$ dollar \$ percent % triangleq = coloneqq =
 """)
 SPACING = words("""
-    blacksquare square Box checkmark qed displaystyle textstyle scriptstyle nobreak thinspace medspace enspace hfill newline
+    blacksquare square Box checkmark qed displaystyle
+    textstyle scriptstyle nobreak thinspace medspace enspace hfill newline
 """)
 DROPPED = words("""
     limits nolimits left right middle big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr bf rm it
