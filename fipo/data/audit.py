@@ -95,7 +95,8 @@ def _neighbours(answer: str) -> Iterator[tuple[str, str]]:
         yield "the other sign", str(-value)
     elif not re.search(r"\\infty|∞|\\pm|±", answer):
         yield "one more", f"{answer}+1"
-        yield "the other sign", f"-({answer})"
+        if re.search(r"[1-9A-Za-z]", answer):
+            yield "the other sign", f"-({answer})"
     if digits := list(re.finditer(r"[0-9]", answer)):
         at = digits[-1].start()
         yield "another digit", f"{answer[:at]}{(int(answer[at]) + 1) % 10}{answer[at + 1 :]}"
@@ -109,7 +110,7 @@ def _neighbours(answer: str) -> Iterator[tuple[str, str]]:
 
 def _value(answer: str) -> Fraction | None:
     try:
-        return Fraction(answer) if _RATIONAL.fullmatch(answer) else None
+        return Fraction(bare) if _RATIONAL.fullmatch(bare := answer.strip(" $")) else None
     except ZeroDivisionError:
         return None
 

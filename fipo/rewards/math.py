@@ -92,6 +92,6 @@ def _given(text: str) -> Answer | None:
 def _reference(text: str) -> Answer | None:
     r"""A reference's kind; None for what is nothing, unfinished (`x=`), or neither readable nor in letters (`3 3`)."""
     gold = interpret(text, loose=False)
-    if isinstance(gold, Text) and not re.search(r"[^\W\d_](?!.*[-+*/=<>^_\\]$)", gold.text, re.DOTALL):
+    if isinstance(gold, Text) and not re.search(r"(?:[^\W\d_]|°)(?!.*[-+*/=<>^_\\]$)", gold.text, re.DOTALL):
         return None
     return gold

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -73,12 +74,12 @@ def _numbers(given: Quantity, gold: Quantity) -> bool:
     return _rounds(rounded, full) or ((full.value is None) and equal(given.node, gold.node))
 
 
-def _rounds(rounded: Quantity, full: Quantity) -> bool:
-    """Whether a decimal is the other number to at least six significant digits, rounded or cut off."""
+def _rounds(rounded: Quantity, full: Quantity, *, at_least: int = SIGNIFICANT_DIGITS) -> bool:
+    """Whether a decimal is the other number to so many significant digits, rounded or cut off."""
     if rounded.value is None or rounded.decimals is None or not rounded.value:
         return False
     scaled = rounded.value * Fraction(10) ** rounded.decimals
-    if len(str(abs(scaled.numerator))) < SIGNIFICANT_DIGITS or (full.value is not None and full.value.denominator == 1):
+    if len(str(abs(scaled.numerator))) < at_least or (full.value is not None and full.value.denominator == 1):
         return False
     try:
         with mp.workprec(200 + 8 * abs(rounded.decimals)):
@@ -167,24 +168,17 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
             return None
     elif of_reference and not all(map(_is_one_name, named)):
         return None
-    if any(_is_constant(side) and not same(side, last) for side in before if not _is_name(side)):
+    if not all(same(side, last) for side in before if not _is_name(side)):
         return None
     return last if all(_is_near(side, last) for side in relation.sides[exactly + 1 :]) else None
 
 
 def _is_near(approximation: Answer, exactly: Answer) -> bool:
-    """Whether what follows `\\approx` is that, to a hundredth."""
-    if not isinstance(approximation, Quantity) or not isinstance(exactly, Quantity):
+    """Whether what follows `\\approx` is that, rounded or cut off where it is written so."""
+    if not isinstance(approximation, Quantity) or not isinstance(exactly, Quantity) or approximation.value is None:
         return False
-    try:
-        one, two = number(real(approximation.node)), number(real(exactly.node))
-    except Undefined:
-        return False
-    return bool(abs(one - two) <= abs(two) / 100)
-
-
-def _is_constant(side: Answer) -> bool:
-    return not isinstance(side, Quantity) or not names(side.node)
+    written = replace(approximation, decimals=approximation.decimals or 0)
+    return same(approximation, exactly) or _rounds(written, exactly, at_least=1)
 
 
 def _is_name(side: Answer) -> bool:

@@ -138,7 +138,7 @@ def proportional(one: Node, two: Node, *, positive: bool = False) -> bool:
         first, second, _ = pairs[0]
         if positive and number(first) / number(second) < 0:
             return False
-        return all(_close(a * second, b * first, size) for a, b, size in pairs[1:])
+        return all(_cross(a, second, b, first, size) for a, b, size in pairs[1:])
 
     return _agree(one, two, constant_ratio, at_least=3)
 
@@ -205,6 +205,12 @@ def _values(one: Node, two: Node, point: dict[str, Any], *, real: bool) -> tuple
         if size > MAX_MAGNITUDE:
             raise Undefined("too large, or too small, to tell")
         precision = PRECISION + 4 * size
+
+
+def _cross(a: Any, b: Any, c: Any, d: Any, size: int) -> bool:
+    """Whether `a * b` is `c * d`, all digits kept."""
+    with mp.workprec(PRECISION + 8 * size):
+        return _close(number(a) * number(b), number(c) * number(d), 2 * size)
 
 
 def _close(one: Any, two: Any, size: int) -> bool:

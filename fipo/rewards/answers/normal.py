@@ -56,6 +56,7 @@ _UNDOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2,}|[{}\[\]()|\\,;!%$])")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|°)\s*\}|\\circ(?![A-Za-z])|°)")
 _QUAD = re.compile(r"\\q?quad")
 _BOLD = re.compile(r"^\s*\*\*([^*]+)\*\*(?=[\s.]*$)")
+_LINES = re.compile(r"(?<!\\)\$\s*(?:\n|\\q?quad|\\\\)\s*\$")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _EDGES = re.compile(
     r"^(?:\s|=(?!=)|\\approx(?![A-Za-z])|\\therefore(?![A-Za-z])|\\Rightarrow(?![A-Za-z])|:|\\\\(?=\s|\d))+"
@@ -90,7 +91,7 @@ def _typed(text: str) -> str:
     """Without what only moves things about: spaces, delimiters, doubled backslashes."""
     if r"\\begin" in text or r"\begin" not in text:
         text = _UNDOUBLED.sub(r"\\", text)
-    text = _NEGATIVE_SPACE.sub("", text).replace("\t", " ").replace("\n", " ").replace("\r", " ")
+    text = _NEGATIVE_SPACE.sub("", _LINES.sub(", ", text)).replace("\t", " ").replace("\n", " ").replace("\r", " ")
     text = _QUAD.sub(" ", text).replace(r"\$", r"\dollar ").replace(r"\%", "%")
     rows = [_DELIMITERS.sub(" ", _SPACING.sub(" ", row)) for row in text.split("\\\\")]
     return _THOUSANDS_BRACED.sub("", "\\\\".join(rows))

@@ -23,7 +23,7 @@ MAX_TOKENS = 300
 """Nor is a longer formula; more would be more than the stack of the interpreter holds."""
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
+    r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
     r"|(?P<word>[A-Za-z]+)|(?P<symbol>[-+*/^_!°%(){}\[\]|',]))"
 )
 _RUNNING = words("sum prod int lim iint oint partial nabla")
@@ -318,7 +318,8 @@ class _Parser:
         return (node,)
 
     def _letter(self, token: str) -> Node:
-        if token in _CALLED and self.peek() == "(":
+        number = self.peek() == "(" and self.peek(1)[:1].isdigit() and self.peek(2) == ")"
+        if self.peek() == "(" and (token in _CALLED or (token.isupper() and number)):
             self.take()
             arguments = [self.sum()]
             while self.peek() == ",":
