@@ -89,7 +89,7 @@ NOTHING = frozenset(
     f"{head}{tail}"
     for head in ("no ", "no real ", "no integer ", "there is no ", "there are no ", "no such ")
     for tail in ("solution", "solutions", "number", "numbers")
-) | {"none exist", "none exists", "does not exist", "empty set", "the empty set", "无解", "空集"}
+) | {"empty set", "the empty set", "无解", "空集"}
 """Ways to say that there is no solution."""
 CHANGES_VALUE = words("""
     is are was be not no never isn t wrong false incorrect or and but if maybe hundred hundreds thousand
