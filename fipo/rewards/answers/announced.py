@@ -14,6 +14,7 @@ _ANSWER_MARK = re.compile(r"</?answer>", re.IGNORECASE)
 _FORMULA = re.compile(
     r"\$\$(.+?)\$\$|\$(?!\d+(?:[.,]\d+)?(?:[\s.]|\Z)(?!\$))(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
 )
+_OPENS = re.compile(r"\s*(?:\$|\\\(|\\\[)")
 _SEPARATOR = re.compile(r"\s*(?:,|;|,?\s*(?:and|or)|、|和|或)\s*")
 _SENTENCE = re.compile(r"\**[.。](?=\s|\*|$)|\n")
 _MATHEMATICAL = re.compile(
@@ -35,12 +36,13 @@ def announced(text: str) -> Iterator[Candidate]:
 
 def _announced_in_words(text: str) -> Iterator[Candidate]:
     for match in HEAD.finditer(text):
+        labelled = bool(match["heading"]) or match.group().strip()[-1:] in (":", "：")
         start = match.end()
         rest = text[start:]
-        blank = len(rest) - len(
-            rest.lstrip(" \t*:：_\r\n" if ":" in match.group() or "：" in match.group() else " \t*_")
-        )
-        found = _phrase(rest[blank:], marked=bool(match["line"]), labelled=match.group().rstrip()[-1:] in (":", "："))
+        blank = len(rest) - len(rest.lstrip(" \t*:：_"))
+        if rest[blank : blank + 1] in ("\n", "\r") and (labelled or _OPENS.match(rest, blank)):
+            blank = len(rest) - len(rest.lstrip(" \t*:：_\r\n"))
+        found = _phrase(rest[blank:], marked=bool(match["line"]), labelled=labelled)
         if found:
             phrase, length, strong = found
             yield Candidate(match.start(), start + blank + length, phrase, strong)

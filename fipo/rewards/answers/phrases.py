@@ -25,19 +25,22 @@ NOT_BEFORE = re.compile(
 
 HEAD = re.compile(
     r"(?P<line>^\s*#{4}\s*)"
-    r"|\banswers?\b(?:[^\n.:：?]{0,60}?(?:\b(?:is|are|equals)\b|=)|(?:\s*\*\*)?\s*[:：]|\s*\([^()\n]{0,20}\)\s*[:：])"
-    r"|\banswer\s*(?=\$|\\\(|\\\[)"
+    r"|\banswers?\b(?:[^\n.:：?]{0,60}?(?:\b(?:is|are|equals|(?:should|must|will|would)\s+be)\b|=)\s*[:：]?"
+    r"|(?:\s*\*\*)?\s*[:：]|\s*\([^()\n]{0,20}\)\s*[:：])"
+    r"|\banswer\s*(?=\$|\\\(|\\\[)|(?P<heading>^[#* ]*(?:final\s+)?answer[* ]*$)"
+    r"|\b(?:correct|right|best|final)\s+(?:option|choice|result|value)\s+(?:is|are)\b\s*[:：]?"
     r"|答案(?!不|并)(?:\s*(?:就?是|为|等于|应为|应该是|选))?\s*[:：]?|故选\s*[:：]?",
     IGNORE | re.MULTILINE,
 )
 """The beginning of an announcement."""
 
 LEAD = re.compile(
-    r"(?:[\s:：*_=,]|\b"
+    r"(?:[\s:：*_=,】]|\b"
     + any_of(
         "clearly; therefore; thus; hence; simply; just; exactly;"
         "equal to; given by; obviously; indeed; now; then; definitely;"
-        "precisely; found to be; so; certainly; of course; surely; option; choice; always; only; that"
+        "precisely; found to be; so; certainly; of course; surely; option; choice; always;"
+        "only; that; approximately; about; roughly; around"
     )
     + r"\b)+",
     IGNORE,
@@ -76,33 +79,36 @@ DENIED = re.compile(
 
 _STATED = r"\b(?:that|this|it|which|answer|above|box|boxed|value|result)"
 _IS = r"(?:['’]s|\s(?:is|was|seems|looks|must\sbe|cannot\sbe))?(?:\s\w+)?\s"
+_START = r"(?:^|[.!?\n。])\W*"
 WITHDRAWN = re.compile(
     _STATED
     + _IS
     + any_of(
-        "wrong; incorrect; not right; not correct; mistaken;"
-        "not the answer; not the final answer; invalid; a guess; just a guess;"
-        "not it"
+        "wrong; incorrect; not right; not correct; mistaken; not the answer; not the final answer; invalid; a guess;"
+        "just a guess; not it"
     )
     + r"\b|"
+    + _START
+    + any_of("(?:but |oh |hmm,? |no,? )?wait; actually; hold on; hmm; sorry; oops; correction")
+    + r"\b|"
+    + _START
+    + r"no[,.!]|"
     + any_of(
-        r"\bwait\b; \bhold on\b; \bscratch that\b;"
-        r"\bnever ?mind\b; \btake (?:that|it|this) back\b; \bon second thought;"
-        r"\bdisregard\b; \bignore (?:that|this|the|my|it)\b; \bretract;"
-        r"\bwithdraw; \bunable to\b; \bis not the (?:final )?answer;"
+        r"\bwait[,.!…]; \bscratch that\b; \bnever ?mind\b; \btake (?:that|it|this) back\b; \bon second thought;"
+        r"\bdisregard (?:that|this|my|the (?:above|box|answer|previous)); \bretract; \bwithdraw;"
+        r"\bignore (?:that|this|my|the (?:above|box|answer|previous)); \bis not the (?:final )?answer;"
         r"\bi (?:made|have made|was making) an? (?:mistake|error); \bi (?:do not|don['’]t) know\b;"
-        r"\bcan(?:not|['’]t) (?:be right|be correct|determine|be determined);"
-        r"\bi(?:['’]m| am) (?:not|un)\s?(?:sure|certain|able);"
-        r"\blet me (?:re-?check|recompute|redo|reconsider|re-?think|try again|start over);"
-        r"\bactually,? (?:no|the|it|that)\b;"
-        r"(?:^|[.!?\n]\s*)no[,.!]; 错了; 不对; 等等; 重新"
+        r"\bcan(?:not|['’]t) (?:be right|be correct|determine|be determined); \bunable to (?:solve|determine|finish);"
+        r"\bi(?:['’]m| am) (?:not|un)\s?(?:sure|certain|able); \b(?:start|try) (?:over|again)\b;"
+        r"\blet me (?:re-?check|recompute|redo|reconsider|re-?think); 错了; 不对; 重新"
     ),
     IGNORE,
 )
 """What takes an earlier answer back …"""
 
 CONFIRMED = re.compile(
-    r"\b(?:is|was|are|remains|indeed)\s+(?:\w+\s)?(?:correct|right|confirmed|consistent|valid)\b|\bconfirm", IGNORE
+    r"\b(?:is|was|are|remains|indeed)\s+(?:\w+\s)?(?:correct|right|confirmed|consistent|valid)\b|\bconfirm|\byes\b",
+    IGNORE,
 )
 """… unless this comes after it."""
 
