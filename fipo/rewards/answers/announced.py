@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from fipo.rewards.answers.candidates import Candidate
-from fipo.rewards.answers.phrases import CONNECTIVE, COPULA, DENIED, HEAD, HEDGE, LEAD
+from fipo.rewards.answers.phrases import CONNECTIVE, COPULA, DENIED, HEAD, HEAD_WORDS, HEDGE, LEAD
 from fipo.rewards.answers.units import changes_value
 
 _ANSWER_TAG = re.compile(r"<answer>(?P<content>(?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -35,6 +35,9 @@ def announced(text: str) -> Iterator[Candidate]:
 
 
 def _announced_in_words(text: str) -> Iterator[Candidate]:
+    lowered = text.lower()
+    if not any(word in lowered for word in HEAD_WORDS):
+        return
     for match in HEAD.finditer(text):
         labelled = bool(match["heading"]) or match.group().strip()[-1:] in (":", "：")
         start = match.end()

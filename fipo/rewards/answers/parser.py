@@ -192,6 +192,8 @@ class _Parser:
     def _atom(self, *, bare: bool = False) -> Node:
         token = self.take()
         if token[0].isdigit() or token[0] == ".":
+            if token == ".":
+                raise Unreadable(token)
             number = Number(Fraction(token))
             return number if bare else self._mixed(number, token)
         if token in _CLOSING:

@@ -33,6 +33,8 @@ HEAD = re.compile(
     IGNORE | re.MULTILINE,
 )
 """The beginning of an announcement."""
+HEAD_WORDS = ("answer", "####", "correct ", "right ", "best ", "final ", "答案", "故选")
+"""One of them stands in every announcement: a text without any need not be searched."""
 
 LEAD = re.compile(
     r"(?:[\s:：*_=,】]|\b"

@@ -28,6 +28,7 @@ _HIDDEN = re.compile(
     r"<!--.*?(?:-->|\Z)|~~[^~\n]*~~|<(s|del|strike)>.*?</\1>|^\s*%[^\n]*$|(?<!`)`{3}[^`]*\\(?:f?boxed|fbox)[^`]*`{3}",
     re.DOTALL | re.MULTILINE,
 )
+_HIDING = ("<!--", "~~", "<s>", "<del>", "<strike>", "%", "```")
 _TURN_END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>.*", re.DOTALL)
 _STRUCK = re.compile(r"\\(?:[bx]?cancel|sout|st|phantom|vphantom|hphantom|iffalse|enclose)\s*(?:\{[a-z]+\})?(?=\{)")
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:\{|(?=[\dA-Za-z$\\]))|\\framebox\s*\{")
@@ -69,7 +70,9 @@ def _visible(response: str) -> str:
                 depth += 1
         response = "".join(parts) + ("" if depth else response[position:])
     tail = _TURN_END.sub("", response)[-2 * TAIL_CHARACTERS :]
-    return _without_struck(_HIDDEN.sub(" ", tail))
+    if any(mark in tail for mark in _HIDING):
+        tail = _HIDDEN.sub(" ", tail)
+    return _without_struck(tail)
 
 
 def _without_struck(text: str) -> str:
@@ -102,7 +105,7 @@ def _boxes(text: str) -> Iterator[Candidate]:
 
 def _each_box(text: str) -> Iterator[Candidate]:
     for match in _BOX.finditer(text):
-        if NOT_BEFORE.search(text, max(match.start() - 60, 0), match.start()):
+        if NOT_BEFORE.search(text, max(match.start() - 40, 0), match.start()):
             continue
         if match.group().endswith("{"):
             end = closing_brace(text, match.end() - 1)
