@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from fipo.rewards.answers.candidates import Candidate
-from fipo.rewards.answers.phrases import CONNECTIVE, COPULA, DENIED, HEAD, HEAD_WORDS, HEDGE, LEAD
+from fipo.rewards.answers.phrases import CONNECTIVE, COPULA, DENIED, HEAD, HEAD_WORDS, HEDGE, LEAD, NOT_TAIL, TAIL
 from fipo.rewards.answers.units import changes_value
 
 _ANSWER_TAG = re.compile(r"<answer>(?P<content>(?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
@@ -38,6 +38,9 @@ def _announced_in_words(text: str) -> Iterator[Candidate]:
     lowered = text.lower()
     if not any(word in lowered for word in HEAD_WORDS):
         return
+    for match in TAIL.finditer(text):
+        if not NOT_TAIL.search(text, max(match.start() - 60, 0), match.start()):
+            yield Candidate(match.start(), match.end(), match["value"], True)
     for match in HEAD.finditer(text):
         labelled = bool(match["heading"]) or match.group().strip()[-1:] in (":", "：")
         start = match.end()

@@ -223,6 +223,8 @@ def _variable(relation: Relation) -> frozenset[str]:
 
 
 def _groups(given: Group, gold: Group) -> bool:
+    if {given.shape, gold.shape} == {"set", "tuple"}:
+        return _one_of_group(given, gold)
     if gold.joined == "or" or given.joined == "or":
         one, two = spans(given), spans(gold)
         if one is not None and two is not None:
@@ -351,7 +353,7 @@ def _vector(given: Answer, gold: Answer) -> bool:
 
 def _one_of_group(given: Answer, gold: Answer) -> bool:
     r"""A single answer as the set of it: `\{3\}`."""
-    group, other = (given, gold) if isinstance(given, Group) else (gold, given)
+    group, other = (given, gold) if isinstance(given, Group) and given.shape != "tuple" else (gold, given)
     if not isinstance(group, Group) or len(group.items) != 1 or group.shape not in ("set", "brackets"):
         return False
     return same(group.items[0], other) if group is given else same(other, group.items[0])

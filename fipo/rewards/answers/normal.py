@@ -57,6 +57,7 @@ _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|°)\s*\}|\\circ(?![A-Za-z])|°)")
 _QUAD = re.compile(r"\\q?quad")
 _BOLD = re.compile(r"^\s*\*\*([^*]+)\*\*(?=[\s.]*$)")
 _LINES = re.compile(r"(?<!\\)\$\s*(?:\n|\\q?quad|\\\\)\s*\$")
+_DOTTED = re.compile(r"(\d+)\.(\d*?)(?:(\d)\3\3+|(\d{2,})\4+)\s*(?:\\dots|\.{3})")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _EDGES = re.compile(
     r"^(?:\s|=(?!=)|\\approx(?![A-Za-z])|\\therefore(?![A-Za-z])|\\Rightarrow(?![A-Za-z])|:|\\\\(?=\s|\d))+"
@@ -79,6 +80,8 @@ def normal(text: str) -> str:
     if "\\" in text or "°" in text:
         text = _DEGREES.sub("°", _REPEATING.sub(_fraction, _commands(_INFIX.sub(_infix, text))))
     text = _plain_signs(text)
+    if dotted := _DOTTED.fullmatch(text.strip()):
+        return _fraction(dotted)
     for _ in range(5):
         previous, text = text, _EDGES.sub("", _unwrapped(" ".join(text.split())))
         if previous == text:

@@ -26,15 +26,25 @@ NOT_BEFORE = re.compile(
 HEAD = re.compile(
     r"(?P<line>^\s*#{4}\s*)"
     r"|\banswers?\b(?:[^\n.:：?]{0,60}?(?:\b(?:is|are|equals|(?:should|must|will|would)\s+be)\b|=)\s*[:：]?"
-    r"|(?:\s*\*\*)?\s*[:：]|\s*\([^()\n]{0,20}\)\s*[:：])"
+    r"|(?:\s*\*\*)?\s*(?:[:：→⇒–—]|[-=]>)|\s*\([^()\n]{0,20}\)\s*[:：])"
     r"|\banswer\s*(?=\$|\\\(|\\\[)|(?P<heading>^[#* ]*(?:final\s+)?answer[* ]*$)"
     r"|\b(?:correct|right|best|final)\s+(?:option|choice|result|value)\s+(?:is|are)\b\s*[:：]?"
-    r"|答案(?!不|并)(?:\s*(?:就?是|为|等于|应为|应该是|选))?\s*[:：]?|故选\s*[:：]?",
+    r"|\bans\b\.?\s*[:：=]|答案(?!不|并)(?:\s*(?:就?是|为|等于|应为|应该是|选))?\s*[:：]?|故选\s*[:：]?",
     IGNORE | re.MULTILINE,
 )
 """The beginning of an announcement."""
-HEAD_WORDS = ("answer", "####", "correct ", "right ", "best ", "final ", "答案", "故选")
+HEAD_WORDS = ("answer", "ans", "####", "correct ", "right ", "best ", "final ", "答案", "故选")
 """One of them stands in every announcement: a text without any need not be searched."""
+
+TAIL = re.compile(
+    r"(?P<value>\$[^$\n]+\$|\\\([^\n]+?\\\)|(?<![\w.,/^-])-?\d[\d,./]*|\b[A-E])\s+is\s+(?:(?:indeed|clearly|therefore|thus)\s+)?"
+    r"(?:the|our|my)\s+(?:(?:final|correct|right)\s+)?answer\b",
+    IGNORE,
+)
+"""An answer that is announced after it: "14 is the answer"."""
+NOT_TAIL = re.compile(
+    r"\b(?:if|whether|suppose|doubt|unless|think|not|perhaps|maybe|claim|neither|either)\b[^.\n]*$", IGNORE
+)
 
 LEAD = re.compile(
     r"(?:[\s:：*_=,】]|\b"
