@@ -2,11 +2,10 @@
 
     python -m benchmarks.rewards [--json] [--items 100000] [--workers 1]
 
-Clean: integers as in DAPO-Math-17k, and a mix of fractions, roots, sets, intervals and expressions, none twice, at the
-end of responses of about 1,000 characters; beside math-verify's own `parse` and `verify` (with its default time limits)
-in a `ProcessPoolExecutor` of as many processes. Most of the time of the mix is math-verify's grammar, in both; in
-training, a group's responses share their reference and often their answers, which are parsed once. Hostile: what a
-model may write by accident or to cheat; each item must get an outcome, in bounded time and memory, leaving no process.
+Clean: integers as in DAPO-Math-17k, a mix of fractions, roots, sets, intervals and expressions, and what olympiads ask
+for, none twice, at the end of responses of about 1,000 characters; beside math-verify's own `parse` and `verify` (with
+its default time limits) in a `ProcessPoolExecutor` of as many processes. Hostile: what a model may write by accident or
+to cheat; each item must get an outcome, in bounded time and memory, leaving no process.
 """
 
 from __future__ import annotations
@@ -57,6 +56,29 @@ MIX = [
     ("[{a}, {b})", "[{a}, {b})", "[{a}, {b}]"),
     ("{a}x + {b}", "{b} + {a}x", "{b}x + {a}"),
     (r"{a} \text{{ cm}}", "{a}", "{b}"),
+]
+OLYMPIAD = [
+    (r"\frac{{{a}\sqrt{{{b}}}+1}}{{7}}", r"\frac{{1+{a}\sqrt{{{b}}}}}{{7}}", r"\frac{{1-{a}\sqrt{{{b}}}}}{{7}}"),
+    (
+        r"\frac{{{a}}}{{{b}}}\pi - 2\sqrt{{3}}",
+        r"-2\sqrt{{3}}+\frac{{{a}\pi}}{{{b}}}",
+        r"\frac{{{b}\pi}}{{{a}}}-2\sqrt{{3}}",
+    ),
+    (r"\frac{{n(n+{a})}}{{{b}}}", r"\frac{{n^2+{a}n}}{{{b}}}", r"\frac{{n^2-{a}n}}{{{b}}}"),
+    (r"({a}, 1), (2, {b})", r"(2,{b}), ({a},1)", r"(1,{a}), (2,{b})"),
+    (
+        r"\left[\frac{{{a}}}{{{b}}}, {a}\sqrt{{2}}\right)",
+        r"[\frac{{{a}}}{{{b}}}, \sqrt{{2}}\cdot {a})",
+        r"[{a}, {b}\sqrt{{2}})",
+    ),
+    (r"f(x) = {a}x^2 + {b}x + 1", r"{a}x^2+1+{b}x", r"{a}x^2+1-{b}x"),
+    (
+        r"x = \frac{{{a} \pm \sqrt{{{b}}}}}{{3}}",
+        r"\frac{{{a}-\sqrt{{{b}}}}}{{3}}, \frac{{{a}+\sqrt{{{b}}}}}{{3}}",
+        "{a}, {b}",
+    ),
+    (r"\cos\frac{{{a}\pi}}{{7}} + \ln {b}", r"\ln {b}+\cos\left(\frac{{{a}}}{{7}}\pi\right)", r"\ln {b}+\sin {a}"),
+    (r"{a}x + {b}y = 3", r"{b}y = 3 - {a}x", r"{b}x = 3 - {a}y"),
 ]
 """Forms of an answer, an equal reference and an unequal one, with two numbers that are new each time."""
 
@@ -163,11 +185,15 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     arguments = parser.parse_args()
     ours, peers, growth = {}, {}, {}
-    for name, forms, count in (("integers", INTEGERS, arguments.items), ("mix", MIX, arguments.items // 100)):
+    for name, forms, count in (
+        ("integers", INTEGERS, arguments.items),
+        ("mix", MIX, arguments.items // 20),
+        ("olympiad", OLYMPIAD, arguments.items // 100),
+    ):
         pairs = clean_pairs(forms, count)
         rate, growth[name] = our_rate(pairs, arguments.workers)
         ours[name] = rate / arguments.workers
-        peers[name] = peer_rate(pairs[:1000], arguments.workers) / arguments.workers
+        peers[name] = peer_rate(pairs[: 1000 if name == "integers" else 200], arguments.workers) / arguments.workers
         print(
             f"{name}: {count} items, {ours[name]:.0f} verifications/s per process; math-verify {peers[name]:.0f} "
             f"({ours[name] / peers[name]:.1f} times); memory grew by {growth[name]:.1f} MB",
@@ -181,7 +207,8 @@ def main() -> None:
     if arguments.json:
         found = context()
         found["versions"] |= {"math-verify": version("math-verify")}
-        ratios = {"ratio": ours["integers"] / peers["integers"], "ratio_mix": ours["mix"] / peers["mix"]}
+        ratios = {"ratio": ours["integers"] / peers["integers"]}
+        ratios |= {f"ratio_{name}": ours[name] / peers[name] for name in ("mix", "olympiad")}
         measured = {"per_second_per_core": ours, "peer_per_second_per_core": peers, "growth_megabytes": growth}
         print(json.dumps(ratios | measured | {"hostile": attacked} | found))
 

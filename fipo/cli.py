@@ -76,6 +76,17 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"figure   {path}")
 
 
+def _audit(options: argparse.Namespace) -> None:
+    from fipo.config import Source
+    from fipo.data.audit import Audit, audit_source
+    from fipo.rewards.pool import VerifierPool
+
+    columns = {"prompt_column": options.prompt_column, "answer_column": options.answer_column}
+    source = Source(uri=options.data, answer_after=options.answer_after, grader=options.grader, **columns)
+    with VerifierPool(os.cpu_count() or 1, timeout_seconds=5.0) as graders:
+        print("\n".join(audit_source(source, Audit(graders)).lines()))
+
+
 def _inspect(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
@@ -264,6 +275,14 @@ def _parser() -> argparse.ArgumentParser:
         "--figure", type=Path, metavar="FILE.png", help="where to draw them (default: in the runs' folder)"
     )
     compare.set_defaults(command=_compare)
+
+    audit = commands.add_parser("audit", help="try the reference answers of a data set: what would each accept")
+    audit.add_argument("data", help="a JSONL or parquet file, s3://..., or hf://organisation/name")
+    audit.add_argument("--prompt-column", default="prompt", help="column of the problem (default: prompt)")
+    audit.add_argument("--answer-column", default="answer", help="column of the reference answer (default: answer)")
+    audit.add_argument("--answer-after", default="", help="the answer follows this text in its column (GSM8K: ####)")
+    audit.add_argument("--grader", default="math", help="what tells right from wrong (default: math)")
+    audit.set_defaults(command=_audit)
 
     inspect = commands.add_parser("inspect", parents=[reached], help="show a run's steps, outputs, scores and pages")
     inspect.set_defaults(command=_inspect)

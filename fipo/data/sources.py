@@ -41,6 +41,7 @@ class Reason(StrEnum):
     NOT_UNICODE = "not valid Unicode"
     NO_COLUMN = "a grader's column is missing"
     UNVERIFIABLE = "answer cannot be verified"
+    GULLIBLE = "answer accepts another one"
     UNENCODABLE = "the tokenizer cannot encode it"
     CONFLICT = "same prompt, other answer"
     DUPLICATE = "exact duplicate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fipo.data.audit import Audit
 from fipo.data.prepare import SETS, prepare
 from fipo.data.samples import check_graders
 from fipo.models import load_tokenizer
@@ -22,7 +23,7 @@ def prepare_run(attempt: Attempt) -> None:
     # In processes that can be killed: a hostile reference answer keeps the parser busy for ever.
     with open_pool(config.reward, workers=1) as graders:
         check_graders(config, graders.refusal)
-        manifest = prepare(config, load_tokenizer(config.model), folder, refusal=graders.refusal)
+        manifest = prepare(config, load_tokenizer(config.model), folder, refusal=Audit(graders))
     attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)

@@ -1,0 +1,419 @@
+r"""Whether two answers say the same. Only like is compared with like; `CONVERSIONS` has what else may be equal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+from mpmath import mp
+
+from fipo.rewards.answers.evaluate import Undefined, equal, number, proportional, real
+from fipo.rewards.answers.kinds import (
+    Answer,
+    BaseNumber,
+    Choice,
+    Empty,
+    Group,
+    Matrix,
+    Quantity,
+    Ratio,
+    Relation,
+    Span,
+    Text,
+    Union,
+)  # fmt: skip
+from fipo.rewards.answers.spans import spans
+from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, names, operations
+from fipo.rewards.answers.units import changes_value
+
+SIGNIFICANT_DIGITS = 6
+"""A decimal of so many digits stands for what is not decimal, where it is that number rounded or cut off."""
+_FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
+_NAMING = frozenset({"=", r"\in", r"\equiv", r"\approx"})
+_WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*|p ?\([^=<>]*(?:=\s?\w+)?\)")
+_NAME_OPERATIONS = frozenset(["+", "-", "*", "/", "neg", "abs", "sin", "cos", "tan", "cot", "sec", "csc"])
+
+
+def same(given: Answer, gold: Answer) -> bool:
+    """Whether the answer of a response says what the reference says."""
+    like = _LIKE.get(type(gold)) if type(given) is type(gold) else None
+    if like is not None and like(given, gold):
+        return True
+    convert = CONVERSIONS.get((type(given), type(gold)))
+    return convert is not None and bool(convert(given, gold))
+
+
+def _quantities(given: Quantity, gold: Quantity) -> bool:
+    if given.unit == gold.unit:
+        return _numbers(given, gold)
+    if given.unit.startswith("mod") or gold.unit.startswith("mod"):
+        return (not given.unit or not gold.unit) and _numbers(given, gold)
+    if given.unit and gold.unit:
+        return False
+    if "%" in (given.unit, gold.unit):
+        hundredth = Apply("percent", (given.node if given.unit else gold.node,))
+        shares = Quantity(hundredth, value=_hundredth(given if given.unit else gold))
+        return _numbers(given, gold) or _numbers(shares, gold if given.unit else given)
+    return _numbers(given, gold)
+
+
+def _hundredth(percent: Quantity) -> Fraction | None:
+    return None if percent.value is None else percent.value / 100
+
+
+def _numbers(given: Quantity, gold: Quantity) -> bool:
+    """Exact where both are rational; a decimal may stand for what it rounds."""
+    if given.value is not None and gold.value is not None and given.value == gold.value:
+        return True
+    if (given.decimals is None) == (gold.decimals is None):
+        return (given.value is None or gold.value is None) and equal(given.node, gold.node)
+    rounded, full = (given, gold) if given.decimals is not None else (gold, given)
+    return _rounds(rounded, full) or ((full.value is None) and equal(given.node, gold.node))
+
+
+def _rounds(rounded: Quantity, full: Quantity, *, at_least: int = SIGNIFICANT_DIGITS) -> bool:
+    """Whether a decimal is the other number to so many significant digits, rounded or cut off."""
+    if rounded.value is None or rounded.decimals is None or not rounded.value:
+        return False
+    scaled = rounded.value * Fraction(10) ** rounded.decimals
+    if len(str(abs(scaled.numerator))) < at_least or (full.value is not None and full.value.denominator == 1):
+        return False
+    try:
+        with mp.workprec(200 + 8 * abs(rounded.decimals)):
+            exactly = (
+                full.value * Fraction(10) ** rounded.decimals if full.value is not None else _scaled(full.node, rounded)
+            )
+            return bool(scaled in (_nearest(exactly), _cut(exactly)))
+    except Undefined:
+        return False
+
+
+def _scaled(node: Node, rounded: Quantity) -> Any:
+    return number(real(node)) * mp.mpf(10) ** (rounded.decimals or 0)
+
+
+def _nearest(value: Any) -> int:
+    return int(mp.floor(abs(number(value)) + mp.mpf(1) / 2)) * (1 if value > 0 else -1)
+
+
+def _cut(value: Any) -> int:
+    return int(mp.floor(abs(number(value)))) * (1 if value > 0 else -1)
+
+
+def _relations(given: Relation, gold: Relation) -> bool:
+    if len(given.sides) == len(gold.sides):
+        if given.operators == gold.operators and _each(given.sides, gold.sides):
+            return True
+        flipped = tuple(_FLIPPED.get(one, "") for one in reversed(given.operators))
+        if flipped == gold.operators and _each(given.sides[::-1], gold.sides):
+            return True
+    if len(given.sides) == len(gold.sides) == 2 and _general(given, gold):
+        return True
+    if "=" not in given.operators and "=" not in gold.operators and _variable(given) == _variable(gold):
+        return _spans(given, gold)
+    return _same_name(given, gold)
+
+
+def _same_name(given: Relation, gold: Relation) -> bool:
+    """`x = 2/4 = 1/2` is `x = 1/2`; `x \\in \\{1\\}` is no `x = 1`."""
+    if given.operators[0] != gold.operators[0] or not same(given.sides[0], gold.sides[0]):
+        return False
+    one, two = value_of(given), value_of(gold)
+    return one is not None and two is not None and same(one, two)
+
+
+def _general(given: Relation, gold: Relation) -> bool:
+    """Equations up to a factor, inequalities up to a positive one, sides exchanged or not."""
+    one, two = _difference(given), _difference(gold)
+    if one is None or two is None:
+        return False
+    operator, other = given.operators[0], gold.operators[0]
+    if operator in ("=", r"\ne"):
+        return operator == other and proportional(one, two)
+    if operator == other:
+        return proportional(one, two, positive=True)
+    return _FLIPPED.get(operator) == other and proportional(Apply("neg", (one,)), two, positive=True)
+
+
+def _difference(relation: Relation) -> Node | None:
+    left, right = relation.sides
+    if not isinstance(left, Quantity) or not isinstance(right, Quantity) or relation.operators[0] not in _FLIPPED:
+        return None
+    return Apply("-", (left.node, right.node))
+
+
+def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
+    """What a chain says that its name is: 3 of `x = 3` and `a = b = 3`; None where it names nothing or is no truth.
+
+    Args:
+        relation: the chain.
+        of_reference: whether the name must be one name; else it may be what was asked for, as in `x+y = 3`.
+    """
+    if not set(relation.operators) <= _NAMING:
+        return None
+    first = 1 if _is_name(relation.sides[0]) else 0
+    exactly = len(relation.operators)
+    if r"\approx" in relation.operators[first:]:
+        exactly = relation.operators.index(r"\approx", first)
+    *before, last = relation.sides[: exactly + 1]
+    named = [side for side in before if _is_name(side)]
+    if not named:
+        # A computation, `2+3 = 5`: it must be true, and of numbers; `5 = 5` is none.
+        quantities = [side for side in relation.sides if isinstance(side, Quantity) and not names(side.node)]
+        computed = any(isinstance(side.node, Apply) for side in quantities)
+        if of_reference or len(quantities) < len(relation.sides) or not computed:
+            return None
+    elif of_reference and not all(map(_is_one_name, named)):
+        return None
+    if not all(same(side, last) for side in before if not _is_name(side)):
+        return None
+    return last if all(_is_near(side, last) for side in relation.sides[exactly + 1 :]) else None
+
+
+def _is_near(approximation: Answer, exactly: Answer) -> bool:
+    """Whether what follows `\\approx` is that, rounded or cut off where it is written so."""
+    if not isinstance(approximation, Quantity) or not isinstance(exactly, Quantity) or approximation.value is None:
+        return False
+    written = replace(approximation, decimals=approximation.decimals or 0)
+    return same(approximation, exactly) or _rounds(written, exactly, at_least=1)
+
+
+def _is_name(side: Answer) -> bool:
+    """A variable, `f(2)`, `\\angle ABC`, words, `(x,y)`, or variables combined without numbers: `x+y`, `\\tan A`."""
+    if isinstance(side, Text):
+        return bool(_WORDS.fullmatch(side.text)) and not changes_value(side.text)
+    if isinstance(side, Choice):
+        return side.beside is None
+    if isinstance(side, Group):
+        return side.shape == "tuple" and all(_is_name(item) for item in side.items)
+    if isinstance(side, Ratio):
+        return all(map(_is_name, side.terms))
+    return isinstance(side, Quantity) and not side.unit and not _is_plain(side) and _is_combination(side.node)
+
+
+def _is_plain(side: Quantity) -> bool:
+    """Whether nothing in it has a name."""
+    return not names(side.node) and not any(one.startswith("call:") for one in operations(side.node))
+
+
+def _is_combination(node: Node) -> bool:
+    if isinstance(node, Number):
+        return False
+    if isinstance(node, Symbol) or node.operation.startswith("call:"):
+        return True
+    return node.operation in _NAME_OPERATIONS and all(_is_combination(one) for one in node.arguments)
+
+
+def _is_one_name(side: Answer) -> bool:
+    if isinstance(side, Group):
+        return all(_is_one_name(item) for item in side.items)
+    if not isinstance(side, Quantity):
+        return True
+    node = side.node
+    if all(name[0].isupper() or name[0] == "\\" for name in names(node)):
+        return True  # segments, areas and angles, of which no curve is made
+    return isinstance(node, Symbol) or (isinstance(node, Apply) and node.operation.startswith("call:"))
+
+
+def _variable(relation: Relation) -> frozenset[str]:
+    return frozenset().union(*(names(side.node) for side in relation.sides if isinstance(side, Quantity)))
+
+
+def _groups(given: Group, gold: Group) -> bool:
+    if {given.shape, gold.shape} == {"set", "tuple"}:
+        return _one_of_group(given, gold)
+    if gold.joined == "or" or given.joined == "or":
+        one, two = spans(given), spans(gold)
+        if one is not None and two is not None:
+            return one == two
+    if gold.shape == "set" or given.shape == "set":
+        return {gold.shape, given.shape} <= {"set", "list"} and _as_sets(given.items, gold.items)
+    if gold.shape == "list" and given.shape == "list":
+        return _assigned(given.items, gold.items)
+    return gold.shape == given.shape and _each(given.items, gold.items)
+
+
+def _assigned(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
+    """Lists in any order, unless the items of one are named (`x=1, y=2`) and those of the other are not."""
+    if len(given) != len(gold):
+        return False
+    named = all(_names_one(item) for item in gold) and len({_name(item) for item in gold}) > 1
+    if named and not any(isinstance(item, Relation) for item in given):
+        return _each(given, gold)
+    return _permuted(list(given), list(gold))
+
+
+def _names_one(item: Answer) -> bool:
+    return isinstance(item, Relation) and value_of(item) is not None
+
+
+def _name(item: Answer) -> object:
+    """The name without its number: which root is `x_1` is nobody's to say."""
+    side = item.sides[0] if isinstance(item, Relation) else None
+    if isinstance(side, Quantity) and isinstance(side.node, Symbol):
+        return side.node.name.partition("_")[0]
+    return side
+
+
+def _permuted(given: list[Answer], gold: list[Answer]) -> bool:
+    if len(given) != len(gold):
+        return False
+    for item in gold:
+        found = next((index for index, other in enumerate(given) if same(other, item)), None)
+        if found is None:
+            return False
+        given.pop(found)
+    return True
+
+
+def _as_sets(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
+    return all(any(same(one, two) for two in gold) for one in given) and all(
+        any(same(one, two) for one in given) for two in gold
+    )
+
+
+def _each(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
+    return len(given) == len(gold) and all(map(same, given, gold))
+
+
+def _matrices(given: Matrix, gold: Matrix) -> bool:
+    return len(given.rows) == len(gold.rows) and all(map(_each, given.rows, gold.rows))
+
+
+def _ratios(given: Ratio, gold: Ratio) -> bool:
+    """In proportion; clock times are what they read."""
+    if given.suffix != gold.suffix or len(given.terms) != len(gold.terms):
+        return given.is_time and gold.is_time and (not given.suffix or not gold.suffix) and _terms(given, gold)
+    if gold.is_time or given.suffix:
+        return _terms(given, gold)
+    first, other = given.terms[0], gold.terms[0]
+    return all(
+        equal(Apply("*", (one.node, other.node)), Apply("*", (two.node, first.node)))
+        for one, two in zip(given.terms[1:], gold.terms[1:], strict=True)
+    ) and not (first.value == 0 or other.value == 0)
+
+
+def _terms(given: Ratio, gold: Ratio) -> bool:
+    return len(given.terms) == len(gold.terms) and all(map(_numbers, given.terms, gold.terms))
+
+
+def _spans(given: Answer, gold: Answer) -> bool:
+    one, two = spans(given), spans(gold)
+    return one is not None and two is not None and one == two
+
+
+def _texts(given: Text, gold: Text) -> bool:
+    if given.text == gold.text:
+        return True
+    of_variables = all(text.symbols is not None and set(text.text) <= set("xyzw") for text in (given, gold))
+    return of_variables and equal(given.symbols, gold.symbols)  # type: ignore[arg-type]
+
+
+def _product(given: Text | Quantity, gold: Text | Quantity) -> bool:
+    """`xy` against `x \\cdot y`."""
+    word, other = (given, gold) if isinstance(given, Text) else (gold, given)
+    if not isinstance(word, Text) or not isinstance(other, Quantity) or word.symbols is None:
+        return False
+    return equal(word.symbols, other.node)
+
+
+def _choices(given: Choice, gold: Choice) -> bool:
+    if given.letter != gold.letter:
+        return False
+    return gold.beside is None or given.beside is None or same(given.beside, gold.beside)
+
+
+def _beside(given: Choice, gold: Answer) -> bool:
+    return given.beside is not None and same(given.beside, gold)
+
+
+def _named_value(given: Relation, gold: Answer) -> bool:
+    value = value_of(given, of_reference=False)
+    return (value is not None and same(value, gold)) or _spans(given, gold)
+
+
+def _value_named(given: Answer, gold: Relation) -> bool:
+    value = value_of(gold)
+    return (value is not None and same(given, value)) or _spans(given, gold)
+
+
+def _vector(given: Answer, gold: Answer) -> bool:
+    """A column or row as a tuple."""
+    matrix, group = (given, gold) if isinstance(given, Matrix) else (gold, given)
+    if not isinstance(matrix, Matrix) or not isinstance(group, Group) or group.shape == "list" or group.shape == "set":
+        return False
+    entries = [cell for row in matrix.rows for cell in row]
+    if len(matrix.rows) > 1 and len(matrix.rows[0]) > 1:
+        return False
+    return _each(entries, group.items) if matrix is given else _each(group.items, entries)
+
+
+def _one_of_group(given: Answer, gold: Answer) -> bool:
+    r"""A single answer as the set of it: `\{3\}`."""
+    group, other = (given, gold) if isinstance(given, Group) and given.shape != "tuple" else (gold, given)
+    if not isinstance(group, Group) or len(group.items) != 1 or group.shape not in ("set", "brackets"):
+        return False
+    return same(group.items[0], other) if group is given else same(other, group.items[0])
+
+
+def _solutions(given: Answer, gold: Answer) -> bool:
+    r"""`x \in \{1,2\}` and `x = 1` or `x = 2` as 1, 2; several inequalities as intervals."""
+    if isinstance(given, Relation) and _named_value(given, gold):
+        return True
+    return (isinstance(gold, Relation) and _value_named(given, gold)) or _spans(given, gold)
+
+
+_LIKE: dict[type, Callable[[Any, Any], bool]] = {
+    Quantity: _quantities,
+    Relation: _relations,
+    Group: _groups,
+    Span: _spans,
+    Union: _spans,
+    Matrix: _matrices,
+    BaseNumber: lambda given, gold: given == gold,
+    Ratio: _ratios,
+    Choice: _choices,
+    Empty: lambda given, gold: True,
+    Text: _texts,
+}
+
+CONVERSIONS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
+    (Relation, Quantity): _named_value,
+    (Quantity, Relation): _value_named,
+    (Relation, Text): _named_value,
+    (Text, Relation): _value_named,
+    (Relation, Choice): _named_value,
+    (Relation, Ratio): _named_value,
+    (Ratio, Relation): _value_named,
+    (Relation, BaseNumber): _named_value,
+    (BaseNumber, Relation): _value_named,
+    (Relation, Matrix): _named_value,
+    (Matrix, Relation): _value_named,
+    (Relation, Empty): _named_value,
+    (Relation, Group): _solutions,
+    (Group, Relation): _solutions,
+    (Relation, Span): _solutions,
+    (Span, Relation): _solutions,
+    (Relation, Union): _solutions,
+    (Union, Relation): _solutions,
+    (Group, Span): _spans,
+    (Span, Group): _spans,
+    (Group, Union): _spans,
+    (Union, Group): _spans,
+    (Span, Union): _spans,
+    (Union, Span): _spans,
+    (Matrix, Group): _vector,
+    (Group, Matrix): _vector,
+    (Quantity, Group): _one_of_group,
+    (Group, Quantity): _one_of_group,
+    (Text, Quantity): _product,
+    (Quantity, Text): _product,
+    **{
+        (Choice, kind): _beside
+        for kind in (Quantity, Relation, Group, Span, Union, Matrix, BaseNumber, Ratio, Empty, Text)
+    },
+}
+"""(kind of the response's answer, kind of the reference): how they may be equal all the same."""
