@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from itertools import accumulate
@@ -10,62 +11,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fipo.algorithm.log_probs import linear_log_probs
 from fipo.batch import PackedTokens
 from fipo.config import Distributed, Optimizer
 from fipo.distributed.attention import attention_parity, use_packed_attention
 from fipo.distributed.bootstrap import World
 from fipo.distributed.memory import save_activation_memory
 from fipo.distributed.sequence import SequenceParallel
+from fipo.distributed.token_log_probs import TokenLogProbs
 from fipo.distributed.zero import Zero
+from fipo.models.precision import place
 
-
-class TokenLogProbs(nn.Module):
-    """A language model whose output is the log-prob of each token of interest, without logits of the others."""
-
-    def __init__(self, model: PreTrainedModel, temperature: float) -> None:
-        super().__init__()
-        self.model = model
-        self.temperature = temperature
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        mask: Tensor,
-        position_ids: Tensor,
-        cu_seq_lens: Tensor,
-        longest: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies of the targets where `mask` is True, 0 elsewhere.
-
-        Args:
-            input_ids: [1, time] int64; see `PackedTokens`, also for the next three.
-            targets: [1, time] int64.
-            mask: [1, time] bool.
-            position_ids: [1, time] int64.
-            cu_seq_lens: [sequences + 1] int32: where each sequence of the row starts, and the row's end.
-            longest: tokens of the longest sequence.
-
-        Returns:
-            (log_probs, entropy), each [1, time] float32; entropy carries no gradient.
-        """
-        hidden = self.model.model(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            # A mask of four dimensions is taken for a finished one. Packed attention needs none.
-            attention_mask=input_ids.new_ones((1, 1, 1, 1), dtype=torch.bool),
-            use_cache=False,
-            cu_seq_lens_q=cu_seq_lens,
-            cu_seq_lens_k=cu_seq_lens,
-            max_length_q=longest,
-            max_length_k=longest,
-        ).last_hidden_state
-        log_probs, entropy = linear_log_probs(
-            hidden[mask], self.model.lm_head.weight, targets[mask], temperature=self.temperature
-        )
-        zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
-        return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
+logger = logging.getLogger(__name__)
 
 
 class TrainingEngine:
@@ -95,10 +51,14 @@ class TrainingEngine:
         self.sequence = SequenceParallel(distributed, world)
         self._settings = optimizer
         self._loss, self._loss_is_finite = torch.zeros((), device=world.device), True
-        use_packed_attention(model)
+        use_packed_attention(place(model, self.dtype, world.device))
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
-        module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
+        module = TokenLogProbs(model, temperature)
+        self.fallbacks = module.fallbacks
+        if world.is_main:
+            for line in self.fallbacks:
+                logger.warning(line)
         self._zero = Zero(module, optimizer, distributed, self.dtype)
         self._guard(self._zero.adamw)
 

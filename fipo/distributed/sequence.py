@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import sdpa_mask
+from transformers import PreTrainedModel
 
 from fipo.batch import PackedTokens, TrainingBatch
 from fipo.config import Distributed
-from fipo.distributed.attention import packed_attention
+from fipo.distributed.attention import packs, register_packed
 from fipo.distributed.bootstrap import World
+from fipo.distributed.packed_attention import packed_attention
 from fipo.errors import ConfigError
 
 _Batch = TypeVar("_Batch", PackedTokens, TrainingBatch)
@@ -62,6 +62,11 @@ class SequenceParallel:
         """
         if self.group is None:
             return
+        if not packs(model):
+            raise ConfigError(
+                f"distributed.sequence_parallel: must be 1 for {model.config.model_type}, whose attention knows no "
+                f"packed rows; got {self.size}"
+            )
         heads, kv_heads = model.config.num_attention_heads, model.config.num_key_value_heads
         if heads % self.size or (kv_heads % self.size and self.size % kv_heads):
             raise ConfigError(
@@ -69,8 +74,7 @@ class SequenceParallel:
                 f"{kv_heads} key/value heads or be a multiple of them; got {self.size}"
             )
         name = f"ulysses-{self.size}"
-        AttentionInterface.register(name, _ulysses(model, self.group))
-        AttentionMaskInterface.register(name, sdpa_mask)
+        register_packed(name, _ulysses(model, self.group))
         model.set_attn_implementation(name)
 
 
