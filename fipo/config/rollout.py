@@ -29,8 +29,9 @@ class RolloutSettings(Section):
     """Logits are divided by it, in sampling and in the trained policy alike."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
     """1, and nothing else: the loss takes log-probs of the whole distribution. `evaluation.top_p` may be less."""
-    mismatch_alarm: Annotated[float, Role.PLACEMENT] = Field(0.1, gt=0.0)
-    """Nats: a step warns when the log-probs of trainer and engine are further apart in the mean."""
+    mismatch_limit: Annotated[float, Role.PLACEMENT] = Field(0.1, gt=0.0)
+    """Nats that the log-probs of trainer and engine may be apart in the mean, on the same weights: a run is refused
+    before its first update when they are further, and a step warns."""
     one_step_ahead: bool = False
     """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
     `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from itertools import accumulate
 
 import torch
@@ -54,12 +55,11 @@ class TrainingEngine:
         use_packed_attention(place(model, self.dtype, world.device))
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
-        module = TokenLogProbs(model, temperature)
-        self.fallbacks = module.fallbacks
+        self.module = TokenLogProbs(model, temperature)
         if world.is_main:
-            for line in self.fallbacks:
+            for line in self.module.fallbacks:
                 logger.warning(line)
-        self._zero = Zero(module, optimizer, distributed, self.dtype)
+        self._zero = Zero(self.module, optimizer, distributed, self.dtype)
         self._guard(self._zero.adamw)
 
     def log_probs(self, tokens: PackedTokens) -> tuple[Tensor, Tensor]:
@@ -90,6 +90,10 @@ class TrainingEngine:
         if not self.skipped_in_a_row:
             self.steps_done += 1
         return self._grad_norm()
+
+    def whole(self, parameter: nn.Parameter) -> AbstractContextManager[None]:
+        """Inside, the parameter is whole on every rank; collective."""
+        return self._zero.whole(parameter)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""

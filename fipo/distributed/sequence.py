@@ -62,16 +62,16 @@ class SequenceParallel:
         """
         if self.group is None:
             return
-        if not packs(model):
-            raise ConfigError(
-                f"distributed.sequence_parallel: must be 1 for {model.config.model_type}, whose attention knows no "
-                f"packed rows; got {self.size}"
-            )
         heads, kv_heads = model.config.num_attention_heads, model.config.num_key_value_heads
         if heads % self.size or (kv_heads % self.size and self.size % kv_heads):
             raise ConfigError(
                 f"distributed.sequence_parallel: must divide the model's {heads} attention heads, and divide its "
                 f"{kv_heads} key/value heads or be a multiple of them; got {self.size}"
+            )
+        if not packs(model):
+            raise ConfigError(
+                f"distributed.sequence_parallel: must be 1 for {model.config.model_type}, whose attention knows no "
+                f"packed rows; got {self.size}"
             )
         name = f"ulysses-{self.size}"
         register_packed(name, _ulysses(model, self.group))

@@ -73,11 +73,12 @@ class TokenLogProbs(nn.Module):
         if not self.packed:
             lengths = cu_seq_lens.diff()
             last = last[torch.arange(longest, device=lengths.device) < lengths[:, None]][None]
-        log_probs, entropy = self._log_probs(last[mask], targets[mask])
+        log_probs, entropy = self.log_probs_of(last[mask], targets[mask])
         zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
 
-    def _log_probs(self, last: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def log_probs_of(self, last: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """From the last hidden states (logits, where `head` is None) of some tokens; under ZeRO-3 the head is whole."""
         if self.head is None:
             return log_probs_of_logits(last, targets, temperature=self.temperature)
         linear = self.model.get_output_embeddings()

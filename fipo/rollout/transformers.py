@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
 from fipo.models.head import float32_linear, measure_head
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
 from fipo.rollout.kv_cache import GroupCache
 from fipo.rollout.sampling import response_stream, sample
 from fipo.rollout.weights import checked, shapes_of
@@ -68,7 +68,7 @@ class TransformersEngine(RolloutEngine):
         self._windows = kinds != {"full_attention"} or getattr(config, "sliding_window", None) is not None
         self._head = measure_head(model) if model.dtype is not torch.float32 else None
         self._model = model
-        self._stop_ids = frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
+        self.stop_ids = ids_that_stop(eos_token_id)
         self._pad_id = pad_token_id
         self._max_batch_tokens = max_batch_tokens
         self._context = int(config.max_position_embeddings)
@@ -165,7 +165,7 @@ class TransformersEngine(RolloutEngine):
             for index, (row, token, log_prob) in enumerate(zip(rows, tokens.tolist(), log_probs.tolist())):
                 row.tokens.append(token)
                 row.log_probs.append(log_prob)
-                stopped = token in self._stop_ids
+                stopped = token in self.stop_ids
                 (ended if stopped or len(row.tokens) == row.limit else live).append(index)
                 if stopped:
                     yield row, FinishReason.STOP

@@ -19,6 +19,7 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
 from fipo.models import load_model, load_stops, load_tokenizer, save_model
 from fipo.models.stops import Stops
+from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job, run_job
 from fipo.training.rows import Row, pack_rows
@@ -39,8 +40,8 @@ def train(job: Job) -> None:
     stops = load_stops(config.model, tokenizer)
     train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, stops, config)
     held_out = _demonstrations(dataset / "sft-validation.parquet", tokenizer, stops, config)
-    stops.check_prompt(train_rows[0].prompt_ids if train_rows else (), tokenizer)
     engine = TrainingEngine(model, settings, config.distributed, world)
+    admit(job, engine, tokenizer, stops, [row.prompt_ids for row in train_rows])
     checkpoints = Checkpoints(job, engine, settings)
     state = checkpoints.resume({"step": 0, "batches_drawn": 0}, at_most=settings.steps)
     step, drawn = state["step"], state["batches_drawn"]

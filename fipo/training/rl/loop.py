@@ -15,10 +15,12 @@ from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import TrainingError
-from fipo.models import load_model, load_tokenizer, save_model
+from fipo.models import load_model, load_stops, load_tokenizer, save_model
+from fipo.models.admission import mismatch_warning
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
+from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches
@@ -55,6 +57,7 @@ def train(job: Job) -> None:
     start_of_run = {"step": 0, "prompts_drawn": 0, "tokens_sampled": 0, "evaluation_due": False}
     state = checkpoints.resume(start_of_run, at_most=settings.steps)
     stream = PromptStream(prompts, seed=config.run.seed, position=state["prompts_drawn"])
+    admit(job, engine, tokenizer, load_stops(start, tokenizer), [prompt.token_ids for prompt in prompts], rollout)
     rollout.load_weights(engine.weights(), version=engine.steps_done)
     step, tokens, budget = state["step"], state["tokens_sampled"], settings.token_budget or math.inf
     job.say(f"{len(prompts)} problems, {world.size} process(es), from step {step}")
@@ -77,7 +80,8 @@ def train(job: Job) -> None:
             if batch.groups:
                 rollout.sleep()
                 metrics |= updater.update(batch.groups, timer)
-                for warning in updater.warnings:
+                gap = metrics.get("train/mismatch_log_prob_gap_mean", 0.0)
+                for warning in filter(None, [*updater.warnings, mismatch_warning(gap, config.rollout.mismatch_limit)]):
                     job.say(f"warning: {warning}")
             elif not any(score.accuracy for group in batch.sampled for score in group.scores):
                 raise TrainingError(
