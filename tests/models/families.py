@@ -49,6 +49,7 @@ FAMILIES = {
     "glm4": ("Glm4", {"head_dim": 8}),
     "exaone4": ("Exaone4", SOME_WINDOWS),
     "starcoder2": ("Starcoder2", {"sliding_window": 11}),
+    "gpt-oss": ("GptOss", {"head_dim": 8, **LOCAL_EXPERTS, **SOME_WINDOWS}),
     "stablelm": ("StableLm", {}),
     "nemotron": ("Nemotron", {}),
 }

@@ -15,8 +15,8 @@ from fipo.training.rows import Row, pack_rows
 from tests.models.families import FAMILIES, build
 
 TEMPERATURE = 0.8
-PADDED = {"stablelm", "nemotron"}
-"""Families that attend by code of their own."""
+PADDED = {"stablelm", "nemotron", "gpt-oss"}
+"""Families that attend by code of their own, or with more than packed attention knows."""
 
 
 @torch.no_grad()
