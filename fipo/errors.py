@@ -2,6 +2,7 @@
 
 FipoError
 ├── ConfigError          a recipe, an override or a combination of settings is wrong
+│   └── AdmissionError   trainer, engine and transformers disagree about the model
 ├── DataError            the input data cannot be used as asked
 ├── RewardError          a reward function raised or returned a value that is no number
 ├── RolloutError         an inference engine failed or broke its contract
@@ -35,6 +36,10 @@ class ConfigError(FipoError):
     """A setting is unknown, impossible or contradicts another; the message names field, requirement and value."""
 
     exit_code = WRONG_SETTINGS
+
+
+class AdmissionError(ConfigError):
+    """Measured before the first update: what would be trained is not the model; the message has the figures."""
 
 
 class DataError(FipoError):

@@ -18,16 +18,20 @@ def linear_log_probs(
     targets: Tensor,
     *,
     temperature: float = 1.0,
+    bias: Tensor | None = None,
+    scale: float = 1.0,
+    soft_cap: float | None = None,
     chunk_tokens: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-prob of each target, and the entropy of the distribution it was drawn from, in nats.
 
-        logits = hidden @ lm_head_weight.T / temperature
+        logits = cap(scale * (hidden @ lm_head_weight.T + bias)) / temperature,  cap(x) = soft_cap tanh(x / soft_cap)
         log_probs_t = logits_t[target_t] - logsumexp(logits_t),    entropy_t = -Σ_v p_tv log p_tv
 
     Logits exist for `chunk_tokens` tokens at a time, in float32 whatever the model's dtype. The backward pass computes
     them again, except for the last chunk, which is kept: with a small vocabulary there is only one, and nothing is
-    computed twice. `log_probs` is differentiable in `hidden` and `lm_head_weight`; `entropy` carries no gradient.
+    computed twice (but a soft cap is, in every chunk). `log_probs` is differentiable in `hidden`, `lm_head_weight` and
+    `bias`; `entropy` carries no gradient.
 
     Under ZeRO-3 call it inside the `forward` of the module that owns the weight, as any other use of the weight.
 
@@ -36,6 +40,9 @@ def linear_log_probs(
         lm_head_weight: [vocabulary, hidden]; tied or not.
         targets: [tokens] int64.
         temperature: that of the sampling whose log-probs are wanted.
+        bias: [vocabulary]; None is none.
+        scale: of the logits (Granite, Cohere).
+        soft_cap: largest size of a logit (Gemma 2); None is none.
         chunk_tokens: most tokens at a time; None takes what makes 400 MB of logits.
 
     Returns:
@@ -43,20 +50,41 @@ def linear_log_probs(
     """
     chunk = chunk_tokens or max(1, CHUNK_ELEMENTS // lm_head_weight.shape[0])
     outputs: tuple[Tensor, Tensor] = _LinearLogProbs.apply(  # type: ignore[no-untyped-call]
-        hidden, lm_head_weight, targets, temperature, chunk
+        hidden, lm_head_weight, bias, targets, (scale, soft_cap, temperature), chunk
     )
     return outputs
+
+
+def log_probs_of_logits(logits: Tensor, targets: Tensor, *, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """The same from logits that are there, all at once: for heads that are no linear map with a scale and a cap.
+
+    Args:
+        logits: [tokens, vocabulary], as the model gives them.
+        targets: [tokens] int64.
+        temperature: as in `linear_log_probs`.
+
+    Returns:
+        log_probs and entropy, [tokens] float32; entropy carries no gradient.
+    """
+    log_p = torch.log_softmax(logits.float() / temperature, dim=-1)
+    with torch.no_grad():
+        entropy = -torch.einsum("tv,tv->t", log_p.exp(), log_p)
+    return log_p.gather(-1, targets[:, None]).squeeze(-1), entropy
+
+
+Head = tuple[float, float | None, float]
+"""Scale and soft cap of the logits, and the temperature."""
 
 
 class _LinearLogProbs(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, chunk: int
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, head: Head, chunk: int
     ) -> tuple[Tensor, Tensor]:
         logits_buffer, exponentials_buffer = _buffer(hidden, weight, chunk), _buffer(hidden, weight, chunk)
         log_probs, entropy, normalizer = logits_buffer.new_empty(3, len(hidden)).unbind()
         for rows in _chunks(len(hidden), chunk):
-            logits = _matmul(hidden[rows], weight.t(), logits_buffer).div_(temperature)
+            logits = _logits(hidden[rows], weight, bias, head, logits_buffer).div_(head[2])
             largest = logits.amax(-1, keepdim=True)
             logits.sub_(largest)
             exponentials = torch.exp(logits, out=exponentials_buffer[: len(logits)])
@@ -66,34 +94,60 @@ class _LinearLogProbs(torch.autograd.Function):
             log_probs[rows] = logits.gather(-1, targets[rows, None]).squeeze(-1) - log_total
             entropy[rows] = log_total - torch.einsum("tv,tv->t", exponentials, logits) / total
         last_probabilities = exponentials.div_(total[:, None])
-        ctx.temperature, ctx.chunk = temperature, chunk
-        ctx.save_for_backward(hidden, weight, targets, normalizer, last_probabilities)
+        ctx.head, ctx.chunk = head, chunk
+        ctx.save_for_backward(hidden, weight, bias, targets, normalizer, last_probabilities)
         ctx.mark_non_differentiable(entropy)
         return log_probs, entropy
 
     @staticmethod
     def backward(ctx: Any, grad_log_probs: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-        """d log_prob / d logits = (onehot - p) / temperature; a token's upstream gradient scales its whole row."""
-        hidden, weight, targets, normalizer, last_probabilities = ctx.saved_tensors
-        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        """d log_prob / d logits = (onehot - p) / temperature; a token's upstream gradient scales its whole row.
+
+        Before a soft cap it is that times 1 - (logit / soft_cap)^2, before the scale that times the scale.
+        """
+        hidden, weight, bias, targets, normalizer, last_probabilities = ctx.saved_tensors
+        scale, soft_cap, temperature = ctx.head
+        wants_hidden, wants_weight, wants_bias = ctx.needs_input_grad[:3]
         buffer = _buffer(hidden, weight, ctx.chunk)
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
         grad_weight = torch.zeros_like(weight, dtype=buffer.dtype) if wants_weight else None
-        scale = (-grad_log_probs / ctx.temperature)[:, None]
+        grad_bias = buffer.new_zeros(len(weight)) if wants_bias else None
+        upstream = (-grad_log_probs * scale / temperature)[:, None]
         chunks = _chunks(len(hidden), ctx.chunk)
         for rows in chunks:
-            if rows is chunks[-1]:
+            slope = None
+            if rows is chunks[-1] and soft_cap is None:
                 probabilities = buffer[: len(last_probabilities)].copy_(last_probabilities)
             else:
-                logits = _matmul(hidden[rows], weight.t(), buffer).div_(ctx.temperature)
-                probabilities = logits.sub_(normalizer[rows, None]).exp_()
+                logits = _logits(hidden[rows], weight, bias, ctx.head, buffer)
+                slope = None if soft_cap is None else 1.0 - (logits / soft_cap) ** 2
+                probabilities = logits.div_(temperature).sub_(normalizer[rows, None]).exp_()
             minus_one = probabilities.new_full((len(probabilities), 1), -1.0)
-            error = probabilities.scatter_add_(-1, targets[rows, None], minus_one).to(weight.dtype)
+            error = probabilities.scatter_add_(-1, targets[rows, None], minus_one)
+            error = (error if slope is None else error.mul_(slope)).to(weight.dtype)
             if grad_hidden is not None:
-                grad_hidden[rows] = scale[rows] * (error @ weight)
+                grad_hidden[rows] = upstream[rows] * (error @ weight)
             if grad_weight is not None:
-                _add_matmul(grad_weight, error.t(), (scale[rows] * hidden[rows]).to(weight.dtype))
-        return grad_hidden, None if grad_weight is None else grad_weight.to(weight.dtype), None, None, None
+                _add_matmul(grad_weight, error.t(), (upstream[rows] * hidden[rows]).to(weight.dtype))
+            if grad_bias is not None:
+                grad_bias += torch.mv(error.t().to(buffer.dtype), upstream[rows, 0])
+        return (
+            grad_hidden,
+            None if grad_weight is None else grad_weight.to(weight.dtype),
+            None if grad_bias is None else grad_bias.to(weight.dtype),
+            *(None, None, None),
+        )
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor) -> Tensor:
+    """The head's, at temperature 1, in the buffer."""
+    scale, soft_cap, _ = head
+    logits = _matmul(hidden, weight.t(), buffer)
+    if bias is not None:
+        logits.add_(bias)
+    if scale != 1.0:
+        logits.mul_(scale)
+    return logits if soft_cap is None else logits.div_(soft_cap).tanh_().mul_(soft_cap)
 
 
 def _chunks(tokens: int, most: int) -> list[slice]:

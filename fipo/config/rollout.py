@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from fipo.config.base import Role, Section
+from fipo.config.base import Role, Section, require
 from fipo.config.sandbox import Sandbox
 
 
@@ -29,12 +29,28 @@ class RolloutSettings(Section):
     temperature: float = Field(1.0, gt=0.0)
     """Logits are divided by it, in sampling and in the trained policy alike."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)
-    """Sample from the most probable tokens that make up this share."""
+    """1, and nothing else: the loss takes log-probs of the whole distribution. `evaluation.top_p` may be less."""
+    mismatch_limit: Annotated[float, Role.PLACEMENT] = Field(0.1, gt=0.0)
+    """Nats that the log-probs of trainer and engine may be apart in the mean, on the same weights: a run is refused
+    before its first update when they are further, and a step warns."""
     one_step_ahead: bool = False
     """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
     `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
     max_batch_tokens: Annotated[int, Role.PLACEMENT] = Field(65536, ge=1)
     """Key/value cache positions that `transformers` has in use at once; lower it when memory runs out."""
+
+    @model_validator(mode="after")
+    def _whole_distribution(self) -> Self:
+        """Outside of what a cut keeps, tokens have no probability in the engine but some in the trainer: with identical
+        policies the mean importance weight is the share that was kept."""
+        require(
+            self.top_p == 1.0,
+            "top_p",
+            "1: the policy that is trained is the whole distribution, and samples from a part of it make every "
+            "importance weight wrong (evaluation.top_p may be less)",
+            self.top_p,
+        )
+        return self
 
 
 class Reward(Section):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -10,62 +12,17 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from fipo.algorithm.log_probs import linear_log_probs
 from fipo.batch import PackedTokens
 from fipo.config import Distributed, Optimizer
 from fipo.distributed.attention import attention_parity, use_packed_attention
 from fipo.distributed.bootstrap import World
 from fipo.distributed.memory import save_activation_memory
 from fipo.distributed.sequence import SequenceParallel
+from fipo.distributed.token_log_probs import TokenLogProbs
 from fipo.distributed.zero import Zero
+from fipo.models.precision import place
 
-
-class TokenLogProbs(nn.Module):
-    """A language model whose output is the log-prob of each token of interest, without logits of the others."""
-
-    def __init__(self, model: PreTrainedModel, temperature: float) -> None:
-        super().__init__()
-        self.model = model
-        self.temperature = temperature
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        targets: Tensor,
-        mask: Tensor,
-        position_ids: Tensor,
-        cu_seq_lens: Tensor,
-        longest: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probs and entropies of the targets where `mask` is True, 0 elsewhere.
-
-        Args:
-            input_ids: [1, time] int64; see `PackedTokens`, also for the next three.
-            targets: [1, time] int64.
-            mask: [1, time] bool.
-            position_ids: [1, time] int64.
-            cu_seq_lens: [sequences + 1] int32: where each sequence of the row starts, and the row's end.
-            longest: tokens of the longest sequence.
-
-        Returns:
-            (log_probs, entropy), each [1, time] float32; entropy carries no gradient.
-        """
-        hidden = self.model.model(
-            input_ids=input_ids,
-            position_ids=position_ids,
-            # A mask of four dimensions is taken for a finished one. Packed attention needs none.
-            attention_mask=input_ids.new_ones((1, 1, 1, 1), dtype=torch.bool),
-            use_cache=False,
-            cu_seq_lens_q=cu_seq_lens,
-            cu_seq_lens_k=cu_seq_lens,
-            max_length_q=longest,
-            max_length_k=longest,
-        ).last_hidden_state
-        log_probs, entropy = linear_log_probs(
-            hidden[mask], self.model.lm_head.weight, targets[mask], temperature=self.temperature
-        )
-        zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
-        return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +62,14 @@ class TrainingEngine:
         self.sequence = SequenceParallel(distributed, world)
         self._settings = optimizer
         self._loss = torch.zeros((), device=world.device)
-        use_packed_attention(model)
+        use_packed_attention(place(model, self.dtype, world.device))
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
-        module = TokenLogProbs(model.to(device=world.device, dtype=self.dtype), temperature)
-        self._zero = Zero(module, optimizer, distributed, self.dtype)
+        self.module = TokenLogProbs(model, temperature)
+        if world.is_main:
+            for line in self.module.fallbacks:
+                logger.warning(line)
+        self._zero = Zero(self.module, optimizer, distributed, self.dtype)
 
     def log_probs(self, tokens: PackedTokens) -> tuple[Tensor, Tensor]:
         """(log_probs, entropy) of the targets, each [1, time] float32; see `TokenLogProbs.forward`."""
@@ -134,6 +94,10 @@ class TrainingEngine:
         self.steps_done += taken
         self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
         return StepOutcome(skipped=not taken, grad_norm=self._zero.grad_norm)
+
+    def whole(self, parameter: nn.Parameter) -> AbstractContextManager[None]:
+        """Inside, the parameter is whole on every rank; collective."""
+        return self._zero.whole(parameter)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""

@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
-from transformers.masking_utils import sdpa_mask
+from transformers import PreTrainedModel
 
 from fipo.batch import PackedTokens, TrainingBatch
 from fipo.config import Distributed
-from fipo.distributed.attention import packed_attention
+from fipo.distributed.attention import packs, register_packed
 from fipo.distributed.bootstrap import World
+from fipo.distributed.packed_attention import packed_attention
 from fipo.errors import ConfigError
 
 _Batch = TypeVar("_Batch", PackedTokens, TrainingBatch)
@@ -68,9 +68,13 @@ class SequenceParallel:
                 f"distributed.sequence_parallel: must divide the model's {heads} attention heads, and divide its "
                 f"{kv_heads} key/value heads or be a multiple of them; got {self.size}"
             )
+        if not packs(model):
+            raise ConfigError(
+                f"distributed.sequence_parallel: must be 1 for {model.config.model_type}, whose attention knows no "
+                f"packed rows; got {self.size}"
+            )
         name = f"ulysses-{self.size}"
-        AttentionInterface.register(name, _ulysses(model, self.group))
-        AttentionMaskInterface.register(name, sdpa_mask)
+        register_packed(name, _ulysses(model, self.group))
         model.set_attn_implementation(name)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from fipo.config import Config, Model, load_config
 from fipo.data.schema import render
 from fipo.errors import DataError
-from fipo.models import load_model, load_tokenizer
+from fipo.models import load_model, load_stops, load_tokenizer
 from fipo.release.registry import SETTINGS, download, fetch, find
 
 MAX_RESPONSE_TOKENS = 1024
@@ -67,6 +67,7 @@ class Chat:
         self._settings: Config | None = load_config(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
         model = Model(name_or_path=str(folder))
         self._tokenizer = load_tokenizer(model)
+        self._stops = load_stops(model, self._tokenizer)
         cuda = torch.cuda.is_available()
         self._model = load_model(model, dtype=torch.bfloat16 if cuda else torch.float32)
         torch.nn.Module.to(self._model, "cuda" if cuda else "cpu").eval()
@@ -83,7 +84,8 @@ class Chat:
         encoded = self._encode(problem)
         streamer = TextStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
         generate: Any = self._model.generate  # behind a decorator, which has no types
-        tokens = generate(**encoded, streamer=streamer, pad_token_id=self._tokenizer.pad_token_id, **self._sampling())
+        ends = {"pad_token_id": self._tokenizer.pad_token_id, "eos_token_id": list(self._stops.ids)}
+        tokens = generate(**encoded, streamer=streamer, **ends, **self._sampling())
         return str(self._tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True))
 
     def _encode(self, problem: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -41,6 +41,9 @@ class RolloutEngine(ABC):
     interruptible = True
     """Whether an exception may end `generate` on this rank alone; not where ranks compute a response together."""
 
+    stop_ids: frozenset[int] = frozenset()
+    """The tokens that end a response."""
+
     @abstractmethod
     def generate(
         self,
@@ -70,6 +73,11 @@ class RolloutEngine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release memory and processes; idempotent."""
+
+
+def ids_that_stop(eos_token_id: int | Collection[int]) -> frozenset[int]:
+    """One token, or several."""
+    return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
 
 
 def check_prompts(prompts: Sequence[Prompt], context: int) -> None:

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fipo.config import Config, Model
 from fipo.errors import ConfigError
-from fipo.models import load_model
+from fipo.models import load_model, load_model_config, load_stops
 from fipo.rollout.engine import RolloutEngine
 from fipo.rollout.transformers import TransformersEngine
 
@@ -42,11 +42,11 @@ def open_engine(
     Raises:
         ConfigError: the engine's package is not installed, or `served` lacks servers or their token.
     """
-    settings, stop = config.rollout, tokenizer.eos_token_id
+    settings, stops = config.rollout, load_stops(Model(name_or_path=str(folder)), tokenizer).ids
     if settings.engine == "transformers":
         return TransformersEngine(
             trained or load_model(Model(name_or_path=str(folder)), dtype=dtype).to(device),
-            eos_token_id=stop,
+            eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
             max_batch_tokens=settings.max_batch_tokens,
         )
@@ -63,7 +63,7 @@ def open_engine(
 
         return VllmEngine(
             str(folder),
-            eos_token_id=stop,
+            eos_token_id=stops,
             context=context,
             dtype=dtype_name(dtype),
             tensor_parallel=settings.tensor_parallel,
@@ -74,7 +74,7 @@ def open_engine(
     return ServedVllmEngine(
         _servers(config),
         model=str(folder),
-        eos_token_id=stop,
+        eos_token_id=stops,
         context=context,
         dtype=dtype,
         transfer=transfer_backend(),
@@ -87,7 +87,8 @@ def open_engine(
 def context_of(config: Config, folder: Path) -> int:
     """Tokens of the longest prompt and response, or what the model takes, if that is less."""
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
-    return min(longest, AutoConfig.from_pretrained(folder).max_position_embeddings)
+    model = load_model_config(Model(name_or_path=str(folder)))
+    return min(longest, int(model.get_text_config().max_position_embeddings))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

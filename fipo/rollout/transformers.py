@@ -1,10 +1,11 @@
-"""Rollouts in the training process itself, over any decoder of transformers with full attention."""
+"""Rollouts in the training process itself, over any decoder of transformers that keeps keys and values."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +14,13 @@ from transformers import PreTrainedModel
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.models.head import float32_linear, measure_head
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
 from fipo.rollout.kv_cache import GroupCache
 from fipo.rollout.sampling import response_stream, sample
 from fipo.rollout.weights import checked, shapes_of
+
+_ATTENTION = {"full_attention", "sliding_attention"}
 
 
 @dataclass(slots=True)
@@ -40,7 +44,7 @@ class TransformersEngine(RolloutEngine):
     depend on what else is in the batch, as far as the model's floating-point results do not.
 
     Args:
-        model: a causal language model (Qwen2, Qwen3, Llama and their like: full attention in every layer).
+        model: a causal language model whose layers attend, to all that is before or to a window.
         eos_token_id: the token, or tokens, that end a response.
         pad_token_id: any valid token; it is masked.
         max_batch_tokens: cache positions in use at once, prompts and responses; more responses than fit wait.
@@ -54,17 +58,20 @@ class TransformersEngine(RolloutEngine):
         pad_token_id: int,
         max_batch_tokens: int,
     ) -> None:
-        kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-        if kinds != {"full_attention"}:
+        config = model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if not kinds <= _ATTENTION:
             raise RolloutError(
-                f"model {model.config.model_type}: the transformers engine needs full attention in every layer; "
-                f"found {', '.join(sorted(kinds))}"
+                f"model {config.model_type}: the transformers engine keeps the keys and values of attention, full or "
+                f"in windows, and nothing else; found {', '.join(sorted(kinds - _ATTENTION))}"
             )
+        self._windows = kinds != {"full_attention"} or getattr(config, "sliding_window", None) is not None
+        self._head = measure_head(model) if model.dtype is not torch.float32 else None
         self._model = model
-        self._stop_ids = frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
+        self.stop_ids = ids_that_stop(eos_token_id)
         self._pad_id = pad_token_id
         self._max_batch_tokens = max_batch_tokens
-        self._context = int(model.config.max_position_embeddings)
+        self._context = int(config.max_position_embeddings)
         self._version = 0
 
     def generate(
@@ -158,7 +165,7 @@ class TransformersEngine(RolloutEngine):
             for index, (row, token, log_prob) in enumerate(zip(rows, tokens.tolist(), log_probs.tolist())):
                 row.tokens.append(token)
                 row.log_probs.append(log_prob)
-                stopped = token in self._stop_ids
+                stopped = token in self.stop_ids
                 (ended if stopped or len(row.tokens) == row.limit else live).append(index)
                 if stopped:
                     yield row, FinishReason.STOP
@@ -176,20 +183,20 @@ class TransformersEngine(RolloutEngine):
                     tensor[target] = tensor[source]
             length += 1
             count = len(rows)
-            logits = self._model(
+            logits = self._logits(
                 input_ids=tokens[:count, None],
-                attention_mask=mask[:count, :, :, :length],
+                attention_mask=mask[:count, ..., :length],
                 position_ids=length - 1 - padding[:count, None],
                 past_key_values=cache,
-                use_cache=True,
-            ).logits[:, -1]
+            )
 
     def _prefill(self, rows: list[_Response]) -> tuple[GroupCache, Tensor, Tensor, Tensor]:
         """One left-padded pass over the distinct prompts.
 
         Returns:
             The cache; the next token's logits [rows, vocabulary]; padding positions before each prompt [rows]; the
-            additive attention mask over all positions [rows, 1, 1, capacity].
+            attention mask over all positions, finished and additive [rows, 1, 1, capacity] or, where layers have
+            windows and the model makes their masks, 1 for tokens and 0 for padding [rows, capacity].
         """
         device = self._model.device
         prompts = list({row.prompt.token_ids: None for row in rows})
@@ -200,19 +207,31 @@ class TransformersEngine(RolloutEngine):
         padded = [[self._pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
         positions = torch.arange(width, device=device) - padding[:, None]
         cache = GroupCache(prompt_of_row, _capacity(rows))
-        logits = self._model(
+        logits = self._logits(
             input_ids=torch.tensor(padded, device=device),
             attention_mask=(positions >= 0).long(),
             position_ids=positions.clamp(min=0),
             past_key_values=cache,
-            use_cache=True,
             logits_to_keep=1,
-        ).logits[:, -1]
+        )
         hidden = torch.arange(_capacity(rows), device=device) < padding[:, None]
-        # Additive, not boolean: every attention implementation takes it, and none converts it at each step.
-        mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=device)
-        mask = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)[:, None, None]
+        if self._windows:
+            mask = (~hidden).long()
+        else:
+            # Additive, not boolean: every attention implementation takes it, and none converts it at each step.
+            mask = torch.zeros(hidden.shape, dtype=self._model.dtype, device=device)
+            mask = mask.masked_fill_(hidden, torch.finfo(mask.dtype).min)[:, None, None]
         return cache, logits[prompt_of_row], padding[prompt_of_row], mask[prompt_of_row]
+
+    def _logits(self, **inputs: Any) -> Tensor:
+        """[rows, vocabulary] after the last position: the model's own; its own head in float32 where that is less."""
+        if self._head is None:
+            logits: Tensor = self._model(**inputs, use_cache=True).logits
+            return logits[:, -1]
+        inputs.pop("logits_to_keep", None)
+        last = self._model.base_model(**inputs, use_cache=True).last_hidden_state[:, -1]
+        linear = self._model.get_output_embeddings()
+        return self._head(float32_linear(last, linear.weight, linear.bias))
 
 
 def _capacity(rows: list[_Response]) -> int:

@@ -14,11 +14,15 @@ from torch import nn
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import ConfigError, RolloutError
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
 from fipo.rollout.weights import checked, expected_of
 
 if TYPE_CHECKING:
     from vllm import RequestOutput, SamplingParams
+
+
+FLOAT32_HEAD = {"head_dtype": "float32"}
+"""As the trainer's: logits that are rounded to bfloat16 are some 0.01 nats off."""
 
 
 class VllmEngine(RolloutEngine):
@@ -57,7 +61,7 @@ class VllmEngine(RolloutEngine):
         _check_ranks(tensor_parallel)
         from vllm import LLM
 
-        self._stop_ids = [eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id)
+        self.stop_ids = ids_that_stop(eos_token_id)
         self._context, self._tensor_parallel = context, tensor_parallel
         self.interruptible = tensor_parallel == 1
         self._gpu, self._in_group = torch.cuda.is_available(), dist.is_initialized()
@@ -78,6 +82,9 @@ class VllmEngine(RolloutEngine):
             # vLLM's default is the unscaled distribution, which is not what was sampled from.
             logprobs_mode="processed_logprobs",
             disable_log_stats=True,
+            hf_overrides=FLOAT32_HEAD,
+            # The stop tokens are ours, and so is how to sample.
+            generation_config="vllm",
         )
         self._expected = expected_of(model)
         self._asleep = False
@@ -162,7 +169,7 @@ class VllmEngine(RolloutEngine):
         self._calls += 1
         waiting = {f"{self._calls}-{index}": index for index in range(len(prompts))}
         for request_id, index in waiting.items():
-            params = sampling_params(prompts[index], sampling, stop_ids=self._stop_ids, context=self._context)
+            params = sampling_params(prompts[index], sampling, stop_ids=sorted(self.stop_ids), context=self._context)
             engine.add_request(request_id, {"prompt_token_ids": list(prompts[index].token_ids)}, params)
         try:
             while engine.has_unfinished_requests():

@@ -9,9 +9,11 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoModelForCausalLM
 
+from fipo.config import Model
 from fipo.errors import RolloutError
+from fipo.models import load_model_config
 from fipo.rollout.engine import Weights
 
 Expected = Mapping[str, tuple[int, ...]]
@@ -25,8 +27,9 @@ def shapes_of(module: nn.Module) -> Expected:
 
 def expected_of(model: str) -> Expected:
     """What the model at `model` (a name of the hub or a folder) expects, from its configuration alone."""
+    config = load_model_config(Model(name_or_path=model))
     with torch.device("meta"):
-        return shapes_of(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model)))
+        return shapes_of(AutoModelForCausalLM.from_config(config, trust_remote_code=False))
 
 
 def stored_weights(folder: Path) -> Weights:

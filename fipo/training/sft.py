@@ -19,7 +19,9 @@ from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
-from fipo.models import load_model, load_tokenizer, save_model
+from fipo.models import load_model, load_stops, load_tokenizer, save_model
+from fipo.models.stops import Stops
+from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.job import Job, run_job
 from fipo.training.rollback import RollBack
@@ -46,9 +48,11 @@ def train(job: Job) -> None:
         _publish(job, model, tokenizer, state_dict=None)
         return
     dataset = job.input("prepare", "dataset")
-    train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, config)
-    held_out = _demonstrations(dataset / "sft-validation.parquet", tokenizer, config)
+    stops = load_stops(config.model, tokenizer)
+    train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, stops, config)
+    held_out = _demonstrations(dataset / "sft-validation.parquet", tokenizer, stops, config)
     engine = TrainingEngine(model, settings, config.distributed, world)
+    admit(job, engine, tokenizer, stops, [row.prompt_ids for row in train_rows])
     checkpoints = Checkpoints(job, engine, settings, SftState())
     roll_back = RollBack(job, engine, settings, checkpoints)
     state = checkpoints.resume(at_most=settings.steps)
@@ -113,13 +117,12 @@ def draw(rows: int, batch_size: int, number: int, seed: int) -> list[int]:
     return [int(order[position // rows][position % rows]) for position in positions]
 
 
-def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, config: Config) -> list[Row]:
+def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, stops: Stops, config: Config) -> list[Row]:
+    end = stops.after(chat=config.data.chat)
     return [
         Row(
             tokenize(problem, tokenizer, config.data).token_ids,
-            np.asarray(
-                [*tokenizer(problem.response, add_special_tokens=False).input_ids, tokenizer.eos_token_id], np.int32
-            ),
+            np.asarray([*tokenizer(problem.response, add_special_tokens=False).input_ids, end], np.int32),
         )
         for problem in read_problems(path)
     ]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fipo.algorithm.log_probs import linear_log_probs
+from fipo.algorithm.log_probs import linear_log_probs, log_probs_of_logits
 
 
 def plain(hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -96,3 +96,30 @@ def test_compiles_without_graph_breaks() -> None:
     ours, theirs = compiled(hidden, weight, targets), linear_log_probs(hidden, weight, targets, chunk_tokens=3)
     torch.testing.assert_close(ours, theirs)
     torch.testing.assert_close(*(torch.autograd.grad(x[0].sum(), (hidden, weight)) for x in (ours, theirs)))
+
+
+@pytest.mark.parametrize("chunk_tokens", [2, None])
+@pytest.mark.parametrize("soft_cap", [None, 4.0])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_heads_with_bias_scale_and_cap(scale: float, soft_cap: float | None, chunk_tokens: int | None) -> None:
+    hidden, weight, targets = case(5, 3, 6, torch.float64)
+    bias = torch.linspace(-2.0, 2.0, 6, dtype=torch.float64).requires_grad_()
+
+    def logits() -> Tensor:
+        raw = scale * (hidden @ weight.T + bias)
+        return (raw if soft_cap is None else soft_cap * torch.tanh(raw / soft_cap)) / 0.7
+
+    def ours(h: Tensor, w: Tensor, b: Tensor) -> Tensor:
+        settings = {"temperature": 0.7, "scale": scale, "soft_cap": soft_cap, "chunk_tokens": chunk_tokens}
+        return linear_log_probs(h, w, targets, bias=b, **settings)[0]
+
+    expected = torch.log_softmax(logits(), -1)[torch.arange(5), targets]
+    torch.testing.assert_close(ours(hidden, weight, bias), expected)
+    assert torch.autograd.gradcheck(ours, (hidden, weight, bias))
+
+
+def test_logits_that_are_there() -> None:
+    hidden, weight, targets = case(7, 5, 11, torch.float32)
+    torch.testing.assert_close(
+        log_probs_of_logits(hidden @ weight.T, targets, temperature=0.7), plain(hidden, weight, targets, 0.7)
+    )

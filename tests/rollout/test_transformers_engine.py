@@ -132,11 +132,10 @@ def test_a_response_that_can_never_fit_is_refused():
         engine_of(tiny(), 29).generate([prompt], Sampling(group_size=1, max_response_tokens=10))
 
 
-def test_models_with_other_than_full_attention_are_refused():
-    model = tiny(
-        "qwen2", layer_types=["full_attention", "sliding_attention"], sliding_window=8, use_sliding_window=True
-    )
-    with pytest.raises(RolloutError, match=r"qwen2.*full attention in every layer.*sliding_attention"):
+def test_models_that_keep_more_than_keys_and_values_are_refused():
+    model = tiny("qwen2")
+    model.config.layer_types = ["full_attention", "linear_attention"]
+    with pytest.raises(RolloutError, match=r"qwen2.*keys and values.*found linear_attention"):
         engine_of(model)
 
 

@@ -70,8 +70,9 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     assert roles[Role.MEASURING] == {f"data.benchmarks.NAME.{name}" for name in ["samples", "temperature", "top_p"]}
     assert roles[Role.GRADING] == {"data.benchmarks.NAME.grader"}
     placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix rollout.tensor_parallel "
-    placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens reward.workers model.name_or_path "
-    placed += "model.revision links.mlflow links.pipelines reward.sandbox.require_isolation"
+    placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens rollout.mismatch_limit "
+    placed += "reward.workers model.name_or_path model.revision links.mlflow links.pipelines "
+    placed += "reward.sandbox.require_isolation"
     names = set(placed.split())
     names |= {
         f"data.{where}.{name}" for where in ("train[]", "sft[]", "benchmarks.NAME") for name in ("uri", "revision")

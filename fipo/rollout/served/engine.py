@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from fipo.batch import Prompt, RolloutGroup
 from fipo.errors import ConfigError, RolloutError
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts
+from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
 from fipo.rollout.served.dispatch import Dispatcher
 from fipo.rollout.served.guard import TOKEN_VARIABLE
 from fipo.rollout.served.replicas import Replicas
@@ -64,9 +64,10 @@ class ServedVllmEngine(RolloutEngine):
             )
         self._replicas = replicas = Replicas(servers, token, timeout_seconds)
         self._context, self._rank, self._started = context, rank, False
+        self.stop_ids = ids_that_stop(eos_token_id)
         self._dispatcher = Dispatcher(
             replicas,
-            stop_ids=[eos_token_id] if isinstance(eos_token_id, int) else sorted(eos_token_id),
+            stop_ids=sorted(self.stop_ids),
             context=context,
             prompts_in_flight=prompts_in_flight,
         )

@@ -37,6 +37,8 @@ def server_command(
         "load-format": "dummy",
         "tensor-parallel-size": tensor_parallel,
         "logprobs-mode": "processed_logprobs",
+        "hf-overrides": json.dumps({"head_dtype": "float32"}),
+        "generation-config": "vllm",
         "weight-transfer-config": json.dumps({"backend": transfer}),
         "middleware": "fipo.rollout.served.guard.Guard",
     }

@@ -17,7 +17,8 @@ from fipo.evaluation.benchmark import PROMPTS_PER_PART, evaluate
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
-from fipo.models import load_tokenizer
+from fipo.models import load_stops, load_tokenizer
+from fipo.models.stops import Stops
 from fipo.records import Evaluated, Summary
 from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import VerifierPool, open_pool
@@ -48,10 +49,12 @@ def evaluate_models(job: Job) -> None:
         for version, (label, model) in enumerate(models.items()):
             engine.load_weights(stored_weights(model), version)
             tokenizer = load_tokenizer(Model(name_or_path=str(model)))
+            stops = load_stops(Model(name_or_path=str(model)), tokenizer)
+            job.say(f"{label} stops at: {stops.names(tokenizer)}")
             summaries[label] = {}
             for benchmark in config.data.benchmarks:
                 problems = dataset / "benchmarks" / f"{benchmark}.parquet"
-                result = _evaluate(job, engine, tokenizer, problems, benchmark, label, graders)
+                result = _evaluate(job, engine, tokenizer, stops, problems, benchmark, label, graders)
                 summary = result.summary(seed=config.run.seed)
                 summaries[label][benchmark] = summary
                 # The trained model's scores have the plain names, so that runs compare by them.
@@ -114,6 +117,7 @@ def _evaluate(
     job: Job,
     engine: RolloutEngine,
     tokenizer: PreTrainedTokenizerBase,
+    stops: Stops,
     problems: Path,
     benchmark: str,
     label: str,
@@ -121,6 +125,8 @@ def _evaluate(
 ) -> BenchmarkResult:
     config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
     prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
+    if prompts:
+        stops.check_prompt(prompts[0].token_ids, tokenizer)
     mine = prompts[world.rank :: world.size]
     parts = Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}")
     sampling = _sampling(config, settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fipo.algorithm.options import LossOptions
+from fipo.models.admission import mismatch_warning
 from fipo.training.job import Job
 from fipo.training.rl.metrics import Series, guard_warnings
 from fipo.training.rl.timing import Timer
@@ -13,15 +14,17 @@ from fipo.training.rl.timing import Timer
 class StepLog:
     """Tells of one step after the other."""
 
-    def __init__(self, job: Job, options: LossOptions) -> None:
-        self._job, self._options = job, options
+    def __init__(self, job: Job, options: LossOptions, mismatch_limit: float) -> None:
+        self._job, self._options, self._mismatch_limit = job, options, mismatch_limit
 
     def learned(self, step: int, metrics: Mapping[str, float], reduced: Mapping[str, Series]) -> None:
         """The step's updates are done: log them, and say what the guards see in them."""
         self._job.log(metrics, step)
-        if reduced and self._options.loss == "fipo":
-            for warning in guard_warnings(reduced, self._options.half_life):
-                self._job.say(f"warning: {warning}")
+        fipo = reduced and self._options.loss == "fipo"
+        warnings = [*guard_warnings(reduced, self._options.half_life)] if fipo else []
+        gap = metrics.get("train/mismatch_log_prob_gap_mean", 0.0)
+        for warning in filter(None, [*warnings, mismatch_warning(gap, self._mismatch_limit)]):
+            self._job.say(f"warning: {warning}")
 
     def ended(self, step: int, metrics: Mapping[str, float], validation: Mapping[str, float], timer: Timer) -> None:
         """The step is done: log what came since its updates, and say it all in one line."""

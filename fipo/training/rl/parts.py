@@ -12,11 +12,12 @@ from fipo.batch import Prompt
 from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
-from fipo.models import load_model, load_tokenizer, save_model
+from fipo.models import load_model, load_stops, load_tokenizer, save_model
 from fipo.rewards.notice import grading_notice
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine
 from fipo.rollout.factory import open_engine
+from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches
@@ -112,8 +113,9 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         checkpoints=checkpoints,
         roll_back=RollBack(job, engine, settings, checkpoints),
         records=Records(job, config.algorithm, tokenizer),
-        log=StepLog(job, config.algorithm),
+        log=StepLog(job, config.algorithm, config.rollout.mismatch_limit),
     )
+    admit(job, engine, tokenizer, load_stops(start, tokenizer), [prompt.token_ids for prompt in problems], rollout)
     parts.load_weights()
     job.say(f"{len(problems)} problems, {world.size} process(es), from step {state.step}")
     return parts, state

@@ -1,0 +1,89 @@
+"""Which tokens end a response: one set, of all that the model, its tokenizer and its chat template say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+
+from fipo.errors import DataError
+
+_ANSWER = "42"
+
+
+@dataclass(frozen=True, slots=True)
+class Stops:
+    """The tokens that end a response, in training, rollouts and evaluation alike."""
+
+    ids: tuple[int, ...]
+    """In ascending order."""
+    end_of_turn: int | None
+    """The one that the chat template puts after an answer; None where it puts none, or there is no template."""
+    end_of_sequence: int
+    """The tokenizer's `eos_token_id`."""
+
+    def after(self, *, chat: bool) -> int:
+        """The one that ends a demonstration, as a turn of a chat or as plain text."""
+        return self.end_of_turn if chat and self.end_of_turn is not None else self.end_of_sequence
+
+    def names(self, tokenizer: PreTrainedTokenizerBase) -> str:
+        """`<|im_end|>, <|endoftext|>`: for people."""
+        return ", ".join(tokenizer.convert_ids_to_tokens(list(self.ids)))
+
+    def check_prompt(self, token_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> None:
+        """A prompt must be open at its end.
+
+        Raises:
+            DataError: it ends with a token that ends a response.
+        """
+        if token_ids and token_ids[-1] in self.ids:
+            token = tokenizer.convert_ids_to_tokens(int(token_ids[-1]))
+            raise DataError(
+                f"model.name_or_path: the tokenizer must leave a prompt open; it, or its chat template, ends it with "
+                f"{token}, which ends a response too: set add_eos_token to false in tokenizer_config.json (or mend the "
+                "post_processor in tokenizer.json, or the template)"
+            )
+
+
+def stops_of(
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, generation: GenerationConfig | None
+) -> Stops:
+    """What tokenizer, model configuration, generation configuration and chat template together say.
+
+    An engine that obeyed one of them alone would run past the ends that another marks: instruct models end a turn with
+    a token that is often in the generation configuration or the template only.
+    """
+    end_of_turn = _end_of_turn(tokenizer)
+    said = [
+        tokenizer.eos_token_id,
+        end_of_turn,
+        *ids_of(config.get_text_config().eos_token_id),
+        *ids_of(config.eos_token_id),
+    ]
+    said += ids_of(generation.eos_token_id) if generation else []
+    return Stops(
+        tuple(sorted({int(token) for token in said if token is not None})), end_of_turn, tokenizer.eos_token_id
+    )
+
+
+def ids_of(value: Any) -> list[int]:
+    """Of an `eos_token_id`: a number, a list of them, or None."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, Iterable) else [value]
+
+
+def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The first special token that the chat template writes after an answer."""
+    if not tokenizer.chat_template:
+        return None
+    turns = [{"role": "user", "content": "6 * 7?"}, {"role": "assistant", "content": _ANSWER}]
+    try:
+        text = str(tokenizer.apply_chat_template(turns, tokenize=False))
+    except Exception:  # a template's own code: one that cannot render an answer says nothing of its end
+        return None
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    after = tokenizer(text.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
+    return next((token for token in after if token in special), None)

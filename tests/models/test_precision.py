@@ -1,0 +1,83 @@
+"""Rotary embeddings in every precision, and log-probs far out in long rows."""
+
+import pytest
+import torch
+
+from fipo.config import Distributed, Optimizer
+from fipo.distributed.attention import use_packed_attention
+from fipo.distributed.token_log_probs import TokenLogProbs
+from fipo.models.precision import place
+from tests.models.families import build
+
+FAR = 16_384
+
+
+def frequencies(model):
+    return {name: buffer for name, buffer in model.named_buffers() if "inv_freq" in name}
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3", "smollm3"])
+def test_frequencies_stay_in_float32(family):
+    model = build(family)
+    before = {name: buffer.clone() for name, buffer in frequencies(model).items()}
+    assert before
+    place(model, torch.bfloat16)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    assert all(torch.equal(buffer, before[name]) for name, buffer in frequencies(model).items())
+
+
+def test_a_tied_head_stays_tied():
+    model = place(build("qwen2"), torch.bfloat16)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+
+
+@pytest.mark.slow
+def test_the_engine_trains_with_float32_frequencies():
+    from fipo.distributed.bootstrap import join_world
+    from fipo.distributed.engine import TrainingEngine
+
+    model = build("qwen3")
+    before = {name: buffer.clone() for name, buffer in frequencies(model).items()}
+    distributed = Distributed(precision="bf16", timeout_seconds=60)
+    with join_world(distributed, seed=0) as world:
+        engine = TrainingEngine(model, Optimizer(max_tokens_per_micro_batch=64), distributed, world)
+        engine.null_step()
+        assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.bfloat16}
+        assert all(torch.equal(buffer, before[name]) for name, buffer in frequencies(engine.model).items())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_log_probs_at_far_positions(family, dtype):
+    """Behind a row that is packed in front, against transformers' own forward in the same precision.
+
+    bfloat16 keeps three digits: two orders of the same sums are some 0.005 nats apart.
+    """
+    settings = {"num_hidden_layers": 1, "max_position_embeddings": FAR}
+    model = build(family, **settings)
+    for name, parameter in model.named_parameters():
+        if "q_proj" in name or "k_proj" in name:
+            parameter.mul_(2.0)  # it looks at few of the 16,384
+    place(model, dtype)
+    generator = torch.Generator().manual_seed(1)
+    short, long = (torch.randint(2, 96, (1, length), generator=generator) for length in (50, FAR))
+    logits = model(input_ids=long, logits_to_keep=201).logits[0, :-1].float()
+    expected = torch.log_softmax(logits, dim=-1).gather(-1, long[0, -200:, None])[:, 0]
+
+    use_packed_attention(model)
+    ids = torch.cat([short, long], dim=1)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    mask[0, -201:-1] = True
+    positions = torch.cat([torch.arange(50), torch.arange(FAR)])[None]
+    starts = torch.tensor([0, 50, 50 + FAR], dtype=torch.int32)
+
+    def gap():
+        log_probs, _ = TokenLogProbs(model, 1.0)(ids, ids.roll(-1), mask, positions, starts, FAR)
+        return float((log_probs[mask] - expected).abs().mean())
+
+    assert gap() < (0.02 if dtype is torch.bfloat16 else 1e-5)
+    if family != "mistral" and dtype is torch.float32:  # in a window of nine tokens no angle is large
+        for buffer in frequencies(model).values():
+            buffer.copy_(buffer.bfloat16())
+        assert gap() > 1e-3, "rounded frequencies turn the angles between tokens that are far apart"
