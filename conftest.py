@@ -24,6 +24,8 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 # A shell has what it starts in the background (`make test &`) ignore Ctrl-C, and with it all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = ["tests.artifacts"]
+
 TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
 
 

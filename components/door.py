@@ -18,7 +18,6 @@ from typing import Any
 
 from kfp import dsl
 
-from components.form import NO, NOTHING, YES, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.report.sentences import describe
@@ -26,6 +25,7 @@ from fipo.run.result import StepResult
 from fipo.run.step import steps_to
 from fipo.steps import finish as finish_run
 from fipo.steps import finished_steps, link_pipeline_run, run_step
+from fipo_kfp.components.form import NO, NOTHING, YES, Form
 
 
 def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:

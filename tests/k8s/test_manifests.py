@@ -15,7 +15,7 @@ import fipo
 from fipo.config import load_config
 from fipo.errors import PERMANENT
 from fipo.launch.node import SAVE_SECONDS
-from pipelines.tasks import CONFIG
+from fipo_kfp.pipelines.tasks import CONFIG
 from tests.k8s.immutable import kept, rendered
 
 K8S = Path(__file__).parents[2] / "k8s"
