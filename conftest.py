@@ -29,6 +29,14 @@ pytest_plugins = ["tests.artifacts"]
 TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs the whole pipeline, or waits for a test that does, takes its minute."""
+    for item in items:
+        if {"tiny_pipeline", "start_pipeline"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 @dataclass(frozen=True)
 class PipelineRun:
     """A finished `python -m pipelines run`."""
