@@ -73,7 +73,7 @@ def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) ->
     command = [sys.executable, "-m", "pipelines", "run", "--recipe", str(TINY), *options]
     for override in overrides:
         command += ["--set", override]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500)
     assert done.returncode == code, done.stdout
     return PipelineRun(str(TINY), list(overrides), done.stdout)
 
