@@ -83,6 +83,12 @@ def test_every_python_that_we_promise_is_tested():
     assert project["requires-python"] == f">={promised[0]}"
 
 
+def test_the_readme_promises_the_coverage_that_is_demanded():
+    report = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["coverage"]["report"]
+    said = re.findall(r"(\d+) % of the lines", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert said == ([str(report["fail_under"])] if "fail_under" in report else [])
+
+
 CHANGELOG = """# Changelog
 
 ## 1.2.0 (2026-11-30)
