@@ -18,7 +18,7 @@ PAGES = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "changel
 """Pages that lie at the top of the repository, by their name on the site."""
 LINK = re.compile(r"(!?\[[^]]*]\()(?!https?:|mailto:|#)([^)\s#]+)(#[^)\s]*)?(\))")
 DEFINES = re.compile(r"^(def|class) [A-Za-z]|^[A-Za-z]\w*( *:.+)? *=", re.MULTILINE)
-log = logging.getLogger("mkdocs.plugins.site")
+log = logging.getLogger("mkdocs.plugins.hooks")
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
