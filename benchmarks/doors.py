@@ -25,6 +25,7 @@ from pathlib import Path
 
 from benchmarks.harness import context
 from fipo.config import load_config
+from fipo.run.run import Run
 from fipo.run.workspace import Workspace
 from tests import executor
 
@@ -117,7 +118,7 @@ def main() -> None:
         rows["follows a TrainJob"] = measure([sys.executable, "-c", FOLLOWER], before=None)
         show("follows a TrainJob", rows["follows a TrainJob"])
         for task in WORKED:
-            rows[f"{task}, works"] = measure(commands[task], before=Workspace(config, task))
+            rows[f"{task}, works"] = measure(commands[task], before=Run(config).step(task))
             show(f"{task}, works", rows[f"{task}, works"])
     each = again / len(commands)
     print(f"python -m pipelines run, all reused: {again:.1f} s for {len(commands)} tasks, {each:.2f} s a task")

@@ -26,9 +26,9 @@ def _run(options: argparse.Namespace) -> None:
     config = run(options.pipeline, _parameters(options), options.overrides)
     if options.pipeline == "fipo_training":
         from fipo.report.run import print_summary
-        from fipo.run.workspace import Workspace
+        from fipo.run.run import Run
 
-        print_summary(Workspace.newest(config, "report"))
+        print_summary(Run(config).step_as_left("report"))
 
 
 def _compile(options: argparse.Namespace) -> None:

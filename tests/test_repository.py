@@ -149,7 +149,7 @@ def source_files():
     ("path", "tests"),
     [
         ("fipo/rollout/served/guard.py", {"tests/rollout"}),
-        ("fipo/gate.py", {"tests/test_gate.py"}),
+        ("fipo/models.py", {"tests/test_models.py"}),
         ("components/score/component.py", {"components/score/tests", "tests/pipelines", "tests/test_doors.py"}),
         ("k8s/base/storage.yaml", {"tests/k8s"}),
         ("tests/storage/test_claim.py", {"tests/storage/test_claim.py"}),
@@ -168,9 +168,8 @@ def test_no_source_is_without_quick_tests():
 
 
 def test_what_a_folder_holds_is_not_run_twice():
-    assert changed.selected(["tests/run/test_identity.py", "fipo/run/identity.py"]) == sorted(
-        [*changed.ALWAYS, "tests/run"]
-    )
+    changes = ["tests/data/test_card.py", "fipo/data/card.py"]
+    assert changed.selected(changes) == sorted([*changed.ALWAYS, "tests/data"])
 
 
 def test_changes_are_those_since_the_branch_left(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fipo.config import Deploy
-from fipo.registry import RegisteredModel
+from fipo.release.registry import RegisteredModel
 
 Manifest = dict[str, Any]
 Kind = Literal["InferenceService", "Deployment"]

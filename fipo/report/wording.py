@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from fipo.evaluation.estimators import Difference, Estimate
+from fipo.evaluation.estimators import Difference
 from fipo.evaluation.results import Summary
+from fipo.records import Estimate
 from fipo.report.data import ReportData
 
 MEANINGS = {

@@ -12,7 +12,7 @@ from fipo.config import Config, Model, load_config
 from fipo.data.schema import render
 from fipo.errors import DataError
 from fipo.models import load_model, load_tokenizer
-from fipo.registry import SETTINGS, download, fetch, find
+from fipo.release.registry import SETTINGS, download, fetch, find
 
 MAX_RESPONSE_TOKENS = 1024
 """Where neither the run's settings nor the user says."""
