@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -74,10 +74,10 @@ def measure(command: list[str], before: Workspace | None) -> dict[str, object]:
     if before:
         before.discard()
     modules = imported(command)
-    packages: Counter[str] = Counter()
+    packages: dict[str, float] = defaultdict(float)
     for name, took in modules.items():
         packages[name.split(".")[0]] += took
-    heaviest = ", ".join(f"{name} {took:.0f}" for name, took in packages.most_common(4))
+    heaviest = ", ".join(f"{name} {took:.0f}" for name, took in sorted(packages.items(), key=lambda one: -one[1])[:4])
     return {
         "cpu_seconds": min(cpu for cpu, _ in costs),
         "wall_seconds": min(wall for _, wall in costs),

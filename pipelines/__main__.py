@@ -5,8 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fipo.errors import ConfigError, FipoError
+
+if TYPE_CHECKING:
+    from fipo_kfp.pipelines.remote import Endpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,7 +111,7 @@ def _reap(_: argparse.Namespace) -> None:
         print(f"deleted TrainJob {name}: {reason}")
 
 
-def _endpoint(options: argparse.Namespace):
+def _endpoint(options: argparse.Namespace) -> "Endpoint":
     from fipo_kfp.pipelines.remote import Endpoint
 
     return Endpoint(host=options.host, namespace=options.namespace, experiment=options.experiment)

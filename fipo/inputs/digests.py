@@ -26,7 +26,8 @@ class Digests:
     """Digests of files, remembered in the JSON file `cache` when the block ends; a damaged one counts as none."""
 
     def __init__(self, cache: Path) -> None:
-        self._cache, self._known, self._new = cache, _load(cache), {}
+        self._cache, self._known = cache, _load(cache)
+        self._new: dict[str, object] = {}
 
     def __enter__(self) -> Self:
         return self

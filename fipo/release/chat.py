@@ -68,8 +68,8 @@ class Chat:
         model = Model(name_or_path=str(folder))
         self._tokenizer = load_tokenizer(model)
         cuda = torch.cuda.is_available()
-        self._model = load_model(model, dtype=torch.bfloat16 if cuda else torch.float32).to("cuda" if cuda else "cpu")
-        self._model.eval()
+        self._model = load_model(model, dtype=torch.bfloat16 if cuda else torch.float32)
+        torch.nn.Module.to(self._model, "cuda" if cuda else "cpu").eval()
         self._max_response_tokens, self._temperature = max_response_tokens, temperature
 
     def answer(self, problem: str) -> str:
@@ -82,9 +82,8 @@ class Chat:
 
         encoded = self._encode(problem)
         streamer = TextStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        tokens = self._model.generate(
-            **encoded, streamer=streamer, pad_token_id=self._tokenizer.pad_token_id, **self._sampling()
-        )
+        generate: Any = self._model.generate  # behind a decorator, which has no types
+        tokens = generate(**encoded, streamer=streamer, pad_token_id=self._tokenizer.pad_token_id, **self._sampling())
         return str(self._tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :], skip_special_tokens=True))
 
     def _encode(self, problem: str) -> Any:
@@ -93,7 +92,8 @@ class Chat:
             text, special = render(problem, tokenizer, settings.data), not settings.data.chat
         elif tokenizer.chat_template:
             messages = [{"role": "user", "content": problem}]
-            text, special = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), False
+            asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text, special = str(asked), False
         else:
             text, special = problem, True
         try:
@@ -111,7 +111,7 @@ class Chat:
         if temperature is None:
             temperature = evaluation.temperature if evaluation else 1.0
         length = self._max_response_tokens or (settings.rollout.max_response_tokens if settings else None)
-        how = {"max_new_tokens": length or MAX_RESPONSE_TOKENS, "do_sample": temperature > 0}
+        how: dict[str, Any] = {"max_new_tokens": length or MAX_RESPONSE_TOKENS, "do_sample": temperature > 0}
         if temperature > 0:
             how |= {"temperature": temperature, "top_p": evaluation.top_p if evaluation else 1.0, "top_k": 0}
         return how

@@ -190,7 +190,7 @@ def _wait(
                 return url, ask(url, question) if question else ""
             except ServingError as error:
                 state = str(error)
-        state = "; ".join([state, *dict.fromkeys([*_reasons(ours), *cluster.warnings(wanted.name, began)])])
+        state = "; ".join([state, *dict.fromkeys([*_reasons(ours), *cluster.warnings_about(wanted.name, began)])])
         if state != said:
             said = state
             _say(f"waiting: {state}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -21,11 +20,12 @@ def judge(attempt: Attempt) -> None:
     workspace, config = attempt.workspace, attempt.workspace.config
     candidate = read_results(workspace.input("evaluate", "results") / "trained", config.data.benchmarks)
     present = _to_beat(workspace)
+    answers = fetch_answers(present, config.run_directory) if present else None
     decision = decide(
         config.gate,
         config.gate_benchmark,
         candidate=candidate,
-        champion=present and read_results(fetch_answers(present, config.run_directory), config.data.benchmarks),
+        champion=read_results(answers, config.data.benchmarks) if answers else None,
         champion_version=present.version if present else "",
     )
     print(f"[gate] {'passed' if decision.passed else 'not passed'}: {decision.reason}", flush=True)
@@ -85,7 +85,7 @@ def _no_longer_holds(decision: Decision, workspace: Workspace) -> str:
     )
 
 
-def _provenance(workspace: Workspace) -> Mapping[str, str]:
+def _provenance(workspace: Workspace) -> dict[str, str]:
     """Where the model comes from: what each step that made it recorded, not what the settings say now."""
     config, upstream = workspace.config, workspace.upstream
     trained, evaluated, prepared = upstream["train"], upstream["evaluate"], upstream["prepare"]

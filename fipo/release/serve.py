@@ -99,7 +99,7 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
                     return
         except OSError:
             time.sleep(_POLL_SECONDS)
-    raise ServingError(f"{server.args[0]} ended with exit code {server.returncode}; what it printed says why")
+    raise ServingError(f"the server ended with exit code {server.returncode}; what it printed says why")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

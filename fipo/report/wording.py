@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from fipo.evaluation.estimators import Difference
-from fipo.evaluation.results import Summary
-from fipo.records import Estimate
+from fipo.records import Estimate, Summary
 from fipo.report.data import ReportData
 
 MEANINGS = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -32,7 +31,7 @@ class Step:
         return tuple(dict.fromkeys(entry.partition("/")[0] for entry in self.reads))
 
 
-def _table(*steps: Step) -> Mapping[str, Step]:
+def _table(*steps: Step) -> dict[str, Step]:
     return {step.name: step for step in steps}
 
 

@@ -87,7 +87,7 @@ PROMPTS = [Prompt(id=f"{index:04x}", text="", token_ids=(index + 2, 1), answer="
 
 
 def generate(urls, sampling=SAMPLING, progress=None):
-    # A living server answers in three seconds on a busy machine too; a frozen one is found out long before a request is.
+    # A living server answers in three seconds on a busy machine too; a frozen one is found long before a request is.
     replicas = Replicas(urls, TOKEN, timeout_seconds=120.0, health_seconds=3.0)
     dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=4)
     return dispatcher.generate(PROMPTS, sampling, 5, progress)
