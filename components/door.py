@@ -18,7 +18,6 @@ from typing import Any
 
 from kfp import dsl
 
-from components.form import NO, NOTHING, YES, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.records import Registration
@@ -26,6 +25,7 @@ from fipo.report.sentences import describe
 from fipo.run.result import StepResult
 from fipo.run.run import Run
 from fipo.run.step import steps_to
+from fipo_kfp.components.form import NO, NOTHING, YES, Form
 
 
 def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:

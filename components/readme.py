@@ -17,7 +17,7 @@ def names() -> list[str]:
 
 def load(name: str) -> BaseComponent:
     """The component of a folder."""
-    return getattr(import_module(f"components.{name}.component"), name)
+    return getattr(import_module(f"fipo_kfp.components.{name}.component"), name)
 
 
 def render(name: str) -> str:
@@ -46,7 +46,7 @@ def render(name: str) -> str:
             "## Use",
             "",
             "```python",
-            f"from components.{name}.component import {name}",
+            f"from fipo_kfp.components.{name}.component import {name}",
             "",
             f"task = {name}({arguments})",
             "```",

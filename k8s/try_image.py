@@ -37,7 +37,7 @@ done
 # What is imported was compiled when the image was built: nothing could keep it now.
 python -v -c 'import torch, mlflow, fipo.run.run' 2>&1 | grep -c 'code object from /opt' >/tmp/compiled || true
 test "$(cat /tmp/compiled)" = 0 || { echo "$(cat /tmp/compiled) modules are compiled at every start"; exit 1; }
-python -m pipelines reap --help >/dev/null
+python -m fipo_kfp.pipelines reap --help >/dev/null
 mlflow --version
 """
 SETTINGS = ["run.directory=/runs"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fipo.errors import ConfigError, FipoError
 
 if TYPE_CHECKING:
-    from pipelines.remote import Endpoint
+    from fipo_kfp.pipelines.remote import Endpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    from pipelines.local import run
+    from fipo_kfp.pipelines.local import run
 
     config = run(options.pipeline, _parameters(options), options.overrides)
     if options.pipeline == "fipo_training":
@@ -36,20 +36,20 @@ def _run(options: argparse.Namespace) -> None:
 
 
 def _compile(options: argparse.Namespace) -> None:
-    from pipelines.package import PIPELINES, compile_pipeline
+    from fipo_kfp.pipelines.package import PIPELINES, compile_pipeline
 
     for name in PIPELINES:
         print(compile_pipeline(name, options.output) if options.output else compile_pipeline(name))
 
 
 def _submit(options: argparse.Namespace) -> None:
-    from pipelines.remote import submit
+    from fipo_kfp.pipelines.remote import submit
 
     submit(_endpoint(options), options.pipeline, _parameters(options), overrides=options.overrides)
 
 
 def _schedule(options: argparse.Namespace) -> None:
-    from pipelines.remote import schedule, unschedule
+    from fipo_kfp.pipelines.remote import schedule, unschedule
 
     if options.off:
         unschedule(_endpoint(options), options.name)
@@ -82,7 +82,7 @@ def _list(options: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Column, Table
 
-    from pipelines.remote import overview
+    from fipo_kfp.pipelines.remote import overview
 
     schedules, runs = overview(_endpoint(options))
     table = Table(Column("schedule", overflow="fold"), "cron", "status", box=None)
@@ -112,7 +112,7 @@ def _reap(_: argparse.Namespace) -> None:
 
 
 def _endpoint(options: argparse.Namespace) -> "Endpoint":
-    from pipelines.remote import Endpoint
+    from fipo_kfp.pipelines.remote import Endpoint
 
     return Endpoint(host=options.host, namespace=options.namespace, experiment=options.experiment)
 

@@ -16,11 +16,11 @@ import psutil
 from kfp import dsl, local
 from kfp.dsl.graph_component import GraphComponent
 
-from components.form import Form, now
 from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
-from pipelines.console import quiet_kubeflow
-from pipelines.package import PIPELINES, arguments
+from fipo_kfp.components.form import Form, now
+from fipo_kfp.pipelines.console import quiet_kubeflow
+from fipo_kfp.pipelines.package import PIPELINES, arguments
 
 
 class StepFailed(FipoError):

@@ -9,8 +9,8 @@ from typing import Any
 from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
-from components.form import refuse_unfilled
 from fipo.errors import ConfigError
+from fipo_kfp.components.form import refuse_unfilled
 
 
 class _Pipelines(Mapping[str, GraphComponent]):
@@ -21,7 +21,7 @@ class _Pipelines(Mapping[str, GraphComponent]):
     def __getitem__(self, name: str) -> GraphComponent:
         if name not in self._names:
             raise KeyError(name)
-        return getattr(import_module(f"pipelines.{name}.pipeline"), name)
+        return getattr(import_module(f"fipo_kfp.pipelines.{name}.pipeline"), name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

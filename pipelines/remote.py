@@ -20,8 +20,8 @@ from kfp.client import ServiceAccountTokenVolumeCredentials
 
 import fipo
 from fipo.errors import ConfigError, FipoError
-from pipelines.cron import check_cron
-from pipelines.package import PIPELINES, arguments, compile_pipeline, description
+from fipo_kfp.pipelines.cron import check_cron
+from fipo_kfp.pipelines.package import PIPELINES, arguments, compile_pipeline, description
 
 TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"
 """Where Kubeflow projects the token of a pod that may call the pipelines API."""

@@ -8,8 +8,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS = [
-    ["pipelines"],
-    ["components"],
+    ["fipo_kfp.pipelines"],
+    ["fipo_kfp.components"],
     ["fipo.cli"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
@@ -57,9 +57,9 @@ ADAPTERS = {
     "boto3": {"fipo.storage"},
     "botocore": {"fipo.storage"},
     "mlflow": {"fipo.tracking", "fipo.release"},
-    "kubernetes": {"fipo.launch", "pipelines"},
-    "kubeflow": {"fipo.launch", "pipelines"},
-    "kfp": {"components", "pipelines"},
+    "kubernetes": {"fipo.launch", "fipo_kfp.pipelines"},
+    "kubeflow": {"fipo.launch", "fipo_kfp.pipelines"},
+    "kfp": {"fipo_kfp.components", "fipo_kfp.pipelines"},
     "math_verify": {"fipo.rewards"},
     "datasets": {"fipo.data"},
     "huggingface_hub": {"fipo.data", "fipo.inputs"},
@@ -77,7 +77,7 @@ def imports(path):
 
 
 def modules():
-    for package in ("fipo", "components", "pipelines"):
+    for package in ("fipo", "fipo_kfp/components", "fipo_kfp/pipelines"):
         for path in sorted((ROOT / package).rglob("*.py")):
             if "tests" not in path.parts:
                 yield path, ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -120,3 +120,11 @@ def test_heavy_dependencies_have_one_adapter(path, module):
 def test_the_algorithm_knows_no_settings():
     for path in (ROOT / "fipo" / "algorithm").rglob("*.py"):
         assert not any(name.startswith("fipo.config") for name in imports(path)), path
+
+
+def test_components_and_pipelines_have_one_name():
+    """Under another they would be other modules, which no wheel holds."""
+    for folder in ("fipo", "components", "pipelines", "tests", "benchmarks", "experiments", "k8s"):
+        for path in (ROOT / folder).rglob("*.py"):
+            wrong = {name for name in imports(path) if name.split(".")[0] in {"components", "pipelines"}}
+            assert not wrong, f"{path}: import {wrong} from fipo_kfp"

@@ -79,7 +79,7 @@ def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
         processes = psutil.Process(ui.pid).children(recursive=True)
     finally:
         ui.terminate()
-        assert ui.wait(30) == 0
+        assert ui.wait(120) == 0
     assert processes
     wait_until_gone(processes)
 

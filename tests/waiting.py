@@ -16,6 +16,13 @@ def wait_until(condition, seconds=120.0):
     return met
 
 
+def free_port():
+    """Of this machine, as it is now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
 def listens(port):
     """Whether a server of this machine takes connections."""
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):

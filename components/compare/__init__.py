@@ -1,5 +1,5 @@
 """The runs of an experiment side by side."""
 
-from components.compare.component import compare
+from fipo_kfp.components.compare.component import compare
 
 __all__ = ["compare"]

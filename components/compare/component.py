@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -24,7 +24,7 @@ def compare(
         comparison: Scores, lengths and differences, as a figure and a table.
         comparison_scores: The gate metric of each run.
     """
-    from components import door
-    from components.form import Form
+    from fipo_kfp.components import door
+    from fipo_kfp.components.form import Form
 
     door.compare(Form(recipe, recipe_changes), results, comparison, comparison_scores)

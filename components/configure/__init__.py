@@ -1,5 +1,5 @@
 """The settings of a run, checked before anything is started."""
 
-from components.configure.component import configure
+from fipo_kfp.components.configure.component import configure
 
 __all__ = ["configure"]

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -49,8 +49,8 @@ def configure(
     """
     from collections import namedtuple
 
-    from components import door
-    from components.form import Form
+    from fipo_kfp.components import door
+    from fipo_kfp.components.form import Form
 
     form = Form(
         recipe, recipe_changes, recipe_data, recipe_model, run_gpus_per_node, run_name, run_nodes, created, run_id

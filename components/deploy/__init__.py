@@ -1,5 +1,5 @@
 """The champion served in the cluster."""
 
-from components.deploy.component import deploy
+from fipo_kfp.components.deploy.component import deploy
 
 __all__ = ["deploy"]

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -27,6 +27,6 @@ def deploy(
     Returns:
         Address in the cluster, for clients that speak OpenAI's protocol; empty where nothing is served.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     return door.deploy(recipe, overrides, serving_summary)

@@ -1,5 +1,5 @@
 """Benchmarks before and after RL."""
 
-from components.evaluate.component import evaluate
+from fipo_kfp.components.evaluate.component import evaluate
 
 __all__ = ["evaluate"]

@@ -1,5 +1,5 @@
 """What happens when the pipeline has ended."""
 
-from components.finish.component import finish
+from fipo_kfp.components.finish.component import finish
 
 __all__ = ["finish"]

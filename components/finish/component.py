@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -29,8 +29,8 @@ def finish(
         status: How the steps ended; Kubeflow fills it in.
         arms: Of an experiment: what `configure` was given for each run.
     """
-    from components import door
-    from components.form import Form
+    from fipo_kfp.components import door
+    from fipo_kfp.components.form import Form
 
     form = Form(recipe, recipe_changes, run_name=run_name, created=created, run_id=run_id)
     for arm in arms or [""]:

@@ -1,5 +1,5 @@
 """The decision whether a model is promoted."""
 
-from components.gate.component import gate
+from fipo_kfp.components.gate.component import gate
 
 __all__ = ["gate"]

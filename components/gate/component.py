@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -26,7 +26,7 @@ def gate(
     Returns:
         `promote` or `keep`.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     result = door.run("gate", recipe, overrides)
     door.write_summary(decision, result)

@@ -1,5 +1,5 @@
 """Raw problems to training and evaluation data."""
 
-from components.prepare.component import prepare
+from fipo_kfp.components.prepare.component import prepare
 
 __all__ = ["prepare"]

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -23,7 +23,7 @@ def prepare(
         dataset: Where the prepared data and its manifest are.
         data_summary: Rows read, kept, quarantined and removed, and links.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     result = door.run("prepare", recipe, overrides)
     door.write_outputs(dataset, result)

@@ -1,5 +1,5 @@
 """Registration of the trained model."""
 
-from components.register.component import register
+from fipo_kfp.components.register.component import register
 
 __all__ = ["register"]

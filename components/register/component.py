@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -24,7 +24,7 @@ def register(
         decision: The gate's: `promote` or `keep`.
         registered_model: The registered version and where its weights are.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     result = door.run("register", recipe, overrides)
     door.write_registered(registered_model, result)

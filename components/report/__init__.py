@@ -1,5 +1,5 @@
 """The report of a run."""
 
-from components.report.component import report
+from fipo_kfp.components.report.component import report
 
 __all__ = ["report"]

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import component
+from fipo_kfp.components.base import component
 
 
 @component
@@ -25,7 +25,7 @@ def report(
         registered_model: The registered version.
         report_page: The report.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     door.run("report", recipe, overrides)
     door.write_report(report_page, recipe, overrides)

@@ -1,5 +1,5 @@
 """Benchmarks of one model."""
 
-from components.score.component import score
+from fipo_kfp.components.score.component import score
 
 __all__ = ["score"]

@@ -1,5 +1,5 @@
 """Supervised warm-up."""
 
-from components.sft.component import sft
+from fipo_kfp.components.sft.component import sft
 
 __all__ = ["sft"]

@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import job_component
+from fipo_kfp.components.base import job_component
 
 
 @job_component
@@ -27,7 +27,7 @@ def sft(
         warmup_summary: Training and held-out loss, and links.
         task_config: Environment and volumes of the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     result = door.run("sft", recipe, overrides, task_config)
     door.write_outputs(warmup_model, result)

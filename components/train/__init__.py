@@ -1,5 +1,5 @@
 """FIPO reinforcement learning."""
 
-from components.train.component import train
+from fipo_kfp.components.train.component import train
 
 __all__ = ["train"]

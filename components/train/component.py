@@ -2,7 +2,7 @@
 
 from kfp import dsl
 
-from components.base import job_component
+from fipo_kfp.components.base import job_component
 
 
 @job_component
@@ -29,7 +29,7 @@ def train(
         training_summary: The last step's accuracy, response length and throughput, and links.
         task_config: Environment and volumes of the task, for the pods of its TrainJob; Kubeflow fills it in.
     """
-    from components import door
+    from fipo_kfp.components import door
 
     result = door.run("train", recipe, overrides, task_config)
     door.write_outputs(trained_model, result)

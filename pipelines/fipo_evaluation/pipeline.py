@@ -5,14 +5,14 @@ configure -> prepare -> sft (the model as it is) -> score
 
 from kfp import dsl
 
-from components.configure.component import configure
-from components.finish.component import finish
-from components.form import NOTHING
-from components.prepare.component import prepare
-from components.score.component import score
-from components.sft.component import sft
-from pipelines.fipo_training.pipeline import RUN
-from pipelines.tasks import LARGE, place
+from fipo_kfp.components.configure.component import configure
+from fipo_kfp.components.finish.component import finish
+from fipo_kfp.components.form import NOTHING
+from fipo_kfp.components.prepare.component import prepare
+from fipo_kfp.components.score.component import score
+from fipo_kfp.components.sft.component import sft
+from fipo_kfp.pipelines.fipo_training.pipeline import RUN
+from fipo_kfp.pipelines.tasks import LARGE, place
 
 
 @dsl.pipeline(name="fipo-evaluation", display_name="FIPO evaluation")

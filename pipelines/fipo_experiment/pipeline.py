@@ -8,15 +8,15 @@ Nothing is registered: a winner is trained with `fipo_training`, where the gate 
 
 from kfp import dsl
 
-from components.compare.component import compare
-from components.configure.component import configure
-from components.evaluate.component import evaluate
-from components.finish.component import finish
-from components.prepare.component import prepare
-from components.sft.component import sft
-from components.train.component import train
-from pipelines.fipo_training.pipeline import RUN
-from pipelines.tasks import LARGE, place
+from fipo_kfp.components.compare.component import compare
+from fipo_kfp.components.configure.component import configure
+from fipo_kfp.components.evaluate.component import evaluate
+from fipo_kfp.components.finish.component import finish
+from fipo_kfp.components.prepare.component import prepare
+from fipo_kfp.components.sft.component import sft
+from fipo_kfp.components.train.component import train
+from fipo_kfp.pipelines.fipo_training.pipeline import RUN
+from fipo_kfp.pipelines.tasks import LARGE, place
 
 ARMS = ["fipo algorithm.loss=fipo", "dapo algorithm.loss=dapo"]
 

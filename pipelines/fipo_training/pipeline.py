@@ -9,18 +9,18 @@ whatever happened.
 
 from kfp import dsl
 
-from components.configure.component import configure
-from components.deploy.component import deploy
-from components.evaluate.component import evaluate
-from components.finish.component import finish
-from components.form import NOTHING, YES
-from components.gate.component import gate
-from components.prepare.component import prepare
-from components.register.component import register
-from components.report.component import report
-from components.sft.component import sft
-from components.train.component import train
-from pipelines.tasks import LARGE, place
+from fipo_kfp.components.configure.component import configure
+from fipo_kfp.components.deploy.component import deploy
+from fipo_kfp.components.evaluate.component import evaluate
+from fipo_kfp.components.finish.component import finish
+from fipo_kfp.components.form import NOTHING, YES
+from fipo_kfp.components.gate.component import gate
+from fipo_kfp.components.prepare.component import prepare
+from fipo_kfp.components.register.component import register
+from fipo_kfp.components.report.component import report
+from fipo_kfp.components.sft.component import sft
+from fipo_kfp.components.train.component import train
+from fipo_kfp.pipelines.tasks import LARGE, place
 
 RUN = {"created": dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER, "run_id": dsl.PIPELINE_JOB_ID_PLACEHOLDER}
 

@@ -72,7 +72,7 @@ class Target:
 
     def client(self) -> Any:
         """KFP's client, as the product makes it."""
-        from pipelines.remote import Endpoint
+        from fipo_kfp.pipelines.remote import Endpoint
 
         return Endpoint(self.host, self.namespace if self.multi_user else "", EXPERIMENT).connect()
 

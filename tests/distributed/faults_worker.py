@@ -248,8 +248,8 @@ def a_stop_of_one_rank_interrupts_all(world, folder):
     if world.rank == 1:
         os.kill(os.getpid(), signal.SIGTERM)
     with pytest.raises(StopRequested):
-        world.wait_or_stop(lambda: time.sleep(60))
-    assert time.monotonic() - began < 30
+        world.wait_or_stop(lambda: time.sleep(600))
+    assert time.monotonic() - began < 300
 
 
 def same(one, other):

@@ -5,12 +5,13 @@ What differs is where it runs: mounts are folders of a test, ports are free ones
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from tests.waiting import free_port
 
 BIN = Path(sys.executable).parent
 Data = dict[str, dict[str, str]]
@@ -26,12 +27,6 @@ def expand(text: str, variables: dict[str, str]) -> str:
         return "$" if match[1] == "$" else variables.get(match[2], match[0])
 
     return re.sub(r"\$(\$|\(([^()]*)\))", value, text)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @dataclass

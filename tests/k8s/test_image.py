@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 import fipo
-from components.base import IMAGE
+from fipo_kfp.components.base import IMAGE
 
 ROOT = Path(__file__).parents[2]
 CONTAINERFILE = (ROOT / "k8s" / "Containerfile").read_text()
@@ -37,7 +37,7 @@ def test_the_last_stage_has_no_build_tools_and_no_root():
 def test_a_change_of_the_source_makes_the_last_layer_anew_and_no_other():
     copied = re.findall(r"^COPY --from=(\w+) (\S+)", STAGES["last"], re.MULTILINE)
     assert copied == [("torch", "/opt/torch"), ("slim", "/opt/fipo"), ("app", "/opt/app")]
-    source = re.compile(r"^COPY (?!--from).*\b(fipo|components|pipelines|README)\b", re.MULTILINE)
+    source = re.compile(r"^COPY (?!--from).*\b(fipo|fipo_kfp|components|pipelines|README)\b", re.MULTILINE)
     assert [name for name, stage in STAGES.items() if source.search(stage)] == ["app"]
     # Nor does a new version number: what is to be installed is taken from pyproject.toml before.
     assert [name for name, stage in STAGES.items() if "COPY pyproject.toml" in stage] == ["requirements", "app"]

@@ -14,6 +14,7 @@ from fipo.errors import LaunchError
 from fipo.launch import cluster
 from fipo.models import load_tokenizer
 from fipo.run.run import Run
+from tests.waiting import free_port
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 
@@ -36,7 +37,7 @@ class Controller:
             "PET_NPROC_PER_NODE": str(trainer["numProcPerNode"]),
             "PET_NODE_RANK": "0",
             "PET_MASTER_ADDR": "127.0.0.1",
-            "PET_MASTER_PORT": "29431",
+            "PET_MASTER_PORT": str(free_port()),
             "KUBEFLOW_TRAINER_SERVER_URL": f"{self.api.url}/apis/x/namespaces/team/trainjobs/{name}/status",
             "KUBEFLOW_TRAINER_SERVER_TOKEN": str(self.token),
         }

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -15,7 +16,7 @@ import fipo
 from fipo.config import load_config
 from fipo.errors import PERMANENT
 from fipo.launch.node import SAVE_SECONDS
-from pipelines.tasks import CONFIG
+from fipo_kfp.pipelines.tasks import CONFIG
 from tests.k8s.immutable import kept, rendered
 
 K8S = Path(__file__).parents[2] / "k8s"
@@ -271,3 +272,16 @@ def test_what_an_overlay_presupposes_is_known(overlay, presupposed):
     for item in load(overlay):
         needed |= {groups[policy] for policy in item.get("spec", {}).get("podGroupPolicy", {})}
     assert {name.partition("/")[0] for name in needed} == presupposed
+
+
+def test_patches_are_files_and_hit_what_they_name():
+    """A patch by position hits another container when somebody puts one before it; where it must, it looks first."""
+    for path in K8S.rglob("kustomization.yaml"):
+        for patch in yaml.safe_load(path.read_text()).get("patches", []):
+            assert patch.keys() <= {"path", "target"}, f"{path}: a patch is a file"
+            operations = yaml.safe_load_all((path.parent / patch["path"]).read_text())
+            for operation in [one for document in operations if isinstance(document, list) for one in document]:
+                for place in re.finditer(r"/(?:replicatedJobs|containers|volumes)/\d+(?=/)", operation["path"]):
+                    named = operation["path"][: place.end()] + "/name"
+                    looked = (path.parent / patch["path"]).read_text()
+                    assert f"- op: test\n  path: {named}\n" in looked, f"{patch['path']}: {operation['path']}"

@@ -27,8 +27,9 @@ from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from fipo.errors import TrackingError
 from fipo.tracking.migrate import main, migrate
 from tests.k8s import postgres
-from tests.k8s.containers import Pod, free_port
+from tests.k8s.containers import Pod
 from tests.k8s.test_manifests import OVERLAYS, load
+from tests.waiting import free_port
 
 ADMIN = ("admin", "a-long-password")
 SIGN_IN = """[mlflow]

@@ -6,7 +6,7 @@ import yaml
 from kfp import compiler
 from kfp.compiler.compiler_utils import KubernetesManifestOptions
 
-from pipelines.package import PIPELINES
+from fipo_kfp.pipelines.package import PIPELINES
 
 
 @pytest.fixture(params=PIPELINES)

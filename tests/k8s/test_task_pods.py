@@ -5,13 +5,15 @@ Pod Security to say, https://kubernetes.io/docs/concepts/security/pod-security-s
 """
 
 import re
+from pathlib import Path
 
 import pytest
 import yaml
 
-from pipelines.package import COMPILED, PIPELINES
-from pipelines.tasks import USER
+from fipo_kfp.pipelines.package import COMPILED, PIPELINES
+from fipo_kfp.pipelines.tasks import USER
 
+RENDERED = Path(__file__).parents[2] / "k8s" / "rendered"
 SCRATCH = ("/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config")
 """Where Kubeflow mounts empty folders."""
 UNPRIVILEGED = {
@@ -102,4 +104,4 @@ def test_a_small_cluster_has_room(pods):
 
 
 def rendered(overlay):
-    return yaml.safe_load_all((COMPILED.parents[1] / "k8s" / "rendered" / f"{overlay}.yaml").read_text())
+    return yaml.safe_load_all((RENDERED / f"{overlay}.yaml").read_text())

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from tests.waiting import free_port
+
 WORKER = r"""
 import os, signal, sys, time
 rank = os.environ["RANK"]
@@ -70,7 +72,7 @@ def test_takes_what_kubeflow_trainer_sets(node, monkeypatch):
         "NPROC_PER_NODE": "2",
         "NODE_RANK": "0",
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29417",
+        "MASTER_PORT": str(free_port()),
     }
     for name, value in trainer.items():
         monkeypatch.setitem(os.environ, f"PET_{name}", value)

@@ -53,7 +53,7 @@ def test_the_controller_is_told_share_time_left_and_metrics(controller):
 def test_a_report_is_left_out_while_one_is_on_its_way(monkeypatch):
     arrived, answer = [], threading.Event()
     monkeypatch.setenv(progress.SERVER_VARIABLE, "http://127.0.0.1:9")
-    monkeypatch.setattr(progress, "_send", lambda *report: (arrived.append(report), answer.wait(10)))
+    monkeypatch.setattr(progress, "_send", lambda *report: (arrived.append(report), answer.wait(120)))
     reports = Progress(steps=10)
     for step in range(1, 6):
         reports.report(step, {})

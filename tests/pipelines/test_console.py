@@ -1,6 +1,6 @@
 import io
 
-from pipelines.console import StepOutput
+from fipo_kfp.pipelines.console import StepOutput
 
 FROM_KFP = """    [KFP Executor 2026-11-23 12:00:00,000 INFO]: Looking for component `train`
     [KFP Executor 2026-11-23 12:00:00,000 INFO]: Got executor_input:

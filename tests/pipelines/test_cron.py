@@ -1,7 +1,7 @@
 import pytest
 
 from fipo.errors import ConfigError
-from pipelines.cron import check_cron
+from fipo_kfp.pipelines.cron import check_cron
 
 
 @pytest.mark.parametrize(

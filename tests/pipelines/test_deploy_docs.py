@@ -8,9 +8,9 @@ import pytest
 
 from fipo import cli
 from fipo.config import load_config
-from pipelines.__main__ import _parameters, _parser
-from pipelines.cron import check_cron
-from pipelines.package import arguments
+from fipo_kfp.pipelines.__main__ import _parameters, _parser
+from fipo_kfp.pipelines.cron import check_cron
+from fipo_kfp.pipelines.package import arguments
 
 ROOT = Path(__file__).parents[2]
 PAGES = {

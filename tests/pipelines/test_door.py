@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
-from components import door
 from fipo.run.result import Output, StepResult
+from fipo_kfp.components import door
 
 RESULT = StepResult(
     step="train",

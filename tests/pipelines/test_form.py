@@ -10,7 +10,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from pipelines.package import COMPILED, PIPELINES, description
+from fipo_kfp.pipelines.package import COMPILED, PIPELINES, description
 
 
 @pytest.fixture(params=PIPELINES)

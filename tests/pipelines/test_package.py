@@ -9,8 +9,8 @@ from kfp.dsl import TaskConfigField as Field
 from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 from kfp.pipeline_spec.pipeline_spec_pb2 import ParameterType, PipelineSpec, PlatformSpec
 
-from pipelines.package import COMPILED, PIPELINES, compile_pipeline
-from pipelines.tasks import SECRET
+from fipo_kfp.pipelines.package import COMPILED, PIPELINES, compile_pipeline
+from fipo_kfp.pipelines.tasks import SECRET
 
 STEPS = ["prepare", "sft", "train", "evaluate", "gate", "register", "report"]
 

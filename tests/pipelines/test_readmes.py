@@ -3,7 +3,7 @@ from importlib import import_module
 import pytest
 import yaml
 
-from components import readme
+from fipo_kfp.components import readme
 
 
 @pytest.mark.parametrize("name", readme.names())
@@ -19,7 +19,7 @@ def test_metadata_names_the_component(name):
     assert metadata["stability"] in {"alpha", "beta", "stable"}
     assert [entry["name"] for entry in metadata["dependencies"]["kubeflow"]] == ["Pipelines"]
     assert metadata["tags"] and metadata["lastVerified"]
-    assert getattr(import_module(f"components.{name}"), name) is readme.load(name)
+    assert getattr(import_module(f"fipo_kfp.components.{name}"), name) is readme.load(name)
 
 
 def test_components_stay_doors():

@@ -4,9 +4,9 @@ import pytest
 
 import fipo
 from fipo.errors import ConfigError
-from pipelines import remote
-from pipelines.__main__ import main
-from pipelines.remote import Endpoint, KubeflowError, overview, schedule, submit
+from fipo_kfp.pipelines import remote
+from fipo_kfp.pipelines.__main__ import main
+from fipo_kfp.pipelines.remote import Endpoint, KubeflowError, overview, schedule, submit
 
 NIGHTLY = "0 0 3 * * *"
 

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ import pytest
 
 from fipo.config import Architecture, Model
 from fipo.models import load_model, load_tokenizer, save_model
+from tests.waiting import free_port
 
 MODEL = Model(
     architecture=Architecture(
@@ -22,12 +22,6 @@ MODEL = Model(
         key_value_heads=1, max_position_embeddings=64,
     )
 )  # fmt: skip
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @dataclass

@@ -19,6 +19,7 @@ from fipo.data.running_sums import generate
 from fipo.data.schema import Problem, tokenize
 from fipo.models import load_model, load_tokenizer
 from fipo.release.registry import fetch, find
+from tests.waiting import wait_until, wait_until_gone
 
 
 def greedy(folder, config, problem, tokens):
@@ -96,11 +97,9 @@ def test_a_server_that_cannot_start_is_an_error(small, tools):
 def test_a_server_dies_with_fipo(small, tools):
     with tools.fipo_serve(small(), "--port", tools.free_port()) as serving:
         serving.process.stdout.readline()
-        while not (children := psutil.Process(serving.process.pid).children()):
-            pass
+        children = wait_until(lambda: psutil.Process(serving.process.pid).children())
         serving.process.kill()
-        gone, alive = psutil.wait_procs(children, timeout=20)
-    assert gone and not alive
+        wait_until_gone(children)
 
 
 @pytest.mark.parametrize(("host", "words"), [("127.0.0.1", "Address already in use"), ("no-such-host.invalid", "")])

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -11,6 +10,8 @@ import urllib.request
 from types import SimpleNamespace
 
 import pytest
+
+from tests.waiting import free_port
 
 
 @pytest.fixture(scope="session")
@@ -62,9 +63,3 @@ def wait_until_healthy(url, process, seconds=300):
             return
         time.sleep(0.5)
     raise TimeoutError(f"no answer from {url} in {seconds} s")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

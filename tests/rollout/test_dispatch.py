@@ -87,8 +87,8 @@ PROMPTS = [Prompt(id=f"{index:04x}", text="", token_ids=(index + 2, 1), answer="
 
 
 def generate(urls, sampling=SAMPLING, progress=None):
-    # A living server answers in a second on a busy machine too; a frozen one is asked twice before a request times out.
-    replicas = Replicas(urls, TOKEN, timeout_seconds=20.0, health_seconds=1.0)
+    # A living server answers in three seconds on a busy machine too; a frozen one is found long before a request is.
+    replicas = Replicas(urls, TOKEN, timeout_seconds=120.0, health_seconds=3.0)
     dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=4)
     return dispatcher.generate(PROMPTS, sampling, 5, progress)
 
@@ -124,7 +124,7 @@ def test_servers_are_waited_for_at_the_start(caplog):
     late = Server(healthy=False)
     threading.Timer(1.0, setattr, [late, "healthy", True]).start()
     with running(late, Server()) as urls:
-        replicas = Replicas(urls, TOKEN, timeout_seconds=20.0, health_seconds=0.2)
+        replicas = Replicas(urls, TOKEN, timeout_seconds=120.0, health_seconds=1.0)
         replicas.wait_for_all(60.0)
         assert late.healthy and "waiting for 1 of 2" in caplog.text
         late.healthy = False
@@ -180,7 +180,7 @@ def test_the_prompts_of_a_lost_server_go_to_the_others(fault):
 
     async def freeze(number, request):
         server.healthy = False
-        await asyncio.sleep(60)
+        await asyncio.sleep(600)
 
     server = {
         "dies": Server(behave=die),
@@ -190,7 +190,7 @@ def test_the_prompts_of_a_lost_server_go_to_the_others(fault):
     started = time.perf_counter()
     with running(server, other := Server()) as urls:
         assert_complete(generate(urls))
-    assert time.perf_counter() - started < 20.0, "as long as a request may take"
+    assert time.perf_counter() - started < 120.0, "as long as a request may take"
     assert server.requests and len(other.requests) == 24
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import uuid
@@ -14,16 +13,10 @@ import pytest
 from botocore.config import Config
 
 from fipo.storage import open_store
-from tests.waiting import listens, wait_until
+from tests.waiting import free_port, listens, wait_until
 
 BIN = Path(sys.executable).parent
 KEYS = ("access", "secret-of-the-test")
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -13,19 +13,13 @@ from pathlib import Path
 import pytest
 
 from fipo.tracking.client import connect
-from tests.waiting import listens, wait_until
+from tests.waiting import free_port, listens, wait_until
 
 
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory):
     """SQLite; each test uses its own experiment."""
     return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 class Server:

@@ -25,13 +25,13 @@ def test_the_next_batch_is_made_while_this_one_is_trained_on():
     def collect(step, timer):
         if step == 2:
             began.set()
-            assert go_on.wait(10)
+            assert go_on.wait(120)
         with timer("generate"):
             return step, threading.current_thread()
 
     batches, timer = RolloutBatches(collect, begins_next=lambda step: step == 1), Timer()
     assert batches.take(1, timer) == (1, threading.current_thread())
-    assert began.wait(10)
+    assert began.wait(120)
     go_on.set()
     batches.settle()
     step, thread = batches.take(2, timer)

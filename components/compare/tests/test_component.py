@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
-from components.compare.component import compare
+from fipo_kfp.components.compare.component import compare
 
 
 def test_shows_the_runs_side_by_side(tiny_copy, start_pipeline):

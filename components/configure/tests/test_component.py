@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from kfp import dsl, local
 
-from components.configure.component import configure
 from fipo.config import load_config
+from fipo_kfp.components.configure.component import configure
 
 MADE = {"created": "2026-11-26T03:04:05Z", "run_id": "0f2b6c1e-5a0d-4d3e-9a52-6a2f6f0f7c11"}
 

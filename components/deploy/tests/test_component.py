@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from kfp import dsl
 
-from components.deploy.component import deploy
+from fipo_kfp.components.deploy.component import deploy
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from components.evaluate.component import evaluate
+from fipo_kfp.components.evaluate.component import evaluate
 
 
 def test_points_at_the_results_of_both_models(common, artifact, page, stored, tiny_pipeline):

@@ -1,6 +1,6 @@
 from kfp import dsl
 
-from components.finish.component import finish
+from fipo_kfp.components.finish.component import finish
 
 
 def test_closes_the_run_with_the_pipelines_status(tiny_pipeline):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from components.gate.component import gate
+from fipo_kfp.components.gate.component import gate
 
 
 def test_decides_and_says_why(common, artifact, page):

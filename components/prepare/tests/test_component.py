@@ -2,7 +2,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from components.prepare.component import prepare
+from fipo_kfp.components.prepare.component import prepare
 
 
 def test_points_at_the_data_set(common, artifact, page, stored):

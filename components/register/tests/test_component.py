@@ -1,6 +1,6 @@
 from kfp import dsl
 
-from components.register.component import register
+from fipo_kfp.components.register.component import register
 
 
 def test_names_the_registered_version(common, artifact, tiny_pipeline):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from components.report.component import report
+from fipo_kfp.components.report.component import report
 
 
 def test_shows_the_page(common, artifact, tiny_pipeline):

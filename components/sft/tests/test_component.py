@@ -2,7 +2,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from components.sft.component import sft
+from fipo_kfp.components.sft.component import sft
 
 
 def test_points_at_the_warmed_up_model(common, artifact, page, stored):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from kfp import dsl
 
-from components.train.component import train
+from fipo_kfp.components.train.component import train
 
 
 def test_points_at_the_trained_model(common, artifact, page, stored):

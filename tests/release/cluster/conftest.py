@@ -28,6 +28,7 @@ from fipo.release import deploy
 from fipo.release.registry import champion, register
 from fipo.storage import open_store, read_manifest, upload_directory
 from fipo.tracking.client import connect
+from tests.waiting import free_port
 
 ROOT = Path(__file__).parents[3]
 NAMESPACE = "team"
@@ -300,12 +301,6 @@ def deployer(tmp_path_factory):
 def role(deployer):
     (role,) = [one for one in deployer if (one["kind"], one["metadata"]["name"]) == ("Role", "fipo-deployer")]
     return role
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,7 @@ from fipo.config import Model, load_config
 from fipo.models import load_model, load_tokenizer
 from fipo.release.deploy import deploy
 from fipo.release.registry import fetch, find
-
-from .conftest import free_port
+from tests.waiting import free_port
 
 
 class Kubelet:

@@ -10,7 +10,7 @@ from fipo.config import Deploy, load_config
 from fipo.errors import ConfigError
 from fipo.release.manifests import CONFIG, CONFIG_MAP, SECRET, SECRETS, Served, kubernetes_name
 from fipo.release.registry import RegisteredModel
-from pipelines import tasks
+from fipo_kfp.pipelines import tasks
 
 from .conftest import check_object, pod_of
 

@@ -1,4 +1,4 @@
-"""Artifacts as Kubeflow hands them to a component."""
+"""For the tests of components, which lie beside them: artifacts as Kubeflow hands them over."""
 
 import json
 from collections.abc import Callable
