@@ -35,6 +35,7 @@ _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:\{|(?=[\dA-Za-z$\\]))|\\framebox\s*\
 _BARE = re.compile(r"\$?(-?\d[\d,.]*\d|-?\d|[A-Za-z](?![A-Za-z])|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\})")
 _BETWEEN_BOXES = re.compile(
     r"(?:[\s$,;.&*]|\\[()\[\],; ]|\\(?:quad|qquad|text\s*\{\s*(?:and|or|,|;)?\s*\})"
+    r"|(?:\s+(?!(?:is|was|not|but|which|so|wait|then|finally)\b)[a-z]+){1,3}[\s$]+and\b|\\text\s*\{[^{}]{1,30}\b(?:and|or)\s*\}"
     r"|(?<=\n)(?:-|\d+[.)])\s|\b(?:and|or|also|und)\b|和|与|或|、|，|；"
     r"|\(?\b(?:[a-z]|i{1,3}|iv|[1-9])\)|\\?[a-z](?:_\{?\w\}?)?\s*=)*",
     re.IGNORECASE,
