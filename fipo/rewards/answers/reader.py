@@ -58,7 +58,7 @@ def final_answer(response: str) -> str | None:
 def _visible(response: str) -> str:
     """The response without its reasoning: what is between think tags, or before or after one without a partner."""
     if "<" in response or "[" in response or "◁" in response:
-        parts, position, depth = [], 0, 0
+        parts, position, depth = list[str](), 0, 0
         for match in _TAG.finditer(response):
             if match["end"] or match["close"]:
                 if not depth:
@@ -77,7 +77,7 @@ def _visible(response: str) -> str:
 
 
 def _without_struck(text: str) -> str:
-    parts, position = [], 0
+    parts, position = list[str](), 0
     while match := _STRUCK.search(text, position):
         end = closing_brace(text, match.end())
         if end < 0:

@@ -158,11 +158,11 @@ def _compound(text: str) -> str:
         if part in ("/", " per ", "*", " "):
             units.append("/" if part in ("/", " per ") else "*")
             continue
-        power = _POWER.search(part)
-        name = part[: power.start()] if power else part
+        raised = _POWER.search(part)
+        name = part[: raised.start()] if raised else part
         if name not in _CANONICAL:
             return ""
-        units.append(_CANONICAL[name] + (f"^{power[1] or power[2] or power[3]}" if power else ""))
+        units.append(_CANONICAL[name] + (f"^{raised[1] or raised[2] or raised[3]}" if raised else ""))
     return _CANONICAL.get("".join(units), "".join(units))
 
 
