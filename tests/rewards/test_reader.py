@@ -189,6 +189,10 @@ GIVEN = [
     ("\\boxed{x=1, y=2}", "(1,2)"),
     ("\\boxed{(1,2)}", "x=1,y=2"),
     ("\\boxed{(1,2),(1,2),(3,4)}", "(1,2),(3,4)"),
+    ("```\n\\boxed{5}\n```", "5"),
+    ("\\boxed{\\frac{1}{2}} So the answer is 1/2 of the total.", "0.5"),
+    ("The answer is 18 red apples.", "18"),
+    ("Final Answer: The number of ways to do that is 12 of them.", "12"),
 ]
 
 NOT_GIVEN = [
@@ -268,6 +272,8 @@ NOT_GIVEN = [
     ("The answer is 5.\nThe answer is 6.", "5"),
     ("#### 5 or 6", "5"),
     ("answer", "5"),
+    ("Answer: It is more than 5 such numbers.", "5"),
+    ("Answer: There are not 5 such numbers.", "5"),
     ("5", "5"),
     ("= 5", "5"),
     ("2+3=5", "5"),
@@ -277,7 +283,6 @@ NOT_GIVEN = [
     ("<answer>I don't know, maybe 5</answer>", "5"),
     ("The answer to 5 is unclear.", "5"),
     ("answer: see step 5 above, or step 6", "5"),
-    ("```\n\\boxed{5}\n```", "5"),
     ("For example, \\boxed{5}", "5"),
     ("Put the answer in \\boxed{}, e.g. \\boxed{5}", "5"),
     ("<think>\n" + "so it goes " * 2000 + "\\boxed{5}", "5"),

@@ -25,10 +25,10 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN = re.compile(
-    r"<!--.*?(?:-->|\Z)|~~[^~\n]*~~|<(s|del|strike)>.*?</\1>|^\s*%[^\n]*$|(?<!`)`{3}[^`]*\\(?:f?boxed|fbox)[^`]*`{3}",
+    r"<!--.*?(?:-->|\Z)|~~[^~\n]*~~|<(s|del|strike)>.*?</\1>|^\s*%[^\n]*$",
     re.DOTALL | re.MULTILINE,
 )
-_HIDING = ("<!--", "~~", "<s>", "<del>", "<strike>", "%", "```")
+_HIDING = ("<!--", "~~", "<s>", "<del>", "<strike>", "%")
 _TURN_END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>.*", re.DOTALL)
 _STRUCK = re.compile(r"\\(?:[bx]?cancel|sout|st|phantom|vphantom|hphantom|iffalse|enclose)\s*(?:\{[a-z]+\})?(?=\{)")
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:\{|(?=[\dA-Za-z$\\]))|\\framebox\s*\{")
