@@ -102,6 +102,9 @@ def _relation(relation: Relation) -> list[_Piece] | None:
     sides, operators = relation.sides, relation.operators
     if operators == (r"\in",) and _is_variable(sides[0]):
         return _pieces(sides[1])
+    if operators == ("=",) and _is_variable(sides[0]) and isinstance(sides[1], Quantity):
+        point = _end(sides[1])
+        return [_Piece(point, point, True, True)]
     if not set(operators) <= _FLIPPED.keys():
         return None
     where = [index for index, side in enumerate(sides) if _is_variable(side)]
