@@ -92,7 +92,7 @@ def _neighbours(answer: str) -> Iterator[tuple[str, str]]:
         yield "the other sign", str(-value)
     elif not re.search(r"\\infty|∞|\\pm|±", answer):
         yield "one more", f"{answer}+1"
-        if re.search(r"[1-9A-Za-z]", answer):
+        if re.search(r"[1-9A-Za-z]", answer.replace(r"\circ", "")):
             yield "the other sign", f"-({answer})"
     if digits := list(re.finditer(r"[0-9]", answer)):
         at = digits[-1].start()

@@ -13,8 +13,9 @@ from fipo.errors import RewardError
 from fipo.outcome import Outcome
 from fipo.rewards.answers.compare import same
 from fipo.rewards.answers.fast import quickly
-from fipo.rewards.answers.interpret import interpret, rational
+from fipo.rewards.answers.interpret import interpret
 from fipo.rewards.answers.kinds import Answer, Text
+from fipo.rewards.answers.literals import rational
 from fipo.rewards.answers.normal import normal
 from fipo.rewards.answers.reader import final_answer
 from fipo.rewards.answers.units import split_unit

@@ -296,6 +296,13 @@ e^{\frac{1}{2}} | \sqrt{e}
 \frac{e^2-1}{2} | \frac{e^{2}-1}{2}
 f(x)=x+c | f(x)=x+c
 \lfloor \frac{n}{2} \rfloor | \left\lfloor \frac{n}{2}\right\rfloor
+\frac{\sqrt{2}}{2} | \sin 45^\circ
+\cos 60^{\circ} | 0.5
+0\le x\le 1\text{ or }x=2 | [0,1]\cup\{2\}
+\sqrt{5+2\sqrt{6}} | \sqrt{2}+\sqrt{3}
+\frac{2025!}{2025} | 2024!
+e^{\frac{2\pi i}{3}} | -\frac12+\frac{\sqrt3}{2}i
+\begin{cases}x=2\\y=3\end{cases} | x=2,y=3
 """
 """An answer and an equal reference on each line."""
 

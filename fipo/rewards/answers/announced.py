@@ -20,7 +20,8 @@ _SENTENCE = re.compile(r"\**[.。](?=\s|\*|$)|\n")
 _MATHEMATICAL = re.compile(
     r"[-+]?[\d\\√∞½⅓¼π(\[{€$£¥.]|[A-Z]\b(?!\s[a-z])|[a-z]\s*(?:=|\^|[-+*/<>]|$)|\([A-Za-z]\)|sqrt|pi\b"
 )
-_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}(?:\s+(?![-+*/=<>])[A-Za-z]{2,}){3,}")
+_PROSE = re.compile(r"(?<![\\A-Za-z{])[A-Za-z]{2,}(?:\s+(?![-+*/=<>])[A-Za-z]{2,})+")
+_HARMLESS = re.compile(r"\b(?:is|are|was|be|of|to|by|the|as|and|that)\b", re.IGNORECASE)
 _LONE_NUMBER = re.compile(r"(?<![\w.,/^-])-?\d+(?:,\d{3})*(?:\.\d+)?(?:/\d+)?(?![\w/^])")
 
 
@@ -92,7 +93,7 @@ def _plain_phrase(text: str, sentence: str, *, labelled: bool) -> tuple[str, int
     if len(formulas) == 1:
         return formulas[0], len(sentence), True
     numbers = _LONE_NUMBER.findall(text)
-    if labelled and not formulas and len(numbers) == 1 and not changes_value(text):
+    if labelled and not formulas and len(numbers) == 1 and not changes_value(_HARMLESS.sub(" ", text)):
         return numbers[0], len(sentence), True
     return (text, len(sentence), False) if len(text.split()) <= 6 else None
 

@@ -2,15 +2,11 @@ r"""Whether two answers say the same. Only like is compared with like; `CONVERSI
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any
 
-from mpmath import mp
-
-from fipo.rewards.answers.evaluate import Undefined, equal, number, proportional, real
+from fipo.rewards.answers.evaluate import equal, proportional
 from fipo.rewards.answers.kinds import (
     Answer,
     BaseNumber,
@@ -24,17 +20,14 @@ from fipo.rewards.answers.kinds import (
     Span,
     Text,
     Union,
-)  # fmt: skip
+)
+from fipo.rewards.answers.naming import is_name, is_one_name
+from fipo.rewards.answers.quantities import rounds, same_number, same_quantity
 from fipo.rewards.answers.spans import spans
-from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, names, operations
-from fipo.rewards.answers.units import changes_value
+from fipo.rewards.answers.syntax import Apply, Node, Symbol, names
 
-SIGNIFICANT_DIGITS = 6
-"""A decimal of so many digits stands for what is not decimal, where it is that number rounded or cut off."""
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", "=": "=", r"\ne": r"\ne"}
 _NAMING = frozenset({"=", r"\in", r"\equiv", r"\approx"})
-_WORDS = re.compile(r"[^\W\d_]+(?:[ '-][^\W\d_]+)*|p ?\([^=<>]*(?:=\s?\w+)?\)")
-_NAME_OPERATIONS = frozenset(["+", "-", "*", "/", "neg", "abs", "sin", "cos", "tan", "cot", "sec", "csc"])
 
 
 def same(given: Answer, gold: Answer) -> bool:
@@ -44,63 +37,6 @@ def same(given: Answer, gold: Answer) -> bool:
         return True
     convert = CONVERSIONS.get((type(given), type(gold)))
     return convert is not None and bool(convert(given, gold))
-
-
-def _quantities(given: Quantity, gold: Quantity) -> bool:
-    if given.unit == gold.unit:
-        return _numbers(given, gold)
-    if given.unit.startswith("mod") or gold.unit.startswith("mod"):
-        return (not given.unit or not gold.unit) and _numbers(given, gold)
-    if given.unit and gold.unit:
-        return False
-    if "%" in (given.unit, gold.unit):
-        hundredth = Apply("percent", (given.node if given.unit else gold.node,))
-        shares = Quantity(hundredth, value=_hundredth(given if given.unit else gold))
-        return _numbers(given, gold) or _numbers(shares, gold if given.unit else given)
-    return _numbers(given, gold)
-
-
-def _hundredth(percent: Quantity) -> Fraction | None:
-    return None if percent.value is None else percent.value / 100
-
-
-def _numbers(given: Quantity, gold: Quantity) -> bool:
-    """Exact where both are rational; a decimal may stand for what it rounds."""
-    if given.value is not None and gold.value is not None and given.value == gold.value:
-        return True
-    if (given.decimals is None) == (gold.decimals is None):
-        return (given.value is None or gold.value is None) and equal(given.node, gold.node)
-    rounded, full = (given, gold) if given.decimals is not None else (gold, given)
-    return _rounds(rounded, full) or ((full.value is None) and equal(given.node, gold.node))
-
-
-def _rounds(rounded: Quantity, full: Quantity, *, at_least: int = SIGNIFICANT_DIGITS) -> bool:
-    """Whether a decimal is the other number to so many significant digits, rounded or cut off."""
-    if rounded.value is None or rounded.decimals is None or not rounded.value:
-        return False
-    scaled = rounded.value * Fraction(10) ** rounded.decimals
-    if len(str(abs(scaled.numerator))) < at_least or (full.value is not None and full.value.denominator == 1):
-        return False
-    try:
-        with mp.workprec(200 + 8 * abs(rounded.decimals)):
-            exactly = (
-                full.value * Fraction(10) ** rounded.decimals if full.value is not None else _scaled(full.node, rounded)
-            )
-            return bool(scaled in (_nearest(exactly), _cut(exactly)))
-    except Undefined:
-        return False
-
-
-def _scaled(node: Node, rounded: Quantity) -> Any:
-    return number(real(node)) * mp.mpf(10) ** (rounded.decimals or 0)
-
-
-def _nearest(value: Any) -> int:
-    return int(mp.floor(abs(number(value)) + mp.mpf(1) / 2)) * (1 if value > 0 else -1)
-
-
-def _cut(value: Any) -> int:
-    return int(mp.floor(abs(number(value)))) * (1 if value > 0 else -1)
 
 
 def _relations(given: Relation, gold: Relation) -> bool:
@@ -154,21 +90,21 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
     """
     if not set(relation.operators) <= _NAMING:
         return None
-    first = 1 if _is_name(relation.sides[0]) else 0
+    first = 1 if is_name(relation.sides[0]) else 0
     exactly = len(relation.operators)
     if r"\approx" in relation.operators[first:]:
         exactly = relation.operators.index(r"\approx", first)
     *before, last = relation.sides[: exactly + 1]
-    named = [side for side in before if _is_name(side)]
+    named = [side for side in before if is_name(side)]
     if not named:
         # A computation, `2+3 = 5`: it must be true, and of numbers; `5 = 5` is none.
         quantities = [side for side in relation.sides if isinstance(side, Quantity) and not names(side.node)]
         computed = any(isinstance(side.node, Apply) for side in quantities)
         if of_reference or len(quantities) < len(relation.sides) or not computed:
             return None
-    elif of_reference and not all(map(_is_one_name, named)):
+    elif of_reference and not all(map(is_one_name, named)):
         return None
-    if not all(same(side, last) for side in before if not _is_name(side)):
+    if not all(same(side, last) for side in before if not is_name(side)):
         return None
     return last if all(_is_near(side, last) for side in relation.sides[exactly + 1 :]) else None
 
@@ -178,44 +114,7 @@ def _is_near(approximation: Answer, exactly: Answer) -> bool:
     if not isinstance(approximation, Quantity) or not isinstance(exactly, Quantity) or approximation.value is None:
         return False
     written = replace(approximation, decimals=approximation.decimals or 0)
-    return same(approximation, exactly) or _rounds(written, exactly, at_least=1)
-
-
-def _is_name(side: Answer) -> bool:
-    """A variable, `f(2)`, `\\angle ABC`, words, `(x,y)`, or variables combined without numbers: `x+y`, `\\tan A`."""
-    if isinstance(side, Text):
-        return bool(_WORDS.fullmatch(side.text)) and not changes_value(side.text)
-    if isinstance(side, Choice):
-        return side.beside is None
-    if isinstance(side, Group):
-        return side.shape == "tuple" and all(_is_name(item) for item in side.items)
-    if isinstance(side, Ratio):
-        return all(map(_is_name, side.terms))
-    return isinstance(side, Quantity) and not side.unit and not _is_plain(side) and _is_combination(side.node)
-
-
-def _is_plain(side: Quantity) -> bool:
-    """Whether nothing in it has a name."""
-    return not names(side.node) and not any(one.startswith("call:") for one in operations(side.node))
-
-
-def _is_combination(node: Node) -> bool:
-    if isinstance(node, Number):
-        return False
-    if isinstance(node, Symbol) or node.operation.startswith("call:"):
-        return True
-    return node.operation in _NAME_OPERATIONS and all(_is_combination(one) for one in node.arguments)
-
-
-def _is_one_name(side: Answer) -> bool:
-    if isinstance(side, Group):
-        return all(_is_one_name(item) for item in side.items)
-    if not isinstance(side, Quantity):
-        return True
-    node = side.node
-    if all(name[0].isupper() or name[0] == "\\" for name in names(node)):
-        return True  # segments, areas and angles, of which no curve is made
-    return isinstance(node, Symbol) or (isinstance(node, Apply) and node.operation.startswith("call:"))
+    return same(approximation, exactly) or rounds(written, exactly, at_least=1)
 
 
 def _variable(relation: Relation) -> frozenset[str]:
@@ -233,21 +132,28 @@ def _groups(given: Group, gold: Group) -> bool:
         return {gold.shape, given.shape} <= {"set", "list"} and _as_sets(given.items, gold.items)
     if gold.shape == "list" and given.shape == "list":
         return _assigned(given.items, gold.items)
+    if "tuple" in (gold.shape, given.shape) and "list" in (gold.shape, given.shape):
+        return _are_named(given.items if given.shape == "list" else gold.items) and _each(given.items, gold.items)
     return gold.shape == given.shape and _each(given.items, gold.items)
 
 
 def _assigned(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
     """Lists in any order, unless the items of one are named (`x=1, y=2`) and those of the other are not."""
+    if all(isinstance(item, Group) and item.shape == "tuple" for item in (*given, *gold)):
+        return _as_sets(given, gold)  # a solution named twice is one solution
     if len(given) != len(gold):
         return False
-    named = all(_names_one(item) for item in gold) and len({_name(item) for item in gold}) > 1
-    if named and not any(isinstance(item, Relation) for item in given):
+    if _are_named(gold) and not any(isinstance(item, Relation) for item in given):
         return _each(given, gold)
     return _permuted(list(given), list(gold))
 
 
-def _names_one(item: Answer) -> bool:
-    return isinstance(item, Relation) and value_of(item) is not None
+def _are_named(items: Sequence[Answer]) -> bool:
+    """Whether the items are values of different names, as in `x=1, y=2`: their order is that of the names."""
+    return (
+        all(isinstance(item, Relation) and value_of(item) is not None for item in items)
+        and len({_name(item) for item in items}) > 1
+    )
 
 
 def _name(item: Answer) -> object:
@@ -297,7 +203,7 @@ def _ratios(given: Ratio, gold: Ratio) -> bool:
 
 
 def _terms(given: Ratio, gold: Ratio) -> bool:
-    return len(given.terms) == len(gold.terms) and all(map(_numbers, given.terms, gold.terms))
+    return len(given.terms) == len(gold.terms) and all(map(same_number, given.terms, gold.terms))
 
 
 def _spans(given: Answer, gold: Answer) -> bool:
@@ -326,8 +232,11 @@ def _choices(given: Choice, gold: Choice) -> bool:
     return gold.beside is None or given.beside is None or same(given.beside, gold.beside)
 
 
-def _beside(given: Choice, gold: Answer) -> bool:
-    return given.beside is not None and same(given.beside, gold)
+def _beside(given: Answer, gold: Answer) -> bool:
+    """An option's text in place of its letter, on either side."""
+    if isinstance(given, Choice):
+        return given.beside is not None and same(given.beside, gold)
+    return isinstance(gold, Choice) and gold.beside is not None and same(given, gold.beside)
 
 
 def _named_value(given: Relation, gold: Answer) -> bool:
@@ -359,6 +268,11 @@ def _one_of_group(given: Answer, gold: Answer) -> bool:
     return same(group.items[0], other) if group is given else same(other, group.items[0])
 
 
+def _decimal_comma(given: Group, gold: Quantity) -> bool:
+    """`1000,99` against 1000.99; never as a reference, where it may be two numbers."""
+    return given.decimal is not None and gold.decimals is not None and given.decimal == gold.value
+
+
 def _solutions(given: Answer, gold: Answer) -> bool:
     r"""`x \in \{1,2\}` and `x = 1` or `x = 2` as 1, 2; several inequalities as intervals."""
     if isinstance(given, Relation) and _named_value(given, gold):
@@ -367,7 +281,7 @@ def _solutions(given: Answer, gold: Answer) -> bool:
 
 
 _LIKE: dict[type, Callable[[Any, Any], bool]] = {
-    Quantity: _quantities,
+    Quantity: same_quantity,
     Relation: _relations,
     Group: _groups,
     Span: _spans,
@@ -385,7 +299,6 @@ CONVERSIONS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Quantity, Relation): _value_named,
     (Relation, Text): _named_value,
     (Text, Relation): _value_named,
-    (Relation, Choice): _named_value,
     (Relation, Ratio): _named_value,
     (Ratio, Relation): _value_named,
     (Relation, BaseNumber): _named_value,
@@ -408,12 +321,15 @@ CONVERSIONS: dict[tuple[type, type], Callable[[Any, Any], bool]] = {
     (Matrix, Group): _vector,
     (Group, Matrix): _vector,
     (Quantity, Group): _one_of_group,
-    (Group, Quantity): _one_of_group,
+    (Group, Quantity): lambda given, gold: _one_of_group(given, gold) or _decimal_comma(given, gold),
     (Text, Quantity): _product,
     (Quantity, Text): _product,
     **{
-        (Choice, kind): _beside
-        for kind in (Quantity, Relation, Group, Span, Union, Matrix, BaseNumber, Ratio, Empty, Text)
+        pair: _beside
+        for kind in (Quantity, Group, Span, Union, Matrix, BaseNumber, Ratio, Empty, Text)
+        for pair in ((Choice, kind), (kind, Choice))
     },
+    (Choice, Relation): _beside,
+    (Relation, Choice): lambda given, gold: _named_value(given, gold) or _beside(given, gold),
 }
 """(kind of the response's answer, kind of the reference): how they may be equal all the same."""

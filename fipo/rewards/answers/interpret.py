@@ -24,11 +24,12 @@ from fipo.rewards.answers.kinds import (
     Span,
     Text,
     Union,
-)  # fmt: skip
+)
+from fipo.rewards.answers.literals import branches, written_number
 from fipo.rewards.answers.normal import closing_brace, normal
 from fipo.rewards.answers.parser import parse
 from fipo.rewards.answers.split import brackets, is_balanced, split, thousands
-from fipo.rewards.answers.syntax import Apply, Node, Number, Unreadable
+from fipo.rewards.answers.syntax import Apply, Number, Unreadable
 from fipo.rewards.answers.tables import NOTHING, RELATIONS, pairs
 from fipo.rewards.answers.units import changes_value, multiplied, split_unit
 
@@ -36,7 +37,7 @@ _CHOICE = re.compile(
     r"(?:\\text\{)?(?:(?:option|choice|answer)\s*)?(?:\\text\{)?\(?\s*([A-Z])\s*\)?[.:)]?\s*\}?", re.IGNORECASE
 )
 _OPTION = re.compile(
-    r"(?:(?:option|choice|answer)\s+)?(?:(?:\\text\{)?\(\s*(?:\\text\{)?([A-Za-z])\}?\s*\)\}?[.:]?|([A-Z])\s*[.:)]\s)\s*(.+)",
+    r"(?:(?:option|choice|answer)\s+)?(?:(?:\\text\{)?\(\s*(?:\\text\{)?([A-Za-z])\}?\s*\)\}?[.:]?|([A-Z])\s*[.:)]\s|\\text\{([A-Z])\}\s*[.:)])\s*(.+)",
     re.IGNORECASE,
 )
 _ANOTHER_OPTION = re.compile(r"\([A-Za-z]\)|\b[B-Z][.):]\s|^(?:\\text\{\s*)?(?:or|and|/|,|;)")
@@ -47,9 +48,6 @@ _LABEL = re.compile(r"(?:\\text\{)?([A-Za-z][A-Za-z ]{2,}):\s*\}?\s+(.+)|\\text\
 _FRENCH = re.compile(r"([\[\]])([^\[\]]+,[^\[\]]+)([\[\]])")
 _WORDS = re.compile(r"[^\W\d_]+(?:(?:\s+|['’]|(?<=[^\W\d_]{2})-(?=[^\W\d_]{2}))[^\W\d_]+)*[.!]?")
 _PRODUCT = re.compile(r"[a-z](?: [a-z])*")
-_NUMBER = re.compile(
-    r"([-+]?)\s*(\d*)(?:\.(\d*))?(?:\s*(?:[eE]\s*([-+]?\d+)|\*\s*10\s*\^\s*(?:\{\s*([-+]?\d+)\s*\}|([-+]?\d+))))?"
-)
 _BASE_WORDS = {
     one: int(two)
     for one, two in pairs(
@@ -69,7 +67,7 @@ _MODULUS = re.compile(
 )
 _ASIDE = re.compile(r"(.*[\d})%])\s*\((?:\\text\{)?([A-Za-z]{3}[A-Za-z ,-]*)\}?\)")
 _MATRIX = re.compile(
-    r"\\begin\{(?:[pbvB]?matrix|array|smallmatrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:[pbvB]?matrix|array|smallmatrix)\}"
+    r"\\begin\{(?:[pbB]?matrix|array|smallmatrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:[pbB]?matrix|array|smallmatrix)\}"
 )
 _CASES = re.compile(
     r"\\begin\{(?:cases|aligned|array|align\*?)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:cases|aligned|array|align\*?)\}"
@@ -81,10 +79,8 @@ _RELATION = re.compile(
 _REALS = re.compile(
     r"\\mathbb\s*\{?\s*R\s*\}?|\\R(?![A-Za-z])|\\text\{all real numbers\}|all real numbers|\\text\{all reals\}"
 )
+_DECIMAL_COMMA = re.compile(r"([-+]?\d+),(\d+)", re.ASCII)
 _IN_A_ROW = re.compile(r"[-+]?[\d.,]+(?:\s+[-+]?[\d.,]+)+")
-_SIMPLE_FRACTION = re.compile(
-    r"(-?)\s*(?:\\frac\s*\{\s*(\d{1,99})\s*\}\s*\{\s*(\d{1,99})\s*\}|\\frac\s*(\d)\s*(\d)|(\d{1,99})/(\d{1,99}))"
-)
 
 
 def interpret(text: str, *, loose: bool) -> Answer | None:
@@ -135,16 +131,16 @@ class _Interpreter:
 
     def _option(self, text: str, depth: int) -> Answer | None:
         match = _OPTION.fullmatch(text)
-        if not match or depth > 8 or _ANOTHER_OPTION.search(match[3]) or _DENIAL.match(_spoken(match[3])):
+        if not match or depth > 8 or _ANOTHER_OPTION.search(match[4]) or _DENIAL.match(_spoken(match[4])):
             return None
-        letter = match[1] or match[2]
-        if match[2] and not match[2].isupper():
+        enclosed, letter, beside = match[1], match[1] or match[2] or match[3], match[4]
+        if not enclosed and not letter.isupper():
             return None
-        if match[1] and re.match(r"[\^!*/+_=<>-]|\\(?:le|ge|ne|in|cup|cap)(?![a-z])", match[3]):
+        if enclosed and re.match(r"[\^!*/+_=<>-]|\\(?:le|ge|ne|in|cup|cap)(?![a-z])", beside):
             return None
-        if match[1] and match[1].islower() and not match[3].startswith((r"\text", " ")) and not match[3][0].isupper():
+        if letter.islower() and not beside.startswith((r"\text", " ")) and not beside[0].isupper():
             return None
-        return Choice(letter.upper(), self.answer(match[3], depth + 1))
+        return Choice(letter.upper(), self.answer(beside, depth + 1))
 
     def _several(self, text: str, depth: int) -> Answer | None:
         """Lists: `1, 2`, `1 and 2`, `x>1 or x<0`."""
@@ -158,7 +154,9 @@ class _Interpreter:
         if not all(parts):
             return _as_text(text)
         items = tuple(self.answer(part, depth + 1) for part in parts)
-        return Group(_spread(items), "list", joined)
+        comma = _DECIMAL_COMMA.fullmatch(text)
+        decimal = Fraction(f"{comma[1]}.{comma[2]}") if comma else None
+        return Group(_spread(items) if ";" not in text else items, "list", joined, decimal)
 
     def _single(self, text: str, depth: int) -> Answer:
         for attempt in (self._union, self._relation, self._bracketed, self._matrix, self._in_base, self._ratio):
@@ -216,8 +214,10 @@ class _Interpreter:
 
     def _set(self, inner: str, depth: int) -> Answer | None:
         builder = _BUILDER.fullmatch(inner)
-        if builder:
+        if builder and (not builder[2] or _REALS.fullmatch(builder[2].strip())):
             return self.answer(builder[3], depth + 1)
+        if builder:
+            return _as_text(rf"\{{{inner}\}}")
         parts, joined = split(inner)
         if not all(parts) or joined not in (",", ""):
             return None
@@ -270,7 +270,7 @@ class _Interpreter:
         whole, factor = multiplied(whole)
         value, unit = split_unit(whole, loose=self.loose)
         value = re.sub(r"\s*(?:\\dots|\.\.\.)$", "", value)
-        number = _number(value)
+        number = written_number(value)
         try:
             node = Number(number[0]) if number else parse(thousands(value))
         except (Unreadable, RecursionError):
@@ -278,53 +278,10 @@ class _Interpreter:
         if factor != 1:
             node = Apply("*", (node, Number(Fraction(factor))))
         decimals = number[1] if number and factor == 1 else None
-        branches = _branches(node)
-        if len(branches) > 1:
-            return Group(tuple(Quantity(branch, unit, None, exact(branch)) for branch in branches), "list")
+        both = branches(node)
+        if len(both) > 1:
+            return Group(tuple(Quantity(branch, unit, None, exact(branch)) for branch in both), "list")
         return Quantity(node, unit, decimals, number[0] if number and factor == 1 else exact(node))
-
-
-def _number(text: str) -> tuple[Fraction, int | None] | None:
-    r"""The value of an integer or decimal, `1.5e3` and `1.5*10^3` too, and its digits after the point."""
-    text = thousands(text)
-    match = _NUMBER.fullmatch(text)
-    if not match or not (match[2] or match[3]):
-        return None
-    digits = match[3] or ""
-    exponent = int(match[4] or match[5] or match[6] or 0)
-    if abs(exponent) > 10_000:
-        return None
-    value = Fraction(int(match[1] + (match[2] or "0") + digits), 1) * Fraction(10) ** (exponent - len(digits))
-    return value, (len(digits) - exponent if match[3] is not None or exponent else None)
-
-
-def rational(text: str) -> Fraction | None:
-    r"""The value of an integer, decimal, `a/b` or `\frac{a}{b}`, told without evaluating anything."""
-    number = _number(text)
-    if number:
-        return number[0]
-    match = _SIMPLE_FRACTION.fullmatch(text)
-    if not match or not int(bottom := match[3] or match[5] or match[7]):
-        return None
-    return Fraction(int(match[1] + (match[2] or match[4] or match[6])), int(bottom))
-
-
-def _branches(node: Node) -> list[Node]:
-    r"""The two values of an expression with `\pm`; all its signs change together."""
-    if not isinstance(node, Apply):
-        return [node]
-    versions = [_branches(argument) for argument in node.arguments]
-    if node.operation in ("pm", "mp"):
-        signs = "+-" if node.operation == "pm" else "-+"
-        left, right = ((one[0], one[-1]) for one in versions)
-        return [_signed(signs[0], left[0], right[0]), _signed(signs[1], left[1], right[1])]
-    if all(len(version) == 1 for version in versions):
-        return [node]
-    return [Apply(node.operation, tuple(version[index] for version in versions)) for index in (0, -1)]
-
-
-def _signed(sign: str, left: Node, right: Node) -> Node:
-    return Apply(sign, (left, right))
 
 
 def _spread(items: tuple[Answer, ...]) -> tuple[Answer, ...]:

@@ -37,6 +37,8 @@ class Group:
     """`list` (`1, 2`), `set` (braces), `tuple` (parentheses, angles) or `brackets` (`[1, 2]`)."""
     joined: str = ","
     """What stands between the items of a list: `,`, `or`, `and`."""
+    decimal: Fraction | None = field(default=None, compare=False)
+    """What `1000,99` is where the comma is a decimal one; compared only with a decimal."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -345,7 +345,7 @@ class _Parser:
     def _braced(self) -> str:
         """The text of a group in braces, its tokens side by side."""
         self.take("{")
-        depth, parts = 1, []
+        depth, parts = 1, list[str]()
         while True:
             token = self.take()
             depth += (token == "{") - (token == "}")

@@ -25,16 +25,17 @@ _TAG = re.compile(
     re.IGNORECASE,
 )
 _HIDDEN = re.compile(
-    r"<!--.*?(?:-->|\Z)|~~[^~\n]*~~|<(s|del|strike)>.*?</\1>|^\s*%[^\n]*$|(?<!`)`{3}[^`]*\\(?:f?boxed|fbox)[^`]*`{3}",
+    r"<!--.*?(?:-->|\Z)|~~[^~\n]*~~|<(s|del|strike)>.*?</\1>|^\s*%[^\n]*$",
     re.DOTALL | re.MULTILINE,
 )
-_HIDING = ("<!--", "~~", "<s>", "<del>", "<strike>", "%", "```")
+_HIDING = ("<!--", "~~", "<s>", "<del>", "<strike>", "%")
 _TURN_END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>.*", re.DOTALL)
 _STRUCK = re.compile(r"\\(?:[bx]?cancel|sout|st|phantom|vphantom|hphantom|iffalse|enclose)\s*(?:\{[a-z]+\})?(?=\{)")
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:\{|(?=[\dA-Za-z$\\]))|\\framebox\s*\{")
 _BARE = re.compile(r"\$?(-?\d[\d,.]*\d|-?\d|[A-Za-z](?![A-Za-z])|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\})")
 _BETWEEN_BOXES = re.compile(
     r"(?:[\s$,;.&*]|\\[()\[\],; ]|\\(?:quad|qquad|text\s*\{\s*(?:and|or|,|;)?\s*\})"
+    r"|(?:\s+(?!(?:is|was|not|but|which|so|wait|then|finally)\b)[a-z]+){1,3}[\s$]+and\b|\\text\s*\{[^{}]{1,30}\b(?:and|or)\s*\}"
     r"|(?<=\n)(?:-|\d+[.)])\s|\b(?:and|or|also|und)\b|和|与|或|、|，|；"
     r"|\(?\b(?:[a-z]|i{1,3}|iv|[1-9])\)|\\?[a-z](?:_\{?\w\}?)?\s*=)*",
     re.IGNORECASE,
@@ -57,7 +58,7 @@ def final_answer(response: str) -> str | None:
 def _visible(response: str) -> str:
     """The response without its reasoning: what is between think tags, or before or after one without a partner."""
     if "<" in response or "[" in response or "◁" in response:
-        parts, position, depth = [], 0, 0
+        parts, position, depth = list[str](), 0, 0
         for match in _TAG.finditer(response):
             if match["end"] or match["close"]:
                 if not depth:
@@ -76,7 +77,7 @@ def _visible(response: str) -> str:
 
 
 def _without_struck(text: str) -> str:
-    parts, position = [], 0
+    parts, position = list[str](), 0
     while match := _STRUCK.search(text, position):
         end = closing_brace(text, match.end())
         if end < 0:

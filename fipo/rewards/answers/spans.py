@@ -2,6 +2,7 @@ r"""Sets of real numbers in one form: intervals and points, sorted and joined. T
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cmp_to_key
 from typing import Any
@@ -13,18 +14,17 @@ from fipo.rewards.answers.kinds import Answer, Empty, Group, Quantity, Relation,
 from fipo.rewards.answers.syntax import CONSTANTS, Apply, Symbol
 
 Spans = tuple["_Piece", ...]
-_EVERYTHING = "everything"
 _FLIPPED = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le", r"\ne": r"\ne"}
 
 
+@dataclass(slots=True, eq=False)
 class _Piece:
     """From low to high, ends with or without; a point is closed at both."""
 
-    __slots__ = ("closed_high", "closed_low", "high", "low")
-
-    def __init__(self, low: Any, high: Any, closed_low: bool, closed_high: bool) -> None:
-        self.low, self.high = low, high
-        self.closed_low, self.closed_high = closed_low, closed_high
+    low: Any
+    high: Any
+    closed_low: bool
+    closed_high: bool
 
     def __eq__(self, other: object) -> bool:
         return (
@@ -33,9 +33,6 @@ class _Piece:
             and _order(self.high, other.high) == 0
             and (self.closed_low, self.closed_high) == (other.closed_low, other.closed_high)
         )
-
-    def __hash__(self) -> int:
-        return 0
 
 
 def spans(answer: Answer) -> Spans | None:
@@ -105,6 +102,9 @@ def _relation(relation: Relation) -> list[_Piece] | None:
     sides, operators = relation.sides, relation.operators
     if operators == (r"\in",) and _is_variable(sides[0]):
         return _pieces(sides[1])
+    if operators == ("=",) and _is_variable(sides[0]) and isinstance(sides[1], Quantity):
+        point = _end(sides[1])
+        return [_Piece(point, point, True, True)]
     if not set(operators) <= _FLIPPED.keys():
         return None
     where = [index for index, side in enumerate(sides) if _is_variable(side)]
@@ -194,7 +194,7 @@ def _end(side: Quantity) -> Any:
 
 def _joined(pieces: list[_Piece]) -> Spans:
     """Sorted, and those that touch made one."""
-    ordered = sorted(pieces, key=cmp_to_key(lambda a, b: _order(a.low, b.low) or int(b.closed_low) - int(a.closed_low)))
+    ordered = sorted(pieces, key=cmp_to_key(_by_low))
     result: list[_Piece] = []
     for piece in ordered:
         if result:
@@ -211,6 +211,10 @@ def _joined(pieces: list[_Piece]) -> Spans:
                 continue
         result.append(piece)
     return tuple(result)
+
+
+def _by_low(one: _Piece, two: _Piece) -> int:
+    return _order(one.low, two.low) or int(two.closed_low) - int(one.closed_low)
 
 
 def _order(one: Any, two: Any) -> int:

@@ -11,6 +11,7 @@ _SEPARATORS = re.compile(
 )
 _THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,])(?!\.\d*,)")
 _SPACED = re.compile(r"(?<![\d.,\w^_])\d{1,3}(?: \d{3})+(?![\d ])|(?<![\d.,\w^_])\d{1,3}(?: \d{3})+(?= [^\d])")
+_SEMICOLON = re.compile(r"\s*;\s*")
 _COMMANDS = {command: re.compile(re.escape(command) + "(?![A-Za-z])") for command in (r"\cup", r"\setminus")}
 _OR = frozenset({"or", "或", "lor"})
 
@@ -38,9 +39,15 @@ def levels(text: str) -> list[int]:
     return result + [level] * (len(text) - position)
 
 
+def _top_level(text: str, character: str) -> bool:
+    return any(one == character and not level for one, level in zip(text, levels(text), strict=True))
+
+
 def split(text: str, command: str = "") -> tuple[list[str], str]:
     """The parts between separators outside brackets, and which: `or`, `and` or `,`; or those between `command`s."""
     pattern = _COMMANDS[command] if command else _SEPARATORS
+    if not command and ";" in text and _top_level(text, ";"):
+        pattern = _SEMICOLON
     if command not in text or not pattern.search(text):
         return [text.strip()], ""
     depth, parts, start, joined = levels(text), [], 0, ","

@@ -75,6 +75,7 @@ _MULTIPLES = {
 _CURRENCY = re.compile(r"^([-+]?)\s*(?:US|A|C)?(\\\$|€|£|¥|₹|Rs\.?|USD|EUR|GBP|RMB|CNY|INR)\s*(?=[-\d.\\({])")
 _UNIT_START = re.compile(r"\\text\{|(?<![A-Za-z\\{_^])[A-Za-z]|°|%|\\\$|[€£¥¢]|[\u4e00-\u9fff]")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\s*\{\s*\\text\{([^{}]*)\}\s*\}\s*\{\s*\\text\{([^{}]*)\}\s*\}")
+_TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
 _MINUTES = re.compile(r"(?<=[\d}])\s*\\min$")
 _POWER = re.compile(r"\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))$|(?<=[A-Za-z])([23])$")
 _AREA = re.compile(r"^(square|sq\.?|cubic)\s+(.+)$|^(平方|立方)(.+)$")
@@ -100,6 +101,8 @@ def split_unit(text: str, *, loose: bool) -> tuple[str, str]:
         return (value, canonical) if unit in ("", canonical) or _is_words(unit) else (text, "")
     for match in _UNIT_START.finditer(text):
         value = text[: match.start()].rstrip()
+        if match.group() == "°" and _TRIGONOMETRIC.search(value):
+            continue  # the angle's, not the answer's
         if not value or not _VALUE_END.search(value):
             continue
         unit = _unit(text[match.start() :], apart=text[match.start() - 1] == " ", loose=loose)
@@ -158,11 +161,11 @@ def _compound(text: str) -> str:
         if part in ("/", " per ", "*", " "):
             units.append("/" if part in ("/", " per ") else "*")
             continue
-        power = _POWER.search(part)
-        name = part[: power.start()] if power else part
+        raised = _POWER.search(part)
+        name = part[: raised.start()] if raised else part
         if name not in _CANONICAL:
             return ""
-        units.append(_CANONICAL[name] + (f"^{power[1] or power[2] or power[3]}" if power else ""))
+        units.append(_CANONICAL[name] + (f"^{raised[1] or raised[2] or raised[3]}" if raised else ""))
     return _CANONICAL.get("".join(units), "".join(units))
 
 
