@@ -80,7 +80,7 @@ def test_a_program_that_ends_its_sandbox_earns_nothing(monkeypatch):
         run_one = sandbox._run
         monkeypatch.setattr(sandbox, "_run", lambda program: killing(sandbox, run_one, program))
         grade = judge("# kill\nprint(5)", suite(SCRIPTS), sandbox)
-        assert (grade.outcome, grade.explanation) == (Outcome.WRONG, "test 1 of 3: it ended its sandbox")
+        assert (grade.outcome, grade.explanation) == (Outcome.WRONG, "test 1 of 3: sandbox ended")
         assert judge(HONEST["a script"], suite(SCRIPTS), sandbox).outcome is Outcome.CORRECT
 
 

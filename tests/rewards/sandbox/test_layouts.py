@@ -106,9 +106,9 @@ def test_programs_of_each_layout_are_judged(confined, layout, columns, right):
 @pytest.mark.parametrize(
     ("ending", "explanation"),
     [
-        ("raise ValueError('after all')", "test 1 of 1: ValueError: after all"),
-        ("exit(3)", "test 1 of 1: exit code 3"),
-        ("import ctypes; ctypes.string_at(0)", "test 1 of 1: ended by signal 11"),
+        ("raise ValueError('after all')", "test 1 of 1: error: ValueError: after all"),
+        ("exit(3)", "test 1 of 1: error: exit code 3"),
+        ("import ctypes; ctypes.string_at(0)", "test 1 of 1: signal: 11"),
     ],
 )
 def test_a_script_must_also_end_well(confined, ending, explanation):
