@@ -24,7 +24,7 @@ from fipo.rewards.sandbox import confinement, kernel
 ERROR_CHARACTERS = 4000
 """Of standard error, the end: it holds the exception."""
 STDIN, STDOUT, STDERR, REQUEST, VALUES = range(5)
-FILE_BYTES, OPEN_FILES, TASKS = 16 << 20, 64, 32
+FILE_BYTES, OPEN_FILES, TASKS, STACK_BYTES = 16 << 20, 64, 32, 64 << 20
 
 
 def main() -> None:
@@ -117,11 +117,12 @@ class _Launcher:
         kernel.gain_no_privileges()
         if self._rules:
             self._rules.install()
-        # Last, for what follows may not even start a process; the tasks count only where nobody else's do.
+        # Last, for what follows may not even start a process; the tasks count only where nobody else's do. The stack is
+        # what deep recursion takes, and what each thread reserves.
         tasks = {"NPROC": TASKS} if self._namespaces or not self._filter else {}
         seconds = max(1, round(request["cpu_seconds"]))
         kernel.limit({"AS": request["memory_bytes"], "CPU": seconds, "FSIZE": FILE_BYTES, "NOFILE": OPEN_FILES})
-        kernel.limit({"CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, **tasks})
+        kernel.limit({"STACK": STACK_BYTES, "CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, **tasks})
         if self._filter:
             self._filter.install()
         flags = ["-s", "-S", "-P", "-B", "-X", "utf8", "-X", "int_max_str_digits=0"]
