@@ -210,8 +210,9 @@ HONEST = {
     "def add(a, b): return a + b\ndef deep(n): return n and 1 + deep(n - 1)\n"
     "def main():\n    assert deep(10**4) == 10**4\n    print(add(*map(int, input().split())))\n"
     "if __name__ == '__main__':\n    one = threading.Thread(target=main)\n    one.start()\n    one.join()",
-    "deep recursion in C": "import sys\nfrom functools import lru_cache\nsys.setrecursionlimit(10**6)\n@lru_cache(None)\n"
-    "def deep(n): return n and 1 + deep(n - 1)\ndef add(a, b):\n    assert deep(50000) == 50000\n    return a + b\n"
+    "deep recursion in C": "import sys\nfrom functools import lru_cache\nsys.setrecursionlimit(10**6)\n"
+    "@lru_cache(None)\ndef deep(n): return n and 1 + deep(n - 1)\n"
+    "def add(a, b):\n    assert deep(50000) == 50000\n    return a + b\n"
     "if __name__ == '__main__':\n    print(add(*map(int, open(0).read().split())))  # stdin",
     "leaves when done": "import sys\ndef add(a, b): return a + b\nif __name__ == '__main__':\n"
     "    print(add(*map(int, sys.stdin.readline().split())))\n    exit()",

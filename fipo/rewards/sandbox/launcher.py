@@ -51,7 +51,8 @@ def main() -> None:
 class _Launcher:
     def __init__(self, *, namespaces: bool) -> None:
         self._driver = (Path(__file__).with_name("driver.py")).read_text(encoding="utf-8")
-        self._python = os.path.realpath(sys.executable)
+        # Of a virtual environment the interpreter that it was made of, which needs nothing of the environment.
+        self._python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
         if namespaces:
             confinement.enter_namespaces()
         else:

@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import venv
+from pathlib import Path
 
 import psutil
 import pytest
 
+import fipo
 from fipo.outcome import Outcome
 from fipo.rewards.sandbox.client import Program, Sandbox
 from fipo.rewards.sandbox.judge import judge
@@ -90,6 +93,16 @@ def killing(sandbox, run_one, program):
         sandbox._process.kill()
         sandbox._process.wait()
     return run_one(program)
+
+
+def test_a_virtual_environment_may_hold_a_copy_of_the_interpreter(tmp_path):
+    venv.create(tmp_path / "copy", symlinks=False, with_pip=False)
+    code = "from fipo.rewards.sandbox.client import Sandbox\nwith Sandbox() as one: print(one.isolation, one.refused)"
+    command = [str(tmp_path / "copy" / "bin" / "python"), "-c", code]
+    environment = {"PYTHONPATH": str(Path(fipo.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    with Sandbox() as ours:
+        assert (done.stdout.strip(), done.returncode) == (f"{ours.isolation} {ours.refused}".strip(), 0), done.stderr
 
 
 TRAINER = """
