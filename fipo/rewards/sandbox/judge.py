@@ -109,7 +109,10 @@ def _check_values(test: Assertion, values: Sequence[object], sandbox: Sandbox) -
             raise Failure(Fault.WRONG, f"gave {_shown(values[0])}, expected {_shown(test.expected)}")
         return
     # Of the program there is nothing in this process but plain data.
-    given = "".join(f"_value_{index} = {value!r}\n" for index, value in enumerate(values))
+    try:
+        given = "".join(f"_value_{index} = {value!r}\n" for index, value in enumerate(values))
+    except ValueError as error:  # a number of thousands of digits
+        raise Failure(Fault.NO_VALUE, str(error)) from error
     after = f"inf, nan = float('inf'), float('nan')\n{test.helpers}\n{given}"
     try:
         verdict = _values(Program("", first=test.first, after=after, expressions=(f"bool({test.condition})",)), sandbox)
@@ -152,7 +155,10 @@ def _require_its_end(ran: Ran, sandbox: Sandbox) -> None:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
