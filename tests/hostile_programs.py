@@ -24,7 +24,7 @@ from fipo.rewards.sandbox.judge import judge
 from fipo.rewards.sandbox.layouts import read_tests
 
 MEMORY_BYTES = 256 << 20
-DENIED = r"(PermissionError|FileNotFoundError|OSError): \[Errno (1|2|13|30)\]"
+DENIED = r"error: (PermissionError|FileNotFoundError|OSError): \[Errno (1|2|13|30)\]"
 
 # What each must end with, on a test that asks for nothing but a word.
 HARMFUL = {
@@ -45,7 +45,7 @@ HARMFUL = {
         "    except (OSError, ValueError): pass\nwhile True: pass",
         "time limit",
     ),
-    "a crash": ("import ctypes\nctypes.string_at(1)", "ended by signal"),
+    "a crash": ("import ctypes\nctypes.string_at(1)", "signal: 11"),
     "a socket": ("import socket\nsocket.create_connection(('1.1.1.1', 53), 1)", DENIED),
     "a local socket": ("import socket\nsocket.socket(socket.AF_UNIX).connect('\\0fipo')", DENIED),
     "a raw socket": ("import socket\nsocket.socket(socket.AF_PACKET, socket.SOCK_RAW)", DENIED),
@@ -60,7 +60,7 @@ HARMFUL = {
     "removing": ("import os\nos.remove('{outside}/secret')", DENIED),
     "a link out": ("import os\nos.symlink('{outside}/secret', 'link')\nprint(open('link').read())", DENIED),
     "filling the disk": ("for n in range(10**6):\n    open(f'/tmp/{n}', 'wb').write(b'x' * 10**6)", r"Errno (1|28)\]"),
-    "one huge file": ("open('/tmp/x', 'wb').write(b'x' * 10**8)", r"Errno (1|27|28)\]|signal 25"),
+    "one huge file": ("open('/tmp/x', 'wb').write(b'x' * 10**8)", r"Errno (1|27|28)\]|signal: 25"),
     "many files": ("for n in range(10**6):\n    open(f'/tmp/{n}', 'wb').close()", r"Errno (1|28)\]"),
     "killing the judge": ("import os\nos.kill(os.getppid(), 9)", DENIED),
     "killing all": ("import os\nos.kill(-1, 9)", DENIED),
@@ -210,6 +210,10 @@ HONEST = {
     "def add(a, b): return a + b\ndef deep(n): return n and 1 + deep(n - 1)\n"
     "def main():\n    assert deep(10**4) == 10**4\n    print(add(*map(int, input().split())))\n"
     "if __name__ == '__main__':\n    one = threading.Thread(target=main)\n    one.start()\n    one.join()",
+    "deep recursion in C": "import sys\nfrom functools import lru_cache\nsys.setrecursionlimit(10**6)\n"
+    "@lru_cache(None)\ndef deep(n): return n and 1 + deep(n - 1)\n"
+    "def add(a, b):\n    assert deep(50000) == 50000\n    return a + b\n"
+    "if __name__ == '__main__':\n    print(add(*map(int, open(0).read().split())))  # stdin",
     "leaves when done": "import sys\ndef add(a, b): return a + b\nif __name__ == '__main__':\n"
     "    print(add(*map(int, sys.stdin.readline().split())))\n    exit()",
     "uses the library": "from collections import Counter\nfrom fractions import Fraction\n"

@@ -99,7 +99,7 @@ def test_programs_are_judged_by_their_tests():
     assert right == Grade(Outcome.CORRECT, "passes", 1.0, "passed all 2 tests")
     half = grade("tests", "```python\ndef double(x):\n    return x ** 2\n```", lines, {})
     assert (half.outcome, half.score) == (Outcome.WRONG, 0.5)
-    assert half.explanation == "test 2 of 2: gave 1, expected -2"
+    assert half.explanation == "test 2 of 2: wrong answer: gave 1, expected -2"
     assert grade("tests", "I do not know.```", lines, {}).outcome is Outcome.UNPARSED
 
 
@@ -171,7 +171,7 @@ def test_each_prompt_is_scored_by_its_own_grader():
     assert [[score.reward for score in own] for own in scores] == [[1.0, 0.0], [1.0, 0.5], [1.0, 0.0]]
     assert scores[1][1].explanation == "off by 0.5"
     assert scores[2][0].explanation == "passed all 2 tests"
-    assert scores[2][1].explanation == "test 1 of 2: printed '7\\n', expected '5'"
+    assert scores[2][1].explanation == "test 1 of 2: wrong answer: printed '7\\n', expected '5'"
 
 
 def test_long_references_are_shortened_where_they_are_shown():

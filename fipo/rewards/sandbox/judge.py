@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
+from enum import StrEnum
 
 from fipo.outcome import Grade, Outcome
 from fipo.rewards.sandbox.assertions import Assertion
@@ -20,8 +21,29 @@ _FENCE = re.compile(r"^ {0,3}```[ \t]*([\w+-]*)[^\n]*\n(.*?)^ {0,3}```[ \t]*$", 
 _LANGUAGES = {"", "python", "python3", "py"}
 
 
+class Fault(StrEnum):
+    """Why a test is not passed; an explanation begins with it."""
+
+    WRONG = "wrong answer"
+    ERROR = "error"
+    """An exception, or an exit code; what the sandbox refuses a program becomes one."""
+    SIGNAL = "signal"
+    """It crashed, or was killed from outside."""
+    NO_VALUE = "no value"
+    """It ended before it was asked, or gave what is no plain data."""
+    TIME = "time limit"
+    MEMORY = "memory limit"
+    OUTPUT = "output limit"
+    LOST = "sandbox ended"
+    """It took its sandbox with it, where little holds it in."""
+
+
 class Failure(Exception):
-    """A test that is not passed, in words."""
+    """A test that is not passed."""
+
+    def __init__(self, fault: Fault, detail: str = "") -> None:
+        super().__init__(f"{fault}: {detail}" if detail else str(fault))
+        self.fault = fault
 
 
 def program_of(response: str) -> str | None:
@@ -58,7 +80,7 @@ def judge(response: str, tests: Sequence[Test], sandbox: Sandbox) -> Grade:
     for index, test in enumerate(tests):
         try:
             if time.monotonic() > deadline:
-                raise Failure("the time of all tests is used up")
+                raise Failure(Fault.TIME, "of all tests")
             _check(program, test, sandbox)
         except Failure as failure:
             said = f"test {index + 1} of {len(tests)}: {failure}"
@@ -71,11 +93,11 @@ def _check(program: str, test: Test, sandbox: Sandbox) -> None:
         ran = sandbox.run(Program(program, stdin=test.stdin))
         _require_its_end(ran, sandbox)
         if not prints_same(ran.stdout, test.expected):
-            raise Failure(f"printed {_shown(ran.stdout)}, expected {_shown(test.expected)}")
+            raise Failure(Fault.WRONG, f"printed {_shown(ran.stdout)}, expected {_shown(test.expected)}")
     elif isinstance(test, CallTest):
         (value,) = _values(Program(program, first=test.first, expressions=(test.asked,)), sandbox)
         if not is_same(as_json(value), test.expected):
-            raise Failure(f"gave {_shown(value)}, expected {_shown(test.expected)}")
+            raise Failure(Fault.WRONG, f"gave {_shown(value)}, expected {_shown(test.expected)}")
     else:
         asked = Program(program, first=test.first, after=test.after, expressions=test.asked)
         _check_values(test, _values(asked, sandbox), sandbox)
@@ -84,17 +106,20 @@ def _check(program: str, test: Test, sandbox: Sandbox) -> None:
 def _check_values(test: Assertion, values: Sequence[object], sandbox: Sandbox) -> None:
     if not test.condition:
         if not is_same(values[0], test.expected):
-            raise Failure(f"gave {_shown(values[0])}, expected {_shown(test.expected)}")
+            raise Failure(Fault.WRONG, f"gave {_shown(values[0])}, expected {_shown(test.expected)}")
         return
     # Of the program there is nothing in this process but plain data.
-    given = "".join(f"_value_{index} = {value!r}\n" for index, value in enumerate(values))
+    try:
+        given = "".join(f"_value_{index} = {value!r}\n" for index, value in enumerate(values))
+    except ValueError as error:  # a number of thousands of digits
+        raise Failure(Fault.NO_VALUE, str(error)) from error
     after = f"inf, nan = float('inf'), float('nan')\n{test.helpers}\n{given}"
     try:
         verdict = _values(Program("", first=test.first, after=after, expressions=(f"bool({test.condition})",)), sandbox)
     except Failure as failure:
-        raise Failure(f"assert {_shown_code(test.condition)} of {_shown(values)}: {failure}") from failure
+        raise Failure(Fault.WRONG, f"assert {_shown_code(test.condition)} of {_shown(values)}: {failure}") from failure
     if verdict != [True]:
-        raise Failure(f"assert {_shown_code(test.condition)} does not hold of {_shown(values)}")
+        raise Failure(Fault.WRONG, f"assert {_shown_code(test.condition)} does not hold of {_shown(values)}")
 
 
 def _values(program: Program, sandbox: Sandbox) -> list[object]:
@@ -102,13 +127,13 @@ def _values(program: Program, sandbox: Sandbox) -> list[object]:
     ran = sandbox.run(program)
     _require_its_end(ran, sandbox)
     if not ran.values:
-        raise Failure("it ended before the test")
+        raise Failure(Fault.NO_VALUE, "it ended before the test")
     try:
         values = decode(ran.values)
     except ValueError as error:
-        raise Failure(str(error)) from error
+        raise Failure(Fault.NO_VALUE, str(error)) from error
     if len(values) != len(program.expressions):
-        raise Failure(f"{len(values)} values for {len(program.expressions)} expressions")
+        raise Failure(Fault.NO_VALUE, f"{len(values)} values for {len(program.expressions)} expressions")
     return values
 
 
@@ -116,21 +141,24 @@ def _require_its_end(ran: Ran, sandbox: Sandbox) -> None:
     error = ran.stderr.rstrip().rpartition("\n")[2]
     # The kernel kills what is over its time as it kills what the machine has no memory for.
     if ran.ended is Ended.TIME or (ran.code == -9 and ran.seconds > 0.5 * sandbox.limits.cpu_seconds):
-        raise Failure("time limit")
+        raise Failure(Fault.TIME)
     if ran.ended is Ended.LOST:
-        raise Failure("it ended its sandbox")
+        raise Failure(Fault.LOST)
     if ran.ended is Ended.OUTPUT:
-        raise Failure("output limit")
+        raise Failure(Fault.OUTPUT)
     if ran.code and error.startswith("MemoryError"):
-        raise Failure("memory limit")
+        raise Failure(Fault.MEMORY)
     if ran.code < 0:
-        raise Failure(f"ended by signal {-ran.code}")
+        raise Failure(Fault.SIGNAL, str(-ran.code))
     if ran.code:
-        raise Failure(error[:SHOWN_CHARACTERS] or f"exit code {ran.code}")
+        raise Failure(Fault.ERROR, error[:SHOWN_CHARACTERS] or f"exit code {ran.code}")
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        text = "a number of thousands of digits"
     return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 

@@ -24,7 +24,7 @@ from fipo.rewards.sandbox import confinement, kernel
 ERROR_CHARACTERS = 4000
 """Of standard error, the end: it holds the exception."""
 STDIN, STDOUT, STDERR, REQUEST, VALUES = range(5)
-FILE_BYTES, OPEN_FILES, TASKS = 16 << 20, 64, 32
+FILE_BYTES, OPEN_FILES, TASKS, STACK_BYTES = 16 << 20, 64, 32, 64 << 20
 
 
 def main() -> None:
@@ -51,7 +51,8 @@ def main() -> None:
 class _Launcher:
     def __init__(self, *, namespaces: bool) -> None:
         self._driver = (Path(__file__).with_name("driver.py")).read_text(encoding="utf-8")
-        self._python = os.path.realpath(sys.executable)
+        # Of a virtual environment the interpreter that it was made of, which needs nothing of the environment.
+        self._python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
         if namespaces:
             confinement.enter_namespaces()
         else:
@@ -117,11 +118,12 @@ class _Launcher:
         kernel.gain_no_privileges()
         if self._rules:
             self._rules.install()
-        # Last, for what follows may not even start a process; the tasks count only where nobody else's do.
+        # Last, for what follows may not even start a process; the tasks count only where nobody else's do. The stack is
+        # what deep recursion takes, and what each thread reserves.
         tasks = {"NPROC": TASKS} if self._namespaces or not self._filter else {}
         seconds = max(1, round(request["cpu_seconds"]))
         kernel.limit({"AS": request["memory_bytes"], "CPU": seconds, "FSIZE": FILE_BYTES, "NOFILE": OPEN_FILES})
-        kernel.limit({"CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, **tasks})
+        kernel.limit({"STACK": STACK_BYTES, "CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, **tasks})
         if self._filter:
             self._filter.install()
         flags = ["-s", "-S", "-P", "-B", "-X", "utf8", "-X", "int_max_str_digits=0"]

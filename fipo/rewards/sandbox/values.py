@@ -7,6 +7,7 @@ import math
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+MANY_KEYS = 100
 TOLERANCE = 1e-6
 """Relative or absolute, of printed numbers whose expected value is written with a decimal point."""
 
@@ -51,22 +52,39 @@ def _decode(value: Any) -> Any:
         case ["bytes", str(digits)]:
             return bytes.fromhex(digits)
         case ["dict", *entries]:
-            return {_decode(key): _decode(entry) for key, entry in entries}
+            pairs = [(_decode(key), _decode(entry)) for key, entry in entries]
+            _require_spread([key for key, _ in pairs])
+            return dict(pairs)
+        case [("set" | "frozenset") as name, *entries]:
+            members = [_decode(entry) for entry in entries]
+            _require_spread(members)
+            return set(members) if name == "set" else frozenset(members)
         case ["iterator", *entries]:
             return Iterated([_decode(entry) for entry in entries])
-        case [("list" | "tuple" | "set" | "frozenset") as name, *entries]:
-            containers = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
-            return containers[name](map(_decode, entries))
+        case [("list" | "tuple") as name, *entries]:
+            decoded = [_decode(entry) for entry in entries]
+            return decoded if name == "list" else tuple(decoded)
     raise ValueError("an unknown type")
 
 
+def _require_spread(keys: list[Any]) -> None:
+    """Refuse keys that were made to have one hash, for then each is compared with each."""
+    if len(keys) > MANY_KEYS and 2 * len(set(map(hash, keys))) < len(keys):
+        raise ValueError("keys of equal hashes")
+
+
 def as_json(value: Any) -> Any:
-    """As JSON would hold it: tuples are lists, keys are text."""
+    """As JSON would hold it: tuples are lists, and the keys that it has are text."""
     if isinstance(value, (list, tuple)):
         return [as_json(entry) for entry in value]
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else json.dumps(key): as_json(entry) for key, entry in value.items()}
+        return {_json_key(key): as_json(entry) for key, entry in value.items()}
     return value
+
+
+def _json_key(key: Any) -> Any:
+    is_written = isinstance(key, (bool, float, type(None))) or (isinstance(key, int) and abs(key) < 2**64)
+    return json.dumps(key) if is_written else key
 
 
 def is_same(value: Any, expected: Any) -> bool:

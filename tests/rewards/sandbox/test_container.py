@@ -9,7 +9,7 @@ import pytest
 
 from tests.hostile_programs import HONEST
 
-PROGRAMS = 40
+PROGRAMS = 20
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user on a read-only root")

@@ -5,10 +5,13 @@ import os
 import re
 import subprocess
 import sys
+import venv
+from pathlib import Path
 
 import psutil
 import pytest
 
+import fipo
 from fipo.outcome import Outcome
 from fipo.rewards.sandbox.client import Program, Sandbox
 from fipo.rewards.sandbox.judge import judge
@@ -68,10 +71,10 @@ def test_equal_programs_have_equal_results(sandbox):
 
 
 def test_many_in_a_row_leave_nothing():
-    command = [sys.executable, "-m", "tests.hostile_programs", "--programs", "40", "--json"]
+    command = [sys.executable, "-m", "tests.hostile_programs", "--programs", "20", "--json"]
     report = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert report["stray_processes"] == 0 and report["files_outside"] == [] and report["secret_is_as_it_was"]
-    assert report["outcomes"] == {"wrong": 40} and report["honest_programs_passed"] == len(HONEST)
+    assert report["outcomes"] == {"wrong": 20} and report["honest_programs_passed"] == len(HONEST)
     assert report["largest_process_mib"] <= 256
 
 
@@ -80,7 +83,7 @@ def test_a_program_that_ends_its_sandbox_earns_nothing(monkeypatch):
         run_one = sandbox._run
         monkeypatch.setattr(sandbox, "_run", lambda program: killing(sandbox, run_one, program))
         grade = judge("# kill\nprint(5)", suite(SCRIPTS), sandbox)
-        assert (grade.outcome, grade.explanation) == (Outcome.WRONG, "test 1 of 3: it ended its sandbox")
+        assert (grade.outcome, grade.explanation) == (Outcome.WRONG, "test 1 of 3: sandbox ended")
         assert judge(HONEST["a script"], suite(SCRIPTS), sandbox).outcome is Outcome.CORRECT
 
 
@@ -90,6 +93,16 @@ def killing(sandbox, run_one, program):
         sandbox._process.kill()
         sandbox._process.wait()
     return run_one(program)
+
+
+def test_a_virtual_environment_may_hold_a_copy_of_the_interpreter(tmp_path):
+    venv.create(tmp_path / "copy", symlinks=False, with_pip=False)
+    code = "from fipo.rewards.sandbox.client import Sandbox\nwith Sandbox() as one: print(one.isolation, one.refused)"
+    command = [str(tmp_path / "copy" / "bin" / "python"), "-c", code]
+    environment = {"PYTHONPATH": str(Path(fipo.__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    with Sandbox() as ours:
+        assert (done.stdout.strip(), done.returncode) == (f"{ours.isolation} {ours.refused}".strip(), 0), done.stderr
 
 
 TRAINER = """

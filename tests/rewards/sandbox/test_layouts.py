@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import time
 import zlib
 
 import pytest
@@ -106,9 +107,9 @@ def test_programs_of_each_layout_are_judged(confined, layout, columns, right):
 @pytest.mark.parametrize(
     ("ending", "explanation"),
     [
-        ("raise ValueError('after all')", "test 1 of 1: ValueError: after all"),
-        ("exit(3)", "test 1 of 1: exit code 3"),
-        ("import ctypes; ctypes.string_at(0)", "test 1 of 1: ended by signal 11"),
+        ("raise ValueError('after all')", "test 1 of 1: error: ValueError: after all"),
+        ("exit(3)", "test 1 of 1: error: exit code 3"),
+        ("import ctypes; ctypes.string_at(0)", "test 1 of 1: signal: 11"),
     ],
 )
 def test_a_script_must_also_end_well(confined, ending, explanation):
@@ -121,6 +122,55 @@ def test_forged_values_are_only_values(confined, values):
     program = f"import os\nos.write(4, b'{values}')\nos._exit(0)"
     tests = read_tests('["assert square(3) == 9"]', {})
     assert judge(program, tests, confined).outcome is Outcome.WRONG
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "{b'x': 1}",
+        "{(1, 2): 3}",
+        "10 ** 5000",
+        "[10 ** 5000]",
+        "{10 ** 5000: 1}",
+        "1e308 * 10",
+        "'\\ud800'",
+        "[[[[[]]]]] * 10 ** 4",
+    ],
+)
+@pytest.mark.parametrize(
+    "tests",
+    [
+        read_tests('{"inputs": [[1]], "outputs": [[7]], "fn_name": "f"}', {}),
+        read_tests('["assert f(1) == 7"]', {}),
+        read_tests('["assert set(f(1)) == {7}"]', {}),
+    ],
+)
+def test_no_value_keeps_the_judge_busy_or_breaks_it(confined, tests, given):
+    started = time.monotonic()
+    assert judge(f"def f(x): return {given}", tests, confined).outcome is Outcome.WRONG
+    assert time.monotonic() - started < 20.0
+
+
+COLLIDING = [["int", hex(number * (2**61 - 1))] for number in range(100_000)]
+
+
+@pytest.mark.parametrize(
+    "value", [["set", *COLLIDING], ["frozenset", *COLLIDING], ["dict", *([["tuple", key], 0] for key in COLLIDING)]]
+)
+def test_keys_of_one_hash_are_refused(value):
+    # Python's hash of an integer is its rest modulo 2**61 - 1; a set of these takes half a minute to build.
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="keys of equal hashes"):
+        decode(json.dumps([value]))
+    assert time.monotonic() - started < 10.0
+
+
+def test_large_values_may_be_right(confined):
+    lines = ["assert f(2000) == " + repr({key: key for key in range(2000)})]
+    tests = read_tests(json.dumps(lines), {})
+    assert judge("def f(n): return {k: k for k in range(n)}", tests, confined).outcome is Outcome.CORRECT
+    power = read_tests(json.dumps([f"assert f(1000) == {10**1000}"]), {})
+    assert judge("def f(n): return 10 ** n", power, confined).outcome is Outcome.CORRECT
 
 
 @pytest.mark.parametrize(
