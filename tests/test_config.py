@@ -157,7 +157,9 @@ def _types(annotation):
 def test_the_section_is_what_the_loss_takes():
     config = load_config("demo", ["algorithm.loss=gspo", "algorithm.clip_low=3e-4"])
     assert isinstance(config.algorithm, LossOptions)
-    assert config.algorithm.model_dump() == dataclasses.asdict(LossOptions(loss="gspo", clip_low=3e-4))
+    assert config.algorithm.model_dump() == dataclasses.asdict(
+        LossOptions(loss="gspo", clip_low=3e-4, safety_ratio=3.0)
+    )
 
 
 @pytest.mark.parametrize(

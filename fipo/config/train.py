@@ -66,6 +66,8 @@ class Train(Optimizer):
     """Draw more prompts in place of groups whose accuracy has no spread (DAPO)."""
     max_generation_rounds: int = Field(10, ge=1)
     """Rounds of generation for one step at most; what is there by then is trained on."""
+    max_steps_without_signal: Annotated[int, Role.PLACEMENT] = Field(20, ge=1)
+    """So many steps in a row without any correct response end training, with what most responses lack."""
     evaluate_every: int = Field(10, ge=1)
     """Steps between evaluations on the validation split."""
     evaluate_problems: int = Field(256, ge=1)

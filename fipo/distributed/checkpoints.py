@@ -79,6 +79,7 @@ def save_checkpoint(
     """
     world, target = engine.world, checkpoint_path(folder, step)
     shard = target / f"rank-{world.rank:05d}.safetensors"
+    engine.create_moments()  # where no step has learned anything yet
     tensors = dict(_owned_tensors(engine))
     error = None
     if world.is_main:

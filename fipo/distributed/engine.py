@@ -127,6 +127,12 @@ class TrainingEngine:
         self._loss.zero_()
         self._zero.set_steps_done(steps)
 
+    def create_moments(self) -> None:
+        """Give the optimizer its state, as the first step would; collective, and it changes no weight."""
+        if not self.steps_done:
+            self.null_step()
+            self.set_steps_done(0)
+
     def null_step(self) -> None:
         """A step that changes no weight: after it the optimizer has its state."""
         ones = torch.ones((1, self.sequence.size), dtype=torch.int64, device=self.world.device)

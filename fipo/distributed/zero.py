@@ -65,8 +65,12 @@ class Zero:
             weight_decay=optimizer.weight_decay,
             fused=True,
         )
+        deepspeed = import_deepspeed()
+        supported = deepspeed.runtime.zero.utils.ZERO_SUPPORTED_OPTIMIZERS
+        if GuardedAdamW not in supported:
+            supported.append(GuardedAdamW)  # as torch's AdamW is; else it warns
         with redirect_stdout(io.StringIO()):  # DeepSpeed prints memory figures here
-            self.engine, *_ = import_deepspeed().initialize(
+            self.engine, *_ = deepspeed.initialize(
                 model=module, optimizer=self.adamw, config=_settings(optimizer, distributed, dtype)
             )
         if self._plain:

@@ -113,6 +113,7 @@ METRICS: tuple[Metric, ...] = (
         "updates",
         "Left out for a loss or gradient norm that is not finite, or too large a norm",
     ),
+    Metric("train/steps_without_signal", "steps", "Steps in a row, this the last, in which no response was correct"),
     Metric("train/loss_tokens", "tokens", "Response tokens that the step learned from"),
     Metric("rollout/reward_mean", "1", "Mean reward, overlong penalty included, over all sampled responses"),
     Metric("rollout/accuracy", "fraction", "Sampled responses that the verifier accepts"),

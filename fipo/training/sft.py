@@ -59,7 +59,7 @@ def train(job: Job) -> None:
     step, drawn = state.step, state.batches_drawn
     job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {step}")
 
-    said = began = time.monotonic()
+    pace = Pace(job, settings.steps, done=drawn)
     while step < settings.steps:
         step, drawn = step + 1, drawn + 1
         batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, drawn, config.run.seed)]
@@ -72,20 +72,32 @@ def train(job: Job) -> None:
         if not outcome.skipped:
             metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
         if held_out and (step % settings.evaluate_every == 0 or last):
-            with torch.no_grad():
-                metrics["sft/validation_loss"] = cross_entropy(
-                    engine, held_out, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=False
-                )
+            metrics["sft/validation_loss"] = cross_entropy(
+                engine, held_out, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=False
+            )
         job.log(metrics, step)
-        if time.monotonic() - said > REPORT_SECONDS or last:
-            said = time.monotonic()
-            rate = (drawn - state.batches_drawn) / (said - began)
-            left = (settings.steps - step) / rate
-            job.say(f"step {step}/{settings.steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left:.0f} s left")
+        pace.tell(step, drawn, loss)
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
         checkpoints.reached(SftState(step, drawn), score=score)
     checkpoints.close()
     _publish(job, model, tokenizer, state_dict=engine.state_dict())
+
+
+class Pace:
+    """Says every few seconds how training goes, and when it ends."""
+
+    def __init__(self, job: Job, steps: int, *, done: int) -> None:
+        """`done`: batches before this attempt."""
+        self._job, self._steps, self._done = job, steps, done
+        self._said = self._began = time.monotonic()
+
+    def tell(self, step: int, drawn: int, loss: float) -> None:
+        """A step is done, and so many batches have been drawn."""
+        now = time.monotonic()
+        if now - self._said > REPORT_SECONDS or step == self._steps:
+            self._said, rate = now, (drawn - self._done) / (now - self._began)
+            left = (self._steps - step) / rate
+            self._job.say(f"step {step}/{self._steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left:.0f} s left")
 
 
 def cross_entropy(
@@ -102,7 +114,8 @@ def cross_entropy(
     )
     for indices in plan[engine.sequence.data_rank]:
         packed = pack_rows([rows[index] for index in indices], pad_token_id, multiple_of=engine.sequence.size)
-        log_probs, _ = engine.log_probs(engine.sequence.shard(packed).to(world.device))
+        with torch.set_grad_enabled(learn):
+            log_probs, _ = engine.log_probs(engine.sequence.shard(packed).to(world.device))
         loss = -log_probs.sum() / num_loss_tokens
         if learn:
             engine.backward(loss)

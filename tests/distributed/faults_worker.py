@@ -67,6 +67,21 @@ def bad_steps_change_nothing(world, folder):
             assert step(engine, 1.0)[1] and (engine.skipped_in_a_row, engine.steps_done) == (0, 2)
 
 
+def a_checkpoint_before_the_first_step_changes_nothing(world, folder):
+    for stage in (0, 1, 2, 3):
+        saved, plain = make_engine(world, stage), make_engine(world, stage)
+        before = weights(saved)
+        save_checkpoint(saved, folder / str(stage), 1, {}, random_state=random_state())
+        assert same(weights(saved), before)
+        continued = make_engine(world, stage)
+        [commit] = committed(folder / str(stage)).values()
+        load_checkpoint(continued, folder / str(stage) / "step-00000001", commit)
+        for engine in (saved, plain, continued):
+            assert step(engine, 1.0)[1] and step(engine, 1.0)[1]
+        assert same(weights(saved), weights(plain)), stage
+        assert same(weights(continued), weights(plain)), stage
+
+
 def every_group_has_the_time_out(world, folder):
     make_engine(world, 1)
     torch.distributed.new_group([0, 1])
@@ -258,6 +273,7 @@ def same(one, other):
 
 CASES = (
     bad_steps_change_nothing,
+    a_checkpoint_before_the_first_step_changes_nothing,
     every_group_has_the_time_out,
     a_full_disk_on_one_rank_fails_the_save_on_all_and_no_more,
     random_numbers_continue_on_every_rank,

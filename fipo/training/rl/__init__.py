@@ -8,5 +8,6 @@ learner     mini-batches with old log-probs, and the loss of each part
 metrics     what a step measures; log: what it tells
 records     single responses, for people to look at
 validation  the policy on held-out problems
+signal      steps in which nothing is right
 state       where the loop is, and when it ends
 """

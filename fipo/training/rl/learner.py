@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fipo.algorithm.loss import LossOutput, policy_loss
 from fipo.algorithm.measurement import SHARE, Measurement
+from fipo.algorithm.metrics import Measure, at_least_one
 from fipo.algorithm.options import LossOptions
 from fipo.batch import RolloutGroup, Sample, TrainingBatch
 from fipo.config import Config
@@ -43,7 +44,7 @@ class Learner:
 
         Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
         """
-        size = self._settings.mini_batch_prompts
+        self._newest, size = None, self._settings.mini_batch_prompts
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         return [self._mini_batch([sample for group in part for sample in group.samples]) for part in parts]
 
@@ -66,12 +67,12 @@ class Learner:
             sequence_group=sequence.group,
             rollout_log_probs=batch.rollout_log_probs,
         )
-        entropy_mean = entropy.detach().sum() / mini_batch.num_loss_tokens
-        own = {"loss": Measurement(output.loss.detach(), SHARE), "entropy": Measurement(entropy_mean, SHARE)}
+        measure = Measure(batch.tokens.response_mask, at_least_one(mini_batch.num_loss_tokens))
+        own = {"loss": Measurement(output.loss.detach(), SHARE), "entropy": measure.mean(entropy.detach())}
         return replace(output, measured=output.measured | own)
 
     def newest(self) -> tuple[TrainingBatch, Tensor] | None:
-        """The micro-batch that was learned from last, whole, and its log-probs [1, time] then; collective."""
+        """The last micro-batch of the step, whole, and its log-probs [1, time] then; None without any. Collective."""
         if self._newest is None:
             return None
         micro_batch, log_probs = self._newest

@@ -8,7 +8,6 @@ from fipo.training.job import Job
 from fipo.training.rl.advantages import with_advantages
 from fipo.training.rl.metrics import Updates, rollout_metrics
 from fipo.training.rl.parts import Parts, open_parts
-from fipo.training.rl.sampling import require_signal
 from fipo.training.rl.state import RlState
 from fipo.training.rl.timing import Timer
 
@@ -29,7 +28,6 @@ def reinforce(parts: Parts, state: RlState) -> None:
     while not parts.budget.spent(state):
         step, timer, updates = state.step + 1, Timer(), Updates()
         batch = parts.batches.take(step, timer)  # draw, generate, verify, keep groups with a signal: `sampling.collect`
-        require_signal(batch, step)
         batch = with_advantages(batch, scale_by_std=parts.options.scale_by_std)  # Eq. 1
         metrics = rollout_metrics(batch, engine.steps_done)
         parts.rollout.sleep()
@@ -52,6 +50,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
         with timer("record"):
             parts.records.keep(step, batch, learner.newest(), show=evaluate)
         log.learned(step, metrics, updates.reduced)
+        parts.signal.check(state, batch)
         parts.checkpoints.mark(replace(state, evaluation_due=evaluate))
         parts.sync(timer)
         validation = parts.validation.measure(timer) if evaluate else {}

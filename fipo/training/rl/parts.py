@@ -25,6 +25,7 @@ from fipo.training.rl.learner import Learner
 from fipo.training.rl.log import StepLog
 from fipo.training.rl.records import Records
 from fipo.training.rl.sampling import PromptStream, collect
+from fipo.training.rl.signal import SignalWatch
 from fipo.training.rl.state import Budget, RlState
 from fipo.training.rl.timing import Timer
 from fipo.training.rl.validation import Validation
@@ -47,6 +48,7 @@ class Parts:
     budget: Budget
     checkpoints: Checkpoints[RlState]
     roll_back: RollBack[RlState]
+    signal: SignalWatch
     records: Records
     log: StepLog
 
@@ -112,6 +114,7 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         budget=Budget(settings),
         checkpoints=checkpoints,
         roll_back=RollBack(job, engine, settings, checkpoints),
+        signal=SignalWatch(job, settings, tokenizer),
         records=Records(job, config.algorithm, tokenizer),
         log=StepLog(job, config.algorithm, config.rollout.mismatch_limit),
     )

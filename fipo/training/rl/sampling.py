@@ -13,7 +13,6 @@ import numpy as np
 from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
 from fipo.distributed.bootstrap import StopRequested, World
-from fipo.errors import TrainingError
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
@@ -65,6 +64,11 @@ class RolloutBatch:
     def samples(self) -> list[Sample]:
         """Every response."""
         return [sample for group in self.sampled for sample in group.samples]
+
+    @property
+    def without_signal(self) -> bool:
+        """Whether nothing can be learned from it since nothing is right."""
+        return not self.kept and not any(score.accuracy for group in self.sampled for score in group.scores)
 
     @property
     def sampled_tokens(self) -> int:
@@ -126,19 +130,6 @@ def generate_and_score(
     if None in by_rank:
         raise StopRequested
     return [by_rank[index % world.size][index // world.size] for index in range(len(prompts))]
-
-
-def require_signal(batch: RolloutBatch, step: int) -> None:
-    """A batch without any correct response ends training.
-
-    Raises:
-        TrainingError: nothing was kept, and nothing is right.
-    """
-    if not batch.kept and not any(sample.score.accuracy for sample in batch.samples):
-        raise TrainingError(
-            f"step {step}: none of {len(batch.sampled)} prompts has a correct response, so there is nothing to "
-            "learn from: warm up longer (sft.steps), take easier problems, or raise rollout.group_size"
-        )
 
 
 def has_signal(group: RolloutGroup) -> bool:

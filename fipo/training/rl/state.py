@@ -20,10 +20,17 @@ class RlState(LoopState):
     """Response tokens in all, for the token budget."""
     evaluation_due: bool = False
     """Stopped between the updates of `step` and their evaluation."""
+    steps_without_signal: int = 0
+    """Steps in a row, `step` the last, in which no response was correct."""
 
     def after(self, batch: RolloutBatch) -> RlState:
         """The state one step later."""
-        return RlState(self.step + 1, batch.prompts_drawn, self.tokens_sampled + batch.sampled_tokens)
+        return RlState(
+            step=self.step + 1,
+            prompts_drawn=batch.prompts_drawn,
+            tokens_sampled=self.tokens_sampled + batch.sampled_tokens,
+            steps_without_signal=self.steps_without_signal + 1 if batch.without_signal else 0,
+        )
 
 
 class Budget:
