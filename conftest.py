@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,8 @@ class PipelineRun:
     def result(self, task: str) -> dict[str, Any]:
         """What a task handed to Kubeflow, parameters and artifacts."""
         (output,) = self.config.run_directory.glob(f"kfp/*/{task}/executor_output.json")
-        return json.loads(output.read_text())
+        handed: dict[str, Any] = json.loads(output.read_text())
+        return handed
 
     def outputs(self, step: str) -> dict[str, dict[str, str]]:
         """URI and SHA-256 of what a step left in the object store, by name."""
@@ -69,13 +70,13 @@ def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) ->
 
 
 @pytest.fixture(scope="session")
-def tiny_pipeline(tmp_path_factory) -> PipelineRun:
+def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> PipelineRun:
     """A run through every step, to be read and not changed."""
     return run_pipeline(f"run.directory={tmp_path_factory.mktemp('pipeline')}")
 
 
 @pytest.fixture
-def tiny_copy(tiny_pipeline, tmp_path) -> str:
+def tiny_copy(tiny_pipeline: PipelineRun, tmp_path: Path) -> str:
     """The override for a copy of that run, to go on from; Kubeflow's own records of it are left out."""
     old, new = tiny_pipeline.config.run.directory, tmp_path / "runs"
     shutil.copytree(old, new, ignore=shutil.ignore_patterns("kfp"))
@@ -83,6 +84,6 @@ def tiny_copy(tiny_pipeline, tmp_path) -> str:
 
 
 @pytest.fixture
-def start_pipeline():
+def start_pipeline() -> Callable[..., PipelineRun]:
     """`run_pipeline`."""
     return run_pipeline

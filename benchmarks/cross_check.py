@@ -28,7 +28,7 @@ from fipo.rewards.graders import MathGrader
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 
 TASKS = Path(__file__).parent / "lm_eval_tasks"
 TASK = "fipo_running_sums"
@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml")
-    workspace = Workspace(config, "evaluate")
+    workspace = Run(config).step("evaluate")
     model = workspace.input(options.step, "model")
     problems = read_problems(workspace.input("prepare", "dataset") / "benchmarks" / f"{BENCHMARK}.parquet")
     ours = graded_by_fipo(config, model, problems)

@@ -35,7 +35,7 @@ from fipo.models import load_model, load_tokenizer
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
-from fipo.run.results import adopt
+from fipo.run.run import Run
 from fipo.run.workspace import Workspace
 from fipo.tracking import finished_runs
 
@@ -69,7 +69,7 @@ def fipo(step: str, options: argparse.Namespace, seed: int, run: str) -> Workspa
     settings = overrides(options, seed, run)
     command = [sys.executable, "-m", "fipo.cli", step, "--recipe", options.recipe]
     subprocess.run([*command, *(word for one in settings for word in ("--set", one))], check=True, stdout=sys.stderr)
-    return Workspace(load_config(options.recipe, settings), step)
+    return Run(load_config(options.recipe, settings)).step(step)
 
 
 def run_trl(config: Config, start: Path, problems: Sequence[Problem], out: Path) -> dict[str, float]:
@@ -162,7 +162,8 @@ def measure(options: argparse.Namespace, seed: int) -> Iterator[tuple[str, dict[
     held_out = list(read_problems(next((dataset / "benchmarks").glob("*.parquet"))))
     yield "start", score(config, start, held_out)
     for name in OURS:
-        adopt(load_config(options.recipe, overrides(options, seed, name)), config.run.name, ("prepare", "sft"))
+        variant = Run(load_config(options.recipe, overrides(options, seed, name)))
+        variant.adopt(warmed_up.of_run, ("prepare", "sft"))
         trained = fipo("train", options, seed, name)
         result = trained.result()
         model = trained.fetch(result.outputs["model"], "model")
@@ -191,7 +192,7 @@ def main() -> None:
     parser.add_argument("--trl", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.trl:
-        workspace = Workspace(load_config(options.recipe, overrides(options, options.seeds[0], "dapo-all")), "train")
+        workspace = Run(load_config(options.recipe, overrides(options, options.seeds[0], "dapo-all"))).step("train")
         problems = read_problems(workspace.input("prepare", "dataset") / "train.parquet")
         print(json.dumps(run_trl(workspace.config, workspace.input("sft", "model"), list(problems), options.trl)))
         return

@@ -7,14 +7,15 @@ installed when a task starts. The same declaration runs in a subprocess and in a
 import os
 from functools import partial
 
-from kfp.dsl import TaskConfigField, TaskConfigPassthrough, component
+from kfp import dsl
+from kfp.dsl import TaskConfigField, TaskConfigPassthrough
 
 import fipo
 
 IMAGE = os.environ.get("FIPO_IMAGE", f"ghcr.io/fipo-rl/fipo:{fipo.__version__}")
 """Image of every task; `FIPO_IMAGE` names another when a pipeline is compiled."""
 
-component = partial(component, base_image=IMAGE, install_kfp_package=False)
+component = partial(dsl.component, base_image=IMAGE, install_kfp_package=False)
 
 _PASSED_ON = (TaskConfigField.ENV, TaskConfigField.KUBERNETES_VOLUMES, TaskConfigField.RESOURCES)
 

@@ -1,7 +1,9 @@
 """Artifacts as Kubeflow hands them to a component."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kfp import dsl
@@ -10,32 +12,32 @@ from fipo.storage import open_store
 
 
 @pytest.fixture
-def artifact(tmp_path):
+def artifact(tmp_path: Path) -> Callable[[str, type[dsl.Artifact]], dsl.Artifact]:
     """`artifact("model", dsl.Model)`: an output artifact with a path of its own."""
 
-    def artifact(name, kind):
+    def artifact(name: str, kind: type[dsl.Artifact]) -> dsl.Artifact:
         return kind(name=name, uri=str(tmp_path / name))
 
     return artifact
 
 
 @pytest.fixture
-def common(tiny_pipeline):
+def common(tiny_pipeline: Any) -> dict[str, Any]:
     """The arguments that every step's component takes."""
     return {"recipe": tiny_pipeline.recipe, "overrides": tiny_pipeline.overrides}
 
 
 @pytest.fixture
-def page(artifact):
+def page(artifact: Callable[[str, type[dsl.Artifact]], dsl.Artifact]) -> dsl.Artifact:
     """Where a component writes what it did."""
     return artifact("page", dsl.Markdown)
 
 
 @pytest.fixture
-def stored(tiny_pipeline):
+def stored(tiny_pipeline: Any) -> Callable[[dsl.Artifact], dict[str, set[str]]]:
     """Check that an artifact points at what the store holds; returns the names of the files there, by output."""
 
-    def stored(artifact):
+    def stored(artifact: dsl.Artifact) -> dict[str, set[str]]:
         store = open_store(tiny_pipeline.config.storage_uri)
         pointers = json.loads(Path(artifact.path).read_text())
         assert pointers == artifact.metadata

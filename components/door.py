@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from kfp import dsl
@@ -21,11 +21,11 @@ from kfp import dsl
 from components.form import NO, NOTHING, YES, Form
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
+from fipo.records import Registration
 from fipo.report.sentences import describe
 from fipo.run.result import StepResult
+from fipo.run.run import Run
 from fipo.run.step import steps_to
-from fipo.steps import finish as finish_run
-from fipo.steps import finished_steps, link_pipeline_run, run_step
 
 
 def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:
@@ -49,9 +49,10 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         if fetched:
             overrides = [*overrides, *fetched]
             config = load_config(form.recipe, overrides)
-        done = finished_steps(config, goal)
+        this = Run(config)
+        done = this.finished(goal)
         # Importing mlflow takes seconds: it is asked for where there is a page to link to, or it was needed anyway.
-        mlflow_page = link_pipeline_run(config, form.run_id) if config.links.pipelines or fetched else ""
+        mlflow_page = this.link(form.run_id) if config.links.pipelines or fetched else ""
     left = [step for step in steps_to(goal) if step not in done]
     Path(page.path).write_text(_settings_page(config, done, left, mlflow_page), encoding="utf-8")
     serve = config.deploy.enabled and goal == "report"
@@ -61,7 +62,7 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
 def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | None = None) -> StepResult:
     """Run one step of the run that recipe and overrides describe; `task` is for the pods of its TrainJob."""
     with _explained(step):
-        return run_step(step, load_config(recipe, overrides), task=asdict(task) if task else None)
+        return Run(load_config(recipe, overrides)).step(step).run(task=asdict(task) if task else None)
 
 
 def finish(form: Form, status: str, arm: str) -> None:
@@ -72,7 +73,7 @@ def finish(form: Form, status: str, arm: str) -> None:
             config = load_config(form.recipe, form.overrides(arm))
         except ConfigError:
             return  # `configure` has said why, and nothing has begun
-        finish_run(config, status=status, pipeline_run=form.run_id)
+        Run(config).close(status, form.run_id)
 
 
 def deploy(recipe: str, overrides: list[str], page: dsl.Markdown) -> str:
@@ -95,9 +96,8 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
 
     with _explained("compare"), tempfile.TemporaryDirectory() as folder:
         config = load_config(form.recipe, form.overrides())
-        uris = [artifact.metadata["results"]["uri"] for artifact in results]
-        # <store>/<run>/evaluate/<fingerprint>/results, see fipo.run.workspace
-        runs = load_runs({PurePosixPath(uri).parts[-4]: uri for uri in uris}, config.gate_benchmark, Path(folder))
+        uris = {artifact.metadata["run"]: artifact.metadata["results"]["uri"] for artifact in results}
+        runs = load_runs(uris, config.gate_benchmark, Path(folder))
         rich.print(comparison_table(runs))
         Path(page.path).write_text(experiment_page(runs), encoding="utf-8")
     for run, result in runs.items():
@@ -109,12 +109,13 @@ def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
     outputs = {
         name: {key: value for key, value in asdict(one).items() if value} for name, one in result.outputs.items()
     }
-    _point(artifact, {**outputs, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id})
+    facts = {"run": result.run, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id}
+    _point(artifact, {**outputs, **facts})
 
 
 def write_registered(artifact: dsl.Model, result: StepResult) -> None:
     """Point `artifact` at the registered version: its name and number, the URI and SHA-256 of its weights."""
-    _point(artifact, result.details["model"])
+    _point(artifact, asdict(result.read(Registration)))
 
 
 def write_scores(artifact: dsl.Metrics, result: StepResult) -> None:
@@ -161,7 +162,7 @@ def _fetched(config: Config, registered: str) -> list[str]:
     reference = registered or (start if start.startswith("models:/") else "")
     if not reference:
         return []
-    from fipo.registry import fetch, find  # mlflow takes seconds to import
+    from fipo.release.registry import fetch, find  # mlflow takes seconds to import
 
     folder = fetch(find(config.tracking_uri, reference), config.run.directory.absolute())
     model = f"model={json.dumps({'name_or_path': str(folder)})}"

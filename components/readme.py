@@ -24,8 +24,8 @@ def render(name: str) -> str:
     """The README of a component."""
     component = load(name)
     docstring = docstring_parser.parse(component.python_func.__doc__)
-    help_ = {parameter.arg_name: " ".join(parameter.description.split()) for parameter in docstring.params}
-    returns = " ".join(docstring.returns.description.split()) if docstring.returns else ""
+    help_ = {parameter.arg_name: _line(parameter.description) for parameter in docstring.params}
+    returns = _line(docstring.returns.description) if docstring.returns else ""
     metadata = yaml.safe_load((ROOT / name / "metadata.yaml").read_text(encoding="utf-8"))
     spec = component.component_spec
     arguments = ", ".join(f"{argument}=..." for argument in spec.inputs or {})
@@ -35,7 +35,7 @@ def render(name: str) -> str:
             "",
             "<!-- Written by `python -m components.readme`; edit the docstring in component.py instead. -->",
             "",
-            docstring.short_description,
+            docstring.short_description or "",
             "",
             docstring.long_description or "",
             "",
@@ -55,6 +55,10 @@ def render(name: str) -> str:
             "",
         ]
     )
+
+
+def _line(text: str | None) -> str:
+    return " ".join((text or "").split())
 
 
 def _table(title: str, rows: dict[str, tuple[str, str]]) -> list[str]:

@@ -47,7 +47,7 @@ class Browser:
         while True:
             message = json.loads(self._socket.recv())
             if message.get("id") == self._requests:
-                return message.get("result", {})
+                return dict(message.get("result", {}))
 
     def script(self, expression: str) -> Any:
         """The value of a JavaScript expression."""
@@ -106,7 +106,7 @@ def chromium() -> Iterator[Browser]:
 def free_port() -> int:
     """A port that nobody listens on."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+        return int(server.getsockname()[1])
 
 
 SHOWN = "accuracy|response_tokens_mean|influence_weight_mean|entropy|reward_mean|grad_norm"
@@ -123,8 +123,9 @@ CLEAN_UP = """
 
 def open_charts(browser: Browser, server: Server, tracking_uri: str) -> None:
     """MLflow's page of the training runs, all of them in one chart for each metric."""
-    experiment = connect(tracking_uri).get_experiment_by_name(EXPERIMENT).experiment_id
-    page = f"{server.url}/#/experiments/{experiment}/runs?compareRunsMode=CHART"
+    experiment = connect(tracking_uri).get_experiment_by_name(EXPERIMENT)
+    assert experiment, f"no run has logged to {EXPERIMENT}"
+    page = f"{server.url}/#/experiments/{experiment.experiment_id}/runs?compareRunsMode=CHART"
     browser.open(page, shows="-train-")
     wait(lambda: browser.script("!!document.querySelector('[placeholder=\"Search metric charts\"]')"), 60)
     browser.script(CLEAN_UP.replace("PATTERN", json.dumps(SHOWN)))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from experiments.intervals import Mean, mean_over_seeds
 from experiments.results import ACCURACY, CURVES, Result
@@ -160,21 +161,21 @@ def curves_figure(study: Study, question: Question, results: Sequence[Result], c
     return figure
 
 
-def _on_one_axis(results: Sequence[Result], metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _on_one_axis(results: Sequence[Result], metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """[GRID] tokens and [seeds, GRID] values, as far as all seeds go."""
     grid = _grid(results)
     return grid, np.array([_along(result, metric, grid) for result in results])
 
 
-def _grid(results: Sequence[Result]) -> np.ndarray:
+def _grid(results: Sequence[Result]) -> NDArray[np.float64]:
     """[GRID] counts of sampled tokens that all results have reached."""
     return np.linspace(max(one.tokens[0] for one in results), min(one.tokens[-1] for one in results), GRID)
 
 
-def _along(result: Result, metric: str, grid: np.ndarray) -> np.ndarray:
+def _along(result: Result, metric: str, grid: NDArray[np.float64]) -> NDArray[np.float64]:
     """A metric at each count of sampled tokens, between steps on a straight line."""
     logged = np.isfinite(result.curves[metric])
-    return np.interp(grid, result.tokens[logged], result.curves[metric][logged])
+    return np.asarray(np.interp(grid, result.tokens[logged], result.curves[metric][logged]), np.float64)
 
 
 def _arms(study: Study, question: Question) -> Iterable[str]:

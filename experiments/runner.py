@@ -14,8 +14,7 @@ from pathlib import Path
 from experiments import worker
 from experiments.study import Trial
 from fipo.errors import FipoError, Interrupted
-from fipo.run.results import adopt
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 
 SHARED = ("prepare", "sft")
 """Steps that the arms of a seed share."""
@@ -87,12 +86,10 @@ class Runner:
         return "warmed up"
 
     def _train(self, trial: Trial, cores: set[int]) -> str:
-        config = trial.config(self.directory)
-        adopt(config, trial.warmup, SHARED)
+        run = self._warmed_up(trial)
         for step in ("train", "evaluate"):
             self._step(trial, step, cores)
-        scores = Workspace(config, "evaluate").result().metrics
-        benchmark = config.gate_benchmark
+        scores, benchmark = run.step("evaluate").result().metrics, run.config.gate_benchmark
         return (
             f"avg@k {scores[f'eval/{benchmark}/avg_at_k']:.3f}, "
             f"{scores[f'eval/{benchmark}/mean_response_tokens']:.1f} tokens"
@@ -105,10 +102,13 @@ class Runner:
             raise TrialFailed(f"{step} failed with exit code {code}; see {log}")
 
     def _warm(self, trial: Trial) -> bool:
-        config = trial.config(self.directory, warmup=True)
-        return bool(Workspace(config, "prepare").finished()) and bool(Workspace(config, "sft").finished())
+        return len(Run(trial.config(self.directory, warmup=True)).finished("sft")) == len(SHARED)
 
     def _finished(self, trial: Trial) -> bool:
-        config = trial.config(self.directory)
-        adopt(config, trial.warmup, SHARED)
-        return bool(Workspace(config, "train").finished()) and bool(Workspace(config, "evaluate").finished())
+        return "evaluate" in self._warmed_up(trial).finished("evaluate")
+
+    def _warmed_up(self, trial: Trial) -> Run:
+        """The trial's run, with the steps that it shares."""
+        run = Run(trial.config(self.directory))
+        run.adopt(Run(trial.config(self.directory, warmup=True)), SHARED)
+        return run

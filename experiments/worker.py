@@ -15,9 +15,8 @@ from pathlib import Path
 from fipo.config import Config
 from fipo.distributed.bootstrap import import_deepspeed
 from fipo.errors import FipoError
+from fipo.run.run import Run
 from fipo.run.step import STEPS
-from fipo.run.workspace import Workspace
-from fipo.steps import run_step, write_config
 
 import_deepspeed()
 
@@ -43,11 +42,11 @@ def _run(step: str, config: Config, cores: Collection[int], log: Path) -> None:
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     try:
-        job = STEPS[step].job
+        job, run = STEPS[step].job, Run(config)
         if not job:
-            run_step(step, config)
-        elif not Workspace(config, step).finished():
-            sys.argv = [job, "--config", str(write_config(config))]
+            run.step(step).run()
+        elif not run.step(step).finished():
+            sys.argv = [job, "--config", str(run.write_settings())]
             runpy.run_module(job, run_name="__main__")
     except FipoError as error:
         print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)

@@ -33,28 +33,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _run_step(options: argparse.Namespace) -> None:
     config = _config(options)
-    from fipo.steps import run_step
+    from fipo.run.run import Run
 
-    result = run_step(options.step, config, fresh=options.fresh)
+    result = Run(config).step(options.step).run(fresh=options.fresh)
     print(f"[{options.step}] {result.seconds:.1f} s")
     for name, output in result.outputs.items():
         print(f"[{options.step}] {name}: {output.uri} (sha256 {output.sha256[:12]})")
 
 
 def _report(options: argparse.Namespace) -> None:
-    from fipo.report.found import find_run
+    from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
     from fipo.report.run import print_summary, write_figure, write_here
-    from fipo.run.workspace import Workspace
-    from fipo.steps import run_step
 
+    if not found.in_store:
+        found.run.step("report").run()
+    workspace = found.run.step_as_left("report")
     if found.in_store:
-        workspace = Workspace.newest(found.config, "report")
         write_here(workspace)
-    else:
-        run_step("report", found.config)
-        workspace = Workspace.newest(found.config, "report")
     if options.figure:
         write_figure(workspace, options.figure)
         print(f"figure   {options.figure}")
@@ -63,7 +60,7 @@ def _report(options: argparse.Namespace) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from fipo.report.found import distinct, find_run
+    from fipo.run.found import distinct, find_run
 
     runs = distinct([find_run(run) for run in options.runs])
     import rich
@@ -74,14 +71,13 @@ def _compare(options: argparse.Namespace) -> None:
     benchmarks = compare_runs(runs)
     for answers in benchmarks.values():
         rich.print(comparison_table(answers))
-    configs = list(runs.values())
-    names = "-".join(config.run.name for config in configs)
-    for path in write_figures(benchmarks, options.figure or configs[0].run.directory / f"compare-{names}.png"):
+    here, names = next(iter(runs.values())).config.run.directory, "-".join(run.name for run in runs.values())
+    for path in write_figures(benchmarks, options.figure or here / f"compare-{names}.png"):
         print(f"figure   {path}")
 
 
 def _inspect(options: argparse.Namespace) -> None:
-    from fipo.report.found import find_run
+    from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
     from fipo.report.inspect import inspect_run, print_overview
@@ -90,14 +86,14 @@ def _inspect(options: argparse.Namespace) -> None:
 
 
 def _verify(options: argparse.Namespace) -> None:
-    from fipo.report.found import find_run
+    from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
     import rich
 
-    from fipo.report.verify import links_table, verify_run
+    from fipo.report.terminal import links_table
 
-    links = verify_run(found.config)
+    links = found.run.verify()
     rich.print(links_table(links))
     broken = next((link for link in links if link.holds is False), None)
     if broken:
@@ -109,7 +105,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _chat(options: argparse.Namespace) -> None:
     config = _config(options)
-    from fipo.chat import Chat, converse, locate
+    from fipo.release.chat import Chat, converse, locate
 
     found = locate(options.model, tracking_uri=config.tracking_uri, directory=config.run.directory)
     chat = Chat(found.folder, max_response_tokens=options.max_tokens, temperature=options.temperature)
@@ -138,7 +134,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _rollback(options: argparse.Namespace) -> None:
     config = _config(options)
-    from fipo.registry import rollback
+    from fipo.release.registry import rollback
 
     model = rollback(config.tracking_uri, options.model or config.registry.model_name, options.version)
     print(f"{model.name}: version {model.version} is champion")

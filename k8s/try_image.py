@@ -35,7 +35,7 @@ for tool in $without; do
   if command -v $tool; then echo "$tool is in the image"; exit 1; fi
 done
 # What is imported was compiled when the image was built: nothing could keep it now.
-python -v -c 'import torch, mlflow, fipo.steps' 2>&1 | grep -c 'code object from /opt' >/tmp/compiled || true
+python -v -c 'import torch, mlflow, fipo.run.run' 2>&1 | grep -c 'code object from /opt' >/tmp/compiled || true
 test "$(cat /tmp/compiled)" = 0 || { echo "$(cat /tmp/compiled) modules are compiled at every start"; exit 1; }
 python -m pipelines reap --help >/dev/null
 mlflow --version
@@ -62,7 +62,7 @@ def main(image: str, *flags: str) -> None:
             run(*arguments, entrypoint=program)
         artifacts = json.loads((Path(volume) / "prepare.json").read_text())["artifacts"]
         metadata = {key: value for one in artifacts.values() for key, value in one["artifacts"][0]["metadata"].items()}
-        assert metadata["data/train"] > 0
+        assert metadata["dataset"]["sha256"]
         run("sft", "--recipe=/runs/tiny.yaml", "--set=run.directory=/runs", entrypoint="fipo")
     print(f"{image}: configure, prepare and sft ran without root, on a read-only file system")
 

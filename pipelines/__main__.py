@@ -5,8 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fipo.errors import ConfigError, FipoError
+
+if TYPE_CHECKING:
+    from pipelines.remote import Endpoint
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,9 +30,9 @@ def _run(options: argparse.Namespace) -> None:
     config = run(options.pipeline, _parameters(options), options.overrides)
     if options.pipeline == "fipo_training":
         from fipo.report.run import print_summary
-        from fipo.run.workspace import Workspace
+        from fipo.run.run import Run
 
-        print_summary(Workspace.newest(config, "report"))
+        print_summary(Run(config).step_as_left("report"))
 
 
 def _compile(options: argparse.Namespace) -> None:
@@ -107,7 +111,7 @@ def _reap(_: argparse.Namespace) -> None:
         print(f"deleted TrainJob {name}: {reason}")
 
 
-def _endpoint(options: argparse.Namespace):
+def _endpoint(options: argparse.Namespace) -> "Endpoint":
     from pipelines.remote import Endpoint
 
     return Endpoint(host=options.host, namespace=options.namespace, experiment=options.experiment)

@@ -41,9 +41,9 @@ def _valid(part: str, low: int, high: int, names: list[str]) -> bool:
     match = re.fullmatch(r"(?P<all>[*?])?(?P<first>\w+)?(-(?P<last>\w+))?(/(?P<step>\d+))?", part)
     if not match or (match["all"] is None) == (match["first"] is None) or (match["all"] and match["last"]):
         return False
-    ends = [_number(end, low, names) for end in (match["first"], match["last"]) if end]
-    in_range = all(end is not None and low <= end <= high for end in ends)
-    return in_range and ends == sorted(ends) and int(match["step"] or 1) > 0
+    given = [end for end in (match["first"], match["last"]) if end]
+    ends = [number for end in given if (number := _number(end, low, names)) is not None and low <= number <= high]
+    return len(ends) == len(given) and ends == sorted(ends) and int(match["step"] or 1) > 0
 
 
 def _number(text: str, low: int, names: list[str]) -> int | None:

@@ -71,7 +71,7 @@ def submit(endpoint: Endpoint, pipeline: str, parameters: Mapping[str, str], *, 
             pipeline_id=pipeline_id,
             version_id=version_id,
         )
-    return run.run_id
+    return str(run.run_id)
 
 
 def schedule(
@@ -209,7 +209,7 @@ def _pipeline_id(client: kfp.Client, name: str, namespace: str) -> str | None:
 
 
 def _experiment(client: kfp.Client, endpoint: Endpoint) -> str:
-    return client.create_experiment(endpoint.experiment, namespace=endpoint.namespace or None).experiment_id
+    return str(client.create_experiment(endpoint.experiment, namespace=endpoint.namespace or None).experiment_id)
 
 
 def _schedules(client: kfp.Client, experiment: str) -> list[Any]:
@@ -252,6 +252,6 @@ def _explained() -> Iterator[None]:
 
 def _message(error: kfp_server_api.ApiException) -> str:
     try:
-        return json.loads(error.body)["message"]
+        return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return str(error.body or "").strip()

@@ -50,7 +50,7 @@ def main():
     TrainingEngine.step = announced("update", TrainingEngine.step)
     checkpoints.save_file = announced("save", checkpoints.save_file)
     checkpoints._flush_and_hash = announced("hash", checkpoints._flush_and_hash)
-    checkpoints.write_atomically = announced("commit", checkpoints.write_atomically, after="end of save")
+    checkpoints._write_commit = announced("commit", checkpoints._write_commit, after="end of save")
     run_job("train", train)
 
 

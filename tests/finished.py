@@ -5,12 +5,13 @@ from typing import Any
 
 from fipo.config import Config
 from fipo.run.result import Output, StepResult
+from fipo.run.run import Run
 from fipo.run.workspace import Workspace
 
 
 def finish(config: Config, step: str, outputs: dict[str, Output | Path], **fields: Any) -> Workspace:
     """Commit a step of the run that `config` describes; folders among its outputs are published."""
-    workspace = Workspace(config, step)
+    workspace = Run(config).step(step)
     published = {
         name: workspace.publish(name, output) if isinstance(output, Path) else output
         for name, output in outputs.items()

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fipo.config import Config, load_config
-from fipo.run.workspace import Workspace
-from fipo.steps import write_config
+from fipo.run.run import Run
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"
@@ -27,18 +26,18 @@ def prepared(folder: Path, *settings: str) -> Config:
         # In processes of their own: what is forked later must not share their connections to MLflow's database.
         subprocess.run([sys.executable, "-m", "fipo.cli", step, "--recipe", str(RECIPE), *options], check=True)
     config = load_config(RECIPE, settings)
-    write_config(config)
+    Run(config).write_settings()
     return config
 
 
 def discard(config: Config) -> None:
     """Have the next job begin anew."""
-    Workspace(config, "train").discard()
+    Run(config).step("train").discard()
 
 
 def weights(config: Config) -> str:
     """SHA-256 of the trained model; empty while training has not finished."""
-    done = Workspace(config, "train").finished()
+    done = Run(config).step("train").finished()
     return done.outputs["model"].sha256 if done else ""
 
 
@@ -78,7 +77,7 @@ class Job:
     ) -> None:
         """Start one node's torchrun."""
         command = [*prefix, sys.executable, "-m", "fipo.launch.node", *options]
-        command += ["--module", module, "--config", str(write_config(config))]
+        command += ["--module", module, "--config", str(Run(config).write_settings())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **environment}
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

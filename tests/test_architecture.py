@@ -11,14 +11,12 @@ LAYERS = [
     ["pipelines"],
     ["components"],
     ["fipo.cli"],
-    ["fipo.release"],
-    ["fipo.steps", "fipo.chat"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
-     "fipo.registry", "fipo.gate", "fipo.planning", "fipo.inputs", "fipo.run"],
+     "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.errors", "fipo.outcome"],
+    ["fipo.config", "fipo.errors", "fipo.files", "fipo.outcome", "fipo.records"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
@@ -27,17 +25,26 @@ ALLOWED_SIDEWAYS = {
     # a run's report shows evaluations and is read from its workspace.
     ("fipo.evaluation", "fipo.rollout"),
     ("fipo.report", "fipo.evaluation"),
-    ("fipo.gate", "fipo.evaluation"),
-    ("fipo.report", "fipo.gate"),
     ("fipo.report", "fipo.run"),
-    # `inspect` shows what the registry makes of the run's model.
-    ("fipo.report", "fipo.registry"),
-    # `verify` holds what a run says it read against what is there.
-    ("fipo.report", "fipo.inputs"),
+    # What the gate decided, and what the registry makes of the run's model.
+    ("fipo.report", "fipo.release"),
+    # The gate judges evaluations; a model is asked as its data were, and served by processes or pods.
+    ("fipo.release", "fipo.evaluation"),
+    ("fipo.release", "fipo.data"),
+    ("fipo.release", "fipo.launch"),
+    ("fipo.release", "fipo.rollout"),
     # What a step reads is resolved by those who read it; a step's identity is made of it.
     ("fipo.inputs", "fipo.data"),
     ("fipo.inputs", "fipo.rewards"),
     ("fipo.run", "fipo.inputs"),
+    # The table of steps names what does their work; that works on what the run gives it.
+    ("fipo.data", "fipo.run"),
+    ("fipo.release", "fipo.run"),
+    # A step starts its job; `verify` asks the registry which version it was.
+    ("fipo.run", "fipo.launch"),
+    ("fipo.run", "fipo.release"),
+    # The verifier says which reference answers it can read.
+    ("fipo.data", "fipo.rewards"),
     ("fipo.config", "fipo.errors"),
 }
 
@@ -46,7 +53,7 @@ ADAPTERS = {
     "vllm": {"fipo.rollout"},
     "boto3": {"fipo.storage"},
     "botocore": {"fipo.storage"},
-    "mlflow": {"fipo.tracking", "fipo.registry"},
+    "mlflow": {"fipo.tracking", "fipo.release"},
     "kubernetes": {"fipo.launch", "pipelines"},
     "kubeflow": {"fipo.launch", "pipelines"},
     "kfp": {"components", "pipelines"},

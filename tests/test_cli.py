@@ -102,11 +102,11 @@ def test_a_run_that_is_not_here_may_be_one_of_a_cluster(command, capsys, tmp_pat
 
 def test_a_run_whose_folder_was_moved_is_read_where_it_is(capsys, tmp_path):
     from fipo.config import load_config
-    from fipo.report.found import find_run
-    from fipo.steps import write_config
+    from fipo.run.found import find_run
+    from fipo.run.run import Run
 
-    write_config(load_config("demo", [f"run.directory={tmp_path / 'before'}"]))
+    Run(load_config("demo", [f"run.directory={tmp_path / 'before'}"])).write_settings()
     (tmp_path / "before").rename(tmp_path / "after")
-    config = find_run(str(tmp_path / "after" / "demo")).config
+    config = find_run(str(tmp_path / "after" / "demo")).run.config
     assert config.run_directory == tmp_path / "after" / "demo"
     assert config.storage_uri == f"file://{tmp_path}/after/objects"

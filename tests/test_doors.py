@@ -4,11 +4,13 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from fipo.config import load_config
+from fipo.records import Decision, Evaluated, Registration
 from fipo.run.step import STEPS
 from tests import executor
 from tests.finished import finish
@@ -36,10 +38,10 @@ NEEDED = {
 WORK = {
     "import fipo.launch.local": set(),
     "import fipo.launch.trainjob": {"kubernetes"},
-    "import fipo.gate, fipo.evaluation.tables": {"numpy", "pyarrow"},
+    "import fipo.release.gate, fipo.evaluation.tables": {"numpy", "pyarrow"},
     "import fipo.report.run": {"numpy", "pyarrow"},
     "import fipo.report.experiment, fipo.report.terminal": {"numpy", "pyarrow", "rich"},
-    "import fipo.registry, fipo.tracking": set(),
+    "import fipo.release.registry, fipo.tracking": set(),
     "from fipo.tracking.client import load; load()": MLFLOW,
     "import fipo.storage": set(),
 }
@@ -64,14 +66,15 @@ def finished(tmp_path_factory):
     report.mkdir()
     for name in ("report.html", "summary.json"):
         (report / name).write_text("{}")
-    details = {
-        "model": {"name": "tiny", "version": "1", "uri": "file:///weights", "sha256": "0"},
-        "decision": {"passed": True, "reason": "it is"},
-        "trained": {},
+    records = {
+        "register": Registration("tiny", "1", "file:///weights", "0"),
+        "gate": Decision(True, "avg_at_k", "sums", 1.0, 0.5, None, "it is"),
+        "evaluate": Evaluated({}),
     }
     for step in STEPS:
         metrics = {"gate/passed": 1.0, "data/read": 1.0}
-        finish(load_config(RECIPE, settings), step, {"report": report}, metrics=metrics, details=details)
+        record = {"record": asdict(records[step])} if step in records else {}
+        finish(load_config(RECIPE, settings), step, {"report": report}, metrics=metrics, **record)
     return settings, folder
 
 

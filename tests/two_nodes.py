@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fipo.launch.local import torchrun
-from fipo.steps import write_config
+from fipo.run.run import Run
 from tests.struck import Job, discard, prepared, weights
 
 PORT = 29400
@@ -119,7 +119,7 @@ def main() -> None:
         sys.exit(f"cannot run: {reason}")
     with tempfile.TemporaryDirectory() as folder:
         config = prepared(Path(folder), f"distributed.timeout_seconds={timeout}")
-        torchrun("tests.announced", ["--config", str(write_config(config))], processes=2, max_restarts=0)
+        torchrun("tests.announced", ["--config", str(Run(config).write_settings())], processes=2, max_restarts=0)
         expected = weights(config)
         outcome = strike(config)
     print(f"undisturbed, one node:  {expected}")

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from fipo.data.files import sha256_of
 from fipo.data.sources import Reason, Row, RowError
 from fipo.errors import DataError
+from fipo.files import replacing, sha256_of
 
 
 @dataclass(slots=True)
@@ -84,9 +84,8 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write manifest.json, whole or not at all."""
-        partial = folder / "manifest.json.partial"
-        partial.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
-        partial.replace(folder / "manifest.json")
+        with replacing(folder / "manifest.json") as unfinished:
+            unfinished.write_text(json.dumps(asdict(self), indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
     def verify(self, folder: Path) -> None:
         """Check every file against its digest.

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from fipo.config import Config, Source
 from fipo.data.card import write_card
 from fipo.data.cleaning import Candidate, Cleaner, Origin, Rules
-from fipo.data.files import ProblemWriter, Staged, sha256_of
+from fipo.data.files import ProblemWriter, Staged
 from fipo.data.manifest import Manifest, PreparedFile, Quarantine, Tally, explain
 from fipo.data.near_duplicates import NearDuplicates
 from fipo.data.overlap import BenchmarkIndex, split_words
@@ -31,6 +31,7 @@ from fipo.data.progress import Progress, report_lines
 from fipo.data.schema import Problem
 from fipo.data.sources import Reason
 from fipo.errors import DataError
+from fipo.files import sha256_of
 
 SETS = {"train": ("train.parquet", "validation.parquet"), "sft": ("sft.parquet", "sft-validation.parquet")}
 """Files of each set: to learn from, and held out."""

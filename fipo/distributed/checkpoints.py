@@ -7,9 +7,7 @@ without a valid COMMIT is what a crash left behind: it is ignored.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -25,6 +23,7 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.random_state import set_random_state
 from fipo.distributed.zero import MOMENTS
 from fipo.errors import CheckpointError
+from fipo.files import replacing, sha256_of, sync
 
 COMMIT = "COMMIT.json"
 
@@ -97,8 +96,8 @@ def save_checkpoint(
         files = {name: digest for name, digest, _ in written}
         commit = Commit(step, engine.steps_done, state, score, files)
         try:
-            write_atomically(target / COMMIT, json.dumps(asdict(commit), indent=1).encode())
-            _fsync_folder(folder)
+            _write_commit(target / COMMIT, commit)
+            sync(folder)
         except OSError as failure:
             errors = [str(failure)]
     [errors, *_] = world.gather(errors)
@@ -147,15 +146,9 @@ def committed(folder: Path) -> dict[int, Commit]:
     return {commit.step: commit for commit in commits if commit}
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    _fsync_folder(path.parent)
+def _write_commit(path: Path, commit: Commit) -> None:
+    with replacing(path, durable=True) as unfinished:
+        unfinished.write_text(json.dumps(asdict(commit), indent=1), encoding="utf-8")
 
 
 def _owned_tensors(engine: TrainingEngine) -> list[tuple[str, torch.Tensor]]:
@@ -175,21 +168,10 @@ def _broadcast(shard: safe_open, key: str, reader: int, world: World) -> torch.T
 
 
 def _flush_and_hash(path: Path) -> str:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    _fsync_folder(path.parent)
-    return _hash(path)
+    sync(path)
+    sync(path.parent)
+    return sha256_of(path)
 
 
 def _hash(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    return sha256_of(path) if path.is_file() else ""

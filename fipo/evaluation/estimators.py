@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fipo.records import Estimate
+
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 
@@ -22,15 +24,6 @@ _CORRECT = object()
 
 _CHUNK_DRAWS = 4_000_000
 """Indices drawn at once: bounds memory at 32 MB whatever the number of problems."""
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over problems with its 95 % bootstrap interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True, slots=True)

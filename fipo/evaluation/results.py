@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fipo.errors import DataError
-from fipo.evaluation.estimators import Estimate, avg_at_k, bootstrap, cons_at_k, pass_at_k
+from fipo.evaluation.estimators import avg_at_k, bootstrap, cons_at_k, pass_at_k
 from fipo.outcome import Outcome
+from fipo.records import LengthQuantiles, Summary
 
 METRICS = ("avg_at_k", "cons_at_k", "pass_at_k")
 
@@ -86,44 +87,6 @@ class ProblemResult:
         votes = Counter(response.vote for response in self.responses if response.vote is not None)
         answer, count = next(iter(votes.most_common(1)), (None, 0))
         return answer, count / len(self.responses)
-
-
-@dataclass(frozen=True, slots=True)
-class LengthQuantiles:
-    """Quantiles of response length in tokens, over all responses."""
-
-    min: float
-    q25: float
-    median: float
-    q75: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """The scores of one model on one benchmark, with 95 % bootstrap intervals over problems."""
-
-    benchmark: str
-    k: int
-    """Responses to each problem."""
-    problems: int
-    avg_at_k: Estimate
-    cons_at_k: Estimate
-    pass_at_k: Estimate
-    mean_response_tokens: float
-    response_tokens: LengthQuantiles
-    truncation_rate: float
-    """Share of responses that reached the length limit."""
-    outcomes: dict[str, float]
-    """Share of responses by what the verifier found (`fipo.batch.Outcome`)."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON: scores are numbers, their intervals `[low, high]` under `<score>_interval`."""
-        plain = asdict(self)
-        for metric in METRICS:
-            estimate: Estimate = getattr(self, metric)
-            plain |= {metric: estimate.value, f"{metric}_interval": [estimate.low, estimate.high]}
-        return plain
 
 
 @dataclass(frozen=True, slots=True)

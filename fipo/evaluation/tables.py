@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Container, Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from fipo.errors import DataError
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
+from fipo.files import replacing
 from fipo.outcome import Outcome
 
 RESPONSES_SCHEMA = pa.schema(
@@ -121,10 +121,8 @@ def read_results(folder: Path, benchmarks: Iterable[str]) -> dict[str, Benchmark
 
 def write_table(table: pa.Table, path: Path, **metadata: str) -> None:
     """Write parquet with `metadata` in its schema; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table.replace_schema_metadata(metadata), unfinished, compression="zstd")
-    unfinished.replace(path)
+    with replacing(path) as unfinished:
+        pq.write_table(table.replace_schema_metadata(metadata), unfinished, compression="zstd")
 
 
 def read_problems(path: Path) -> tuple[tuple[ProblemResult, ...], dict[str, str]]:

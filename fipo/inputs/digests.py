@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from fipo.errors import DataError
+from fipo.files import replacing
 from fipo.storage import DirectoryManifest, FileDigest
 
 ATTEMPTS = 3
@@ -26,7 +26,8 @@ class Digests:
     """Digests of files, remembered in the JSON file `cache` when the block ends; a damaged one counts as none."""
 
     def __init__(self, cache: Path) -> None:
-        self._cache, self._known, self._new = cache, _load(cache), {}
+        self._cache, self._known = cache, _load(cache)
+        self._new: dict[str, object] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -92,8 +93,5 @@ def _load(cache: Path) -> dict[str, object]:
 
 
 def _save(cache: Path, known: Mapping[str, object]) -> None:
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".digests-", dir=cache.parent) as folder:
-        written = Path(folder) / cache.name
-        written.write_text(json.dumps(known), encoding="utf-8")
-        written.replace(cache)
+    with replacing(cache) as unfinished:
+        unfinished.write_text(json.dumps(known), encoding="utf-8")

@@ -51,7 +51,8 @@ class Cluster:
 
     def create_job(self, manifest: Manifest) -> Manifest:
         """Create a TrainJob; `Conflict` when its name is taken."""
-        return self._call(self._objects.create_namespaced_custom_object, **TRAINER, body=manifest)
+        made: Manifest = self._call(self._objects.create_namespaced_custom_object, **TRAINER, body=manifest)
+        return made
 
     def job(self, name: str) -> Manifest | None:
         """A TrainJob, or None."""
@@ -60,7 +61,7 @@ class Cluster:
     def jobs(self, selector: str) -> list[Manifest]:
         """TrainJobs with these labels."""
         found = self._call(self._objects.list_namespaced_custom_object, **TRAINER, label_selector=selector)
-        return found["items"]
+        return list(found["items"])
 
     def adopt_job(self, name: str, owner: Manifest) -> None:
         """Make `owner` the one with which the TrainJob is deleted."""
@@ -103,10 +104,12 @@ class Cluster:
             if refused.status in (400, 404):  # the container is waiting, or the pod has just been deleted
                 return []
             raise
-        return answer.data.decode(errors="replace").splitlines()
+        text: str = answer.data.decode(errors="replace")
+        return text.splitlines()
 
     def _json(self, call: Callable[..., Any], **arguments: Any) -> Manifest:
-        return json.loads(self._call(call, _preload_content=False, **arguments).data)
+        answer: Manifest = json.loads(self._call(call, _preload_content=False, **arguments).data)
+        return answer
 
     def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
         deadline = time.monotonic() + PATIENCE_SECONDS
@@ -141,7 +144,7 @@ def connect() -> str:
             config.load_incluster_config()
             return namespace.read_text(encoding="utf-8").strip()
         config.load_kube_config()
-        return config.list_kube_config_contexts()[1]["context"].get("namespace", "default")
+        return str(config.list_kube_config_contexts()[1]["context"].get("namespace", "default"))
     except config.ConfigException as error:
         raise LaunchError(f"no access to a cluster: {error} Run inside one, or point KUBECONFIG to its file.") from None
 
@@ -160,7 +163,7 @@ def _translated(error: client.ApiException, namespace: str) -> LaunchError:
     return _Refused(error.status, f"Kubernetes refused: {message}")
 
 
-def _or_none(call: Callable[[], Any]) -> Any:
+def _or_none(call: Callable[[], Manifest]) -> Manifest | None:
     try:
         return call()
     except _Refused as refused:

@@ -34,7 +34,7 @@ class _Agent(LocalElasticAgent):
     _patience_seconds = CRASH_SECONDS
 
     def _monitor_workers(self, worker_group: WorkerGroup) -> RunResult:
-        result = super()._monitor_workers(worker_group)
+        result: RunResult = super()._monitor_workers(worker_group)
         if any(failure.exitcode in PERMANENT | {STOPPED} for failure in result.failures.values()):
             self._remaining_restarts, self._patience_seconds = 0, SAVE_SECONDS
         return result
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
     A worker that a signal ended counts as 128 plus its number, as in a shell; a stop on request as `STOPPED`.
     """
-    api.LocalElasticAgent = _Agent  # torchrun takes no other
+    setattr(api, "LocalElasticAgent", _Agent)  # noqa: B010 - torchrun takes no other, and types may not be assigned
     # torch 2.13 else gives restarted workers the store of those before, with the addresses of the dead.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(SAVE_SECONDS))

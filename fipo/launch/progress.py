@@ -40,4 +40,4 @@ class Progress:
 def _send(percent: int, seconds_left: int | None, metrics: dict[str, float]) -> None:
     from kubeflow.trainer import update_trainjob_status  # takes seconds to import
 
-    update_trainjob_status(percent, seconds_left, metrics)  # never raises, and at most every five seconds
+    update_trainjob_status(percent, seconds_left, {**metrics})  # never raises, and at most every five seconds

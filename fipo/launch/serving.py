@@ -47,7 +47,7 @@ class ServingCluster(Cluster):
         path, name = PATHS[manifest["kind"]], manifest["metadata"]["name"]
         return self._request("PATCH", path, name=name, body=manifest)
 
-    def warnings(self, name: str, since: str) -> list[str]:
+    def warnings_about(self, name: str, since: str) -> list[str]:
         """Events of type Warning about the object and what controllers make of it, since a time (RFC 3339, UTC)."""
         # Deployments of KServe have a suffix, then come replica sets and pods.
         ours = re.compile(rf"{re.escape(name)}(-predictor)?(-[a-z0-9]{{8,10}}(-[a-z0-9]{{5}})?)?")
@@ -75,4 +75,5 @@ class ServingCluster(Cluster):
             )
 
         response, _, _ = self._call(call)
-        return json.loads(response.data)
+        answer: Manifest = json.loads(response.data)
+        return answer

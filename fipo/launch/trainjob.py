@@ -56,7 +56,7 @@ class TrainJob:
     """Requests and limits of a node's container; empty leaves the runtime's."""
     node_selector: Mapping[str, str] = field(default_factory=dict)
     """Labels of the nodes; the runtime's count too."""
-    tolerations: Sequence[Mapping[str, Any]] = ()
+    tolerations: Sequence[Mapping[Any, Any]] = ()
     """Taints that the pods tolerate; empty leaves the runtime's."""
     task: Mapping[str, Any] = field(default_factory=dict)
     """`dsl.TaskConfig` of the pipeline's task: env, volumes and volume_mounts. Nothing else of it is used: Kubeflow

@@ -1,1 +1,1 @@
-"""A registered model at work: served on this machine, or in the cluster."""
+"""From a trained model to one that is used: gate, registry, and serving on this machine or in the cluster."""

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from fipo.config import Config
 from fipo.errors import ConfigError, FipoError, ServingError
-from fipo.registry import RegisteredModel, champion, fetch_answers, served, set_served
 from fipo.release.ask import Question, ask
 from fipo.release.manifests import CONTAINER, Kind, Manifest, Served
+from fipo.release.registry import RegisteredModel, champion, fetch_answers, served, set_served
 
 if TYPE_CHECKING:
     from fipo.launch.serving import ServingCluster
@@ -190,7 +190,7 @@ def _wait(
                 return url, ask(url, question) if question else ""
             except ServingError as error:
                 state = str(error)
-        state = "; ".join([state, *dict.fromkeys([*_reasons(ours), *cluster.warnings(wanted.name, began)])])
+        state = "; ".join([state, *dict.fromkeys([*_reasons(ours), *cluster.warnings_about(wanted.name, began)])])
         if state != said:
             said = state
             _say(f"waiting: {state}")

@@ -16,7 +16,7 @@ from fipo.config import Config, Data, Model, load_config
 from fipo.data.schema import render
 from fipo.errors import ConfigError
 from fipo.models import load_tokenizer
-from fipo.registry import SETTINGS
+from fipo.release.registry import SETTINGS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

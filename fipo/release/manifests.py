@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from fipo.config import Deploy
-from fipo.registry import RegisteredModel
+from fipo.release.registry import RegisteredModel
 
 Manifest = dict[str, Any]
 Kind = Literal["InferenceService", "Deployment"]
@@ -81,7 +81,7 @@ class Served:
 
     def is_at(self, pod: Manifest) -> bool:
         """Whether a pod, or an object, is of this record."""
-        return pod["metadata"].get("labels", {}).get(_REVISION) == self.revision
+        return bool(pod["metadata"].get("labels", {}).get(_REVISION) == self.revision)
 
     def manifests(self, kind: Kind) -> list[Manifest]:
         """To be applied in this order."""

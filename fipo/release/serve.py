@@ -13,12 +13,12 @@ import time
 import urllib.request
 from pathlib import Path
 
-from fipo.chat import MAX_RESPONSE_TOKENS, locate
 from fipo.config import Model
 from fipo.errors import ServingError
 from fipo.launch.local import end_with_parent
 from fipo.models import load_tokenizer
 from fipo.release.ask import Question, example
+from fipo.release.chat import MAX_RESPONSE_TOKENS, locate
 from fipo.release.engines import Engine, choose, command, environment
 from fipo.release.folder import lay_out, settings_of
 
@@ -33,7 +33,7 @@ def serve(
     """Serve a model until interrupted (SIGINT, SIGTERM), and say when it answers and how to ask it.
 
     Args:
-        reference: as `fipo.chat.locate` takes it.
+        reference: as `fipo.release.chat.locate` takes it.
         tracking_uri: where registered models are looked up.
         directory: models are brought here.
         engine: which server; see `engines.choose`.
@@ -99,7 +99,7 @@ def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
                     return
         except OSError:
             time.sleep(_POLL_SECONDS)
-    raise ServingError(f"{server.args[0]} ended with exit code {server.returncode}; what it printed says why")
+    raise ServingError(f"the server ended with exit code {server.returncode}; what it printed says why")
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fipo.evaluation.estimators import Estimate, pass_at_k
+from fipo.evaluation.estimators import pass_at_k
 from fipo.evaluation.results import METRICS, BenchmarkResult
+from fipo.records import Estimate
 from fipo.report import wording
 from fipo.report.axes import percent, percent_axis
 from fipo.report.data import Comparison, against_first

@@ -6,32 +6,31 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from fipo.config import Config
 from fipo.errors import ConfigError
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_results
 from fipo.report.benchmark_figures import comparison_figure
 from fipo.report.style import to_png
-from fipo.run.results import Results
+from fipo.run.run import Run
 from fipo.storage import download_directory, open_store
 
 Runs = Mapping[str, BenchmarkResult]
 """What each run's trained model answered to one benchmark, by run; the first is the baseline."""
 
 
-def compare_runs(runs: Mapping[str, Config]) -> dict[str, Runs]:
+def compare_runs(runs: Mapping[str, Run]) -> dict[str, Runs]:
     """By benchmark, what runs have answered, by the name they shall have; only benchmarks that all of them answered.
 
     Raises:
         ConfigError: one is not evaluated, or they have no benchmark in common.
     """
-    answers = {name: _answers(config) for name, config in runs.items()}
+    answers = {name: _answers(run) for name, run in runs.items()}
     first = next(iter(answers.values()))
     shared = [name for name in first if all(name in others for others in answers.values())]
     if not shared:
-        own = "; ".join(f"{run}: {', '.join(results)}" for run, results in answers.items())
+        own = "; ".join(f"{name}: {', '.join(results)}" for name, results in answers.items())
         raise ConfigError(f"compare: the runs have no benchmark in common ({own})")
-    return {benchmark: {run: results[benchmark] for run, results in answers.items()} for benchmark in shared}
+    return {benchmark: {name: results[benchmark] for name, results in answers.items()} for benchmark in shared}
 
 
 def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
@@ -45,13 +44,13 @@ def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
     return written
 
 
-def _answers(config: Config) -> dict[str, BenchmarkResult]:
-    result = Results(config).newest("evaluate")
+def _answers(run: Run) -> dict[str, BenchmarkResult]:
+    result = run.result("evaluate")
     if result is None:
         raise ConfigError(
-            f"run {config.run.name!r}: not evaluated yet, {config.storage_uri} has no result of that; run "
+            f"run {run.name!r}: not evaluated yet, {run.config.storage_uri} has no result of that; run "
             "`fipo evaluate` with its recipe first, or wait until the pipeline has"
         )
     with tempfile.TemporaryDirectory() as folder:
         download_directory(open_store(result.outputs["results"].uri), "", Path(folder))
-        return read_results(Path(folder) / "trained", config.data.benchmarks)
+        return read_results(Path(folder) / "trained", run.config.data.benchmarks)

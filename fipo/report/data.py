@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fipo.errors import DataError
 from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
-from fipo.gate import Decision
+from fipo.records import Decision, Registration
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 """(RL step, metrics by name), as they were logged: a step may come in parts, and again after a resume."""
@@ -74,16 +74,6 @@ class TokenInfluence:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """The registered model."""
-
-    name: str
-    version: str
-    uri: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class ReportData:
     """All that the report shows; what is None or empty is left out of it."""
 
@@ -99,7 +89,7 @@ class ReportData:
     tokens: TokenInfluence | None = None
     """None for a loss without influence weights."""
     gate: Decision | None = None
-    model: ModelInfo | None = None
+    model: Registration | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     """Time of each step of the pipeline, in its order."""
     links: Mapping[str, str] = field(default_factory=dict)

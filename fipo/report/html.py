@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from fipo.evaluation.results import METRICS, Summary
+from fipo.evaluation.results import METRICS
+from fipo.records import Summary
 from fipo.report import benchmark_figures, training_figures, wording
 from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.style import to_svg

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from fipo.config import Config
 from fipo.errors import ConfigError, DataError, TrackingError
+from fipo.records import Evaluated, Registration
 from fipo.report import wording
-from fipo.report.found import FoundRun
+from fipo.run.found import FoundRun
 from fipo.run.identity import fits
 from fipo.run.result import StepResult
-from fipo.run.results import Results
+from fipo.run.run import Run
 from fipo.run.step import STEPS
 from fipo.run.workspace import Workspace
 from fipo.tracking.overview import RunState, run_states
@@ -63,15 +64,15 @@ def inspect_run(found: FoundRun) -> Overview:
     workspaces = {step: _workspace(found.recorded, step) for step in STEPS}
     keys = {step: workspace.run_key for step, workspace in workspaces.items() if workspace}
     states, uri, complaint = _ask_mlflow(found, [found.key, *keys.values()])
-    newest = Results(found.config).all_newest()
+    newest = found.run.results.all_newest()
     steps = []
     for step, workspace in workspaces.items():
         result, state = newest.get(step), states.get(keys.get(step, ""))
         if result or step != "score":  # which is for models that are not trained here
-            steps.append(_step(step, result, _wanted(found.recorded, workspace, result, newest), state))
+            steps.append(_step(step, result, _wanted(found.recorded.config, workspace, result, newest), state))
     registered = newest.get("register")
     aliases = _aliases(uri, registered) if uri and registered else ()
-    return Overview(found.config, found.key, steps, states.get(found.key), complaint, aliases)
+    return Overview(found.run.config, found.key, steps, states.get(found.key), complaint, aliases)
 
 
 def print_overview(overview: Overview) -> None:
@@ -123,22 +124,22 @@ def _model(overview: Overview) -> str:
     registered = overview.result("register")
     if not registered:
         return ""
-    model = registered.details["model"]
-    return f"{model['name']} version {model['version']}" + "".join(f", {alias}" for alias in overview.aliases)
+    model = registered.read(Registration)
+    return f"{model.name} version {model.version}" + "".join(f", {alias}" for alias in overview.aliases)
 
 
 def _scores(overview: Overview) -> str:
     """`running-sums: avg@8 26.1% to 98.0%, mean response 7.4 tokens to 10.2 tokens`."""
     evaluated, benchmark = overview.result("evaluate"), overview.config.gate_benchmark
-    labels = ("warmup", "trained")
-    if not evaluated or not all(benchmark in evaluated.details.get(label, {}) for label in labels):
+    if not evaluated:
         return ""
-    before, after = (evaluated.details[label][benchmark] for label in labels)
-    scores, lengths = (
-        " to ".join(words(summary[key]) for summary in (before, after))
-        for key, words in (("avg_at_k", wording.percent), ("mean_response_tokens", wording.tokens))
-    )
-    return f"{benchmark}: avg@{after['k']} {scores}, mean response {lengths}"
+    scores = evaluated.read(Evaluated)
+    if benchmark not in scores.warmup or benchmark not in scores.trained:
+        return ""
+    before, after = scores.warmup[benchmark], scores.trained[benchmark]
+    right = " to ".join(wording.percent(summary.avg_at_k.value) for summary in (before, after))
+    lengths = " to ".join(wording.tokens(summary.mean_response_tokens) for summary in (before, after))
+    return f"{benchmark}: avg@{after.k} {right}, mean response {lengths}"
 
 
 def _step(name: str, result: StepResult | None, fingerprint: str, state: RunState | None) -> StepState:
@@ -152,9 +153,9 @@ def _step(name: str, result: StepResult | None, fingerprint: str, state: RunStat
     return StepState(name, ABSENT, fingerprint, None, page)
 
 
-def _workspace(config: Config, step: str) -> Workspace | None:
+def _workspace(run: Run, step: str) -> Workspace | None:
     try:
-        return Workspace(config, step)
+        return run.step(step)
     except (ConfigError, DataError):  # a step before it has not finished, or what it reads is not on this machine
         return None
 
@@ -170,7 +171,7 @@ def _wanted(
 
 def _ask_mlflow(found: FoundRun, keys: Sequence[str]) -> tuple[Mapping[str, RunState], str, str]:
     """What MLflow says of these runs, where it answered, or why it did not."""
-    config = found.config
+    config = found.run.config
     addresses = dict.fromkeys(uri for uri in (config.tracking_uri, config.links.mlflow) if uri)
     complaints = []
     for uri in addresses:
@@ -184,10 +185,10 @@ def _ask_mlflow(found: FoundRun, keys: Sequence[str]) -> tuple[Mapping[str, RunS
 
 def _aliases(tracking_uri: str, registered: StepResult) -> Sequence[str]:
     from fipo.errors import RegistryError
-    from fipo.registry import find
+    from fipo.release.registry import find
 
-    model = registered.details["model"]
+    model = registered.read(Registration)
     try:
-        return sorted(find(tracking_uri, f"{model['name']}/{model['version']}").aliases)
+        return sorted(find(tracking_uri, f"{model.name}/{model.version}").aliases)
     except RegistryError:
         return ()

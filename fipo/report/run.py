@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,15 @@ import numpy as np
 
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
-from fipo.gate import Decision
-from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
+from fipo.records import Decision, Evaluated, Registration, Summary
+from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.html import build_report
 from fipo.report.style import to_png
 from fipo.report.training_figures import hero
+from fipo.run.result import StepResult
 from fipo.run.workspace import Attempt, Workspace
 from fipo.tracking import read_journal
 
-SUMMARY_KEYS = ("avg_at_k", "cons_at_k", "pass_at_k", "k", "problems", "mean_response_tokens")
 FILES = ("report.html", "summary.json")
 
 
@@ -50,7 +51,6 @@ def gather(workspace: Workspace) -> ReportData:
     config, upstream = workspace.config, workspace.upstream
     results, records = workspace.input("evaluate", "results"), workspace.input("train", "records")
     benchmarks = [config.gate_benchmark, *(name for name in config.data.benchmarks if name != config.gate_benchmark)]
-    decision = upstream["gate"].details["decision"]
     return ReportData(
         run=config.run.name,
         recipe=config.run.recipe,
@@ -61,8 +61,8 @@ def gather(workspace: Workspace) -> ReportData:
         ),
         history=read_journal(records / "journal.jsonl"),
         tokens=_most_telling(records / "influence.jsonl") if config.algorithm.loss == "fipo" else None,
-        gate=Decision.from_record(decision),
-        model=ModelInfo(**upstream["register"].details["model"]),
+        gate=upstream["gate"].read(Decision),
+        model=upstream["register"].read(Registration),
         seconds={name: result.seconds for name, result in upstream.items()},
         links=_links(workspace),
         facts={
@@ -72,24 +72,22 @@ def gather(workspace: Workspace) -> ReportData:
             "warmed-up model": upstream["sft"].outputs["model"].sha256,
             "trained model": upstream["train"].outputs["model"].sha256,
         }
-        | upstream["register"].details["versions"],
+        | upstream["train"].versions,
     )
 
 
 def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:
     """The contents of summary.json: `warmup` and `trained` are the scores on the gate's benchmark."""
     config, upstream = workspace.config, workspace.upstream
-    evaluated, decision = upstream["evaluate"].details, upstream["gate"].details["decision"]
+    evaluated, decision = upstream["evaluate"].read(Evaluated), upstream["gate"].read(Decision)
+    scores = {"warmup": evaluated.warmup, "trained": evaluated.trained}
     seconds = {name: result.seconds for name, result in upstream.items()}
     return {
-        **{
-            label: {key: evaluated[label][config.gate_benchmark][key] for key in SUMMARY_KEYS}
-            for label in ("warmup", "trained")
-        },
+        **{label: _plain(summaries[config.gate_benchmark]) for label, summaries in scores.items()},
         "benchmark": config.gate_benchmark,
         "seconds": {**seconds, "total": round(sum(seconds.values()), 1)},
-        "gate": {key: decision[key] for key in ("passed", "metric", "value", "champion", "reason")},
-        "model": upstream["register"].details["model"],
+        "gate": {key: getattr(decision, key) for key in ("passed", "metric", "value", "champion", "reason")},
+        "model": asdict(upstream["register"].read(Registration)),
         "mlflow": {"tracking_uri": config.tracking_uri, "run_id": mlflow_run_id},
     }
 
@@ -101,12 +99,20 @@ def write_figure(workspace: Workspace, path: Path) -> None:
     path.write_bytes(to_png(hero(data.benchmarks[0], data.history)))
 
 
-def copy_to_run_directory(workspace: Workspace) -> None:
-    """Put the published report where people look for it: `<run.directory>/<run>/report.html` and `summary.json`."""
-    result = workspace.result()
+def bring_here(workspace: Workspace, result: StepResult) -> None:
+    """Put the published report where people look for it: `<run.directory>/<run>/report.html` and `summary.json`.
+
+    Nothing comes after it: the run in MLflow ends with the report that was computed.
+    """
     folder = workspace.fetch(result.outputs["report"], "report")
     for name in FILES:
-        (workspace.config.run_directory / name).write_bytes((folder / name).read_bytes())
+        (workspace.of_run.directory / name).write_bytes((folder / name).read_bytes())
+    if not result.reused:
+        workspace.of_run.close("SUCCEEDED")
+
+
+def _plain(summary: Summary) -> dict[str, Any]:
+    return {**summary.values(), "k": summary.k, "problems": summary.problems}
 
 
 def print_summary(workspace: Workspace) -> None:

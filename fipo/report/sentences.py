@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from fipo.records import Decision, Evaluated, Registration, Summary
+
 if TYPE_CHECKING:
     from fipo.run.result import StepResult
 
@@ -46,27 +48,26 @@ def _train(result: StepResult) -> str:
 
 
 def _evaluate(result: StepResult) -> str:
-    after = result.details["trained"]
-    before = result.details.get("warmup", after)
-    return " ".join(_score(name, before[name], after[name]) for name in after)
+    evaluated = result.read(Evaluated)
+    return " ".join(_score(name, evaluated.warmup.get(name), after) for name, after in evaluated.trained.items())
 
 
-def _score(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    score, length = _percent(after["avg_at_k"]), f"{after['mean_response_tokens']:,.1f} tokens"
-    if before is after:
+def _score(name: str, before: Summary | None, after: Summary) -> str:
+    score, length = _percent(after.avg_at_k.value), f"{after.mean_response_tokens:,.1f} tokens"
+    if before is None:
         return f"{name}: {score} of the responses are right, with {length} on average."
-    scores = f"from {_percent(before['avg_at_k'])} to {score} right"
-    return f"{name}: {scores}, from {before['mean_response_tokens']:,.1f} to {length}."
+    scores = f"from {_percent(before.avg_at_k.value)} to {score} right"
+    return f"{name}: {scores}, from {before.mean_response_tokens:,.1f} to {length}."
 
 
 def _gate(result: StepResult) -> str:
-    decision = result.details["decision"]
-    return f"{'Promoted' if decision['passed'] else 'Not promoted'}: {decision['reason']}."
+    decision = result.read(Decision)
+    return f"{'Promoted' if decision.passed else 'Not promoted'}: {decision.reason}."
 
 
 def _register(result: StepResult) -> str:
-    model = result.details["model"]
-    return f"Registered as version {model['version']} of {model['name']}."
+    model = result.read(Registration)
+    return f"Registered as version {model.version} of {model.name}."
 
 
 def _report(result: StepResult) -> str:

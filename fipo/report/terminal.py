@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from fipo.evaluation.estimators import Difference, Estimate
+from fipo.evaluation.estimators import Difference
 from fipo.evaluation.results import METRICS, BenchmarkResult
+from fipo.records import Estimate
 from fipo.report import wording
 from fipo.report.data import Comparison, ReportData, against_first
+
+if TYPE_CHECKING:
+    from fipo.run.verify import Link
 
 _STYLES = {"better": "bold green", "worse": "bold red", "": ""}
 
@@ -21,6 +27,19 @@ def terminal_table(data: ReportData) -> Group:
     """Warm-up against trained model on every benchmark, and the time of each step; `rich.print` shows it."""
     tables = [_benchmark(comparison) for comparison in data.benchmarks]
     return Group(*tables, *([_seconds(data.seconds)] if data.seconds else []))
+
+
+def links_table(links: Sequence[Link]) -> Table:
+    """The chain as a table for the terminal."""
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for column in ("step", "claim", "digest", "holds"):
+        table.add_column(column, header_style="dim", overflow="fold")
+    words = {True: "yes", False: "[red]no[/red]", None: "not told"}
+    for link in links:
+        digest = link.digest.removeprefix("sha256:")
+        said = words[link.holds] + (f": {escape(link.why)}" if link.why else "")
+        table.add_row(link.step, escape(link.what), escape(digest[:16]), said)
+    return table
 
 
 def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from fipo.evaluation.estimators import Difference, Estimate
-from fipo.evaluation.results import Summary
+from fipo.evaluation.estimators import Difference
+from fipo.records import Estimate, Summary
 from fipo.report.data import ReportData
 
 MEANINGS = {

@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import posixpath
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from fipo.errors import StorageError
+
+Record = TypeVar("Record")
 
 
 class DamagedResult(StorageError):
@@ -41,8 +45,14 @@ class StepResult:
     inputs: dict[str, str] = field(default_factory=dict)
     """Digest of each thing that it read, by name: `prepare/dataset`, `data.train[0]`."""
     metrics: dict[str, float] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
-    """What later steps and the report need besides, JSON-serialisable."""
+    record: dict[str, Any] = field(default_factory=dict)
+    """What later steps and readers need besides, as JSON; `read` makes of it the record that it is."""
+    run: str = ""
+    """Name of the run that computed it."""
+    code: str = ""
+    """Digest (hex) of fipo's sources that computed it."""
+    versions: dict[str, str] = field(default_factory=dict)
+    """Of Python and the packages that computed it."""
     mlflow_run_id: str = ""
     mlflow_url: str = ""
     pipeline_run: str = ""
@@ -51,6 +61,17 @@ class StepResult:
     """When it was committed: ISO 8601, UTC."""
     reused: bool = False
     """Whether this call found the result instead of computing it."""
+
+    def read(self, kind: type[Record]) -> Record:
+        """What the step reported, as the dataclass that it is: its own, named where it is defined.
+
+        Raises:
+            DamagedResult: it is something else.
+        """
+        try:
+            return TypeAdapter(kind).validate_python(self.record)
+        except ValidationError as error:
+            raise DamagedResult(f"{self.step}: not the record of this step ({error.error_count()} faults)") from None
 
     def to_json(self, run: str) -> str:
         """As stored below `run`, a URI: outputs in the same store stand relative to the result, so that a run, or the

@@ -68,18 +68,3 @@ class Results:
     def _key(self, step: str, fingerprint: str = "") -> str:
         name = f"results/{fingerprint[:12]}.json" if fingerprint else "result.json"
         return f"{self._config.run.name}/{step}/{name}"
-
-
-def adopt(config: Config, run: str, steps: tuple[str, ...] | list[str]) -> None:
-    """Take finished steps of another run in the same store as steps of this run: variants share what comes before them.
-
-    Raises:
-        ObjectNotFound: the other run has not finished one of them.
-    """
-    ours = Results(config)
-    theirs = Results(config.model_copy(update={"run": config.run.model_copy(update={"name": run})}))
-    for step in steps:
-        found = theirs.newest(step)
-        if found is None:
-            raise ObjectNotFound(f"{theirs.uri}: step {step!r} has not finished")
-        ours.put(found)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -19,6 +18,10 @@ class Step:
     itself."""
     job: str = ""
     """Module that torchrun starts on all devices; empty for a step that runs in its own process."""
+    work: str = ""
+    """What does the work of the others: `module:function`, called with the attempt (`fipo.run.workspace.Attempt`)."""
+    then: str = ""
+    """`module:function`, called with the step's workspace and its result once that is there, computed now or found."""
     measures: bool = False
     """Whether it asks the benchmarks, so that settings of measuring are its own."""
 
@@ -28,7 +31,7 @@ class Step:
         return tuple(dict.fromkeys(entry.partition("/")[0] for entry in self.reads))
 
 
-def _table(*steps: Step) -> Mapping[str, Step]:
+def _table(*steps: Step) -> dict[str, Step]:
     return {step.name: step for step in steps}
 
 
@@ -37,6 +40,7 @@ STEPS = _table(
         "prepare",
         "read, check, deduplicate, decontaminate and split the problems",
         sections=("data", "model"),
+        work="fipo.data.step:prepare_run",
     ),
     Step(
         "sft",
@@ -65,12 +69,14 @@ STEPS = _table(
         "decide whether the trained model may become the champion",
         sections=("gate", "registry", "tracking"),
         reads=("train/model", "evaluate/results"),
+        work="fipo.release.promotion:judge",
     ),
     Step(
         "register",
         "register it in MLflow, with its provenance",
         sections=("registry", "tracking"),
         reads=("prepare/dataset", "train/model", "evaluate/results", "gate/decision"),
+        work="fipo.release.promotion:register_model",
     ),
     Step(
         "report",
@@ -80,6 +86,8 @@ STEPS = _table(
             *("prepare/dataset", "sft/model", "train/model", "train/records"),
             *("evaluate/results", "gate/decision", "register"),
         ),
+        work="fipo.report.run:write_report",
+        then="fipo.report.run:bring_here",
     ),
     Step(
         "score",

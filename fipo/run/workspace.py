@@ -17,47 +17,40 @@ Local disk:    <run.directory>/<run>/<step>/<lineage>/ work in progress, checkpo
 from __future__ import annotations
 
 import fcntl
+import importlib
 import os
 import platform
 import shutil
 import signal
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from fipo.config import Config, Role
-from fipo.errors import ConfigError, LaunchError, ObjectNotFound, StorageError
-from fipo.run.identity import Identity, digest, fits
+from fipo.errors import ConfigError, LaunchError, StorageError
+from fipo.launch.job import run_job
+from fipo.run.code import code_digest, versions
+from fipo.run.identity import Identity, fits
 from fipo.run.result import Output, StepResult
-from fipo.run.results import Results
 from fipo.run.step import STEPS, steps_to
 from fipo.storage import claimed, delete_directory, download_directory, upload_directory
-from fipo.tracking import RunIdentity, Tracker, parent_run
+from fipo.tracking import Tracker, replay_left
 
-SETTINGS = "config.yaml"
-"""File of a run's resolved settings, in its folder and in the object store."""
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+    from fipo.run.run import Run
 
 
 class Workspace:
-    """One step of the run that `config` describes.
+    """One step of one run: `Run.step` and `Run.step_as_left` make it."""
 
-    Args:
-        config: the run's settings.
-        step: its name.
-        identity: where it is known already, as in the processes of a job.
-
-    Raises:
-        ConfigError: a step that this one builds on has not finished with these settings and inputs.
-        DataError: something that a step reads is not there.
-    """
-
-    def __init__(self, config: Config, step: str, identity: Identity | None = None) -> None:
-        self.config, self.step, self.results = config, step, Results(config)
-        self.store = self.results.store
+    def __init__(self, run: Run, step: str, identity: Identity | None) -> None:
+        self.of_run, self.config, self.step, self.results = run, run.config, step, run.results
+        self.store, config = self.results.store, run.config
         if identity is None:
             self.upstream = self._fitting(step)
             identity = Identity.of(config, step, self.upstream)
@@ -70,17 +63,44 @@ class Workspace:
         self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage}"
         self._claim_prefix = f"{config.run.name}/{step}/claims/{lineage}"
 
-    @classmethod
-    def newest(cls, config: Config, step: str) -> Workspace:
-        """The step on the newest results of the run, whatever settings and inputs they came from, to read them.
+    def run(self, *, fresh: bool = False, task: Mapping[str, Any] | None = None) -> StepResult:
+        """Compute the step's result, continue to, or find that it has finished with these settings and inputs before.
+
+        Args:
+            fresh: start anew even if it has finished or was interrupted.
+            task: what the pipeline set on its task (resources, env, volumes, ...), for the pods of a TrainJob.
 
         Raises:
-            ConfigError: a step that this one builds on has not finished.
+            FipoError: see `fipo.errors`; after any of them the same call continues from what was saved.
         """
-        newest = Results(config).all_newest()
-        upstream = {name: newest[name].fingerprint if name in newest else "" for name in STEPS[step].upstream}
-        own = newest[step].fingerprint if step in newest else digest(upstream)
-        return cls(config, step, Identity(own, own, "", {}, upstream))
+        settings = self.of_run.write_settings()
+        self.of_run.record_settings()
+        if fresh:
+            self.discard()
+        done = self.finished()
+        if done:
+            print(f"[{self.step}] reused: {_compared(done)}", flush=True)
+            self.commit(done)  # the newest again, where other settings have come between
+            replay_left(self.directory)  # what an outage at its end has kept from MLflow
+        result = done or self._compute(settings, task or {})
+        if result.mlflow_url:
+            print(f"[{self.step}] MLflow: {result.mlflow_url}", flush=True)
+        if then := STEPS[self.step].then:
+            _function(then)(self, result)
+        return result
+
+    def _compute(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
+        started, step = time.monotonic(), STEPS[self.step]
+        if step.job:
+            identity = self.directory / "identity.json"
+            self.identity.write(identity)
+            arguments = ["--config", str(settings), "--identity", str(identity)]
+            run_job(step.job, arguments, self.config, step=self.step, fingerprint=self.fingerprint, task=task)
+        else:
+            with self.attempt() as attempt:
+                _function(step.work)(attempt)
+        # The time that people wait: start-up included.
+        return self.commit(replace(self.result(), seconds=round(time.monotonic() - started, 1)))
 
     def finished(self) -> StepResult | None:
         """The committed result of this very step, settings and inputs, or None."""
@@ -94,16 +114,6 @@ class Workspace:
         """Keep `result`, and make it the newest of the step."""
         self.results.put(result)
         return result
-
-    def record_settings(self) -> None:
-        """Keep the run's settings beside its results; those of a later run of the same name replace them."""
-        key, settings = f"{self.config.run.name}/{SETTINGS}", self.config.to_yaml().encode()
-        try:
-            there = self.store.get(key)
-        except ObjectNotFound:
-            there = b""
-        if there != settings:
-            self.store.put(key, settings)
 
     def discard(self) -> None:
         """Forget the step's result and its work in progress, so that it begins anew.
@@ -149,9 +159,7 @@ class Workspace:
         started = time.monotonic()
         with self._alone(), self._tracker() as tracker:
             tracker.params(self.config.flat())
-            settings = self.directory / SETTINGS
-            settings.write_text(self.config.to_yaml(), encoding="utf-8")
-            tracker.artifact(settings)
+            tracker.artifact(self.of_run.write_settings(self.directory))
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
@@ -177,10 +185,10 @@ class Workspace:
         return Tracker.open(
             config.tracking_uri,
             experiment=f"{config.tracking.experiment_prefix}/{self.step}",
-            run_name=_telling_name(config, self.step, self.fingerprint),
+            run_name=self.of_run.title(self.step, self.fingerprint),
             run_key=self.run_key,
             journal=self.directory / "journal.jsonl",
-            parent=parent_of(config),
+            parent=self.of_run.parent,
             artifact_root=f"{config.storage_uri}/mlflow",
             public_uri=config.links.mlflow,
         )
@@ -229,32 +237,18 @@ def _stop_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _telling_name(config: Config, step: str, digest: str) -> str:
-    """`demo-train-fipo-lr0.0001-s0-3f2a91`: what tells runs of one kind apart in MLflow's lists and legends.
-
-    The end is that of other settings or inputs under the same name.
-    """
-    parts = [config.run.name, *([step] if step else [])]
-    if step in ("train", ""):
-        parts += [config.algorithm.loss, f"lr{config.train.learning_rate:g}"]
-    return "-".join([*parts, f"s{config.run.seed}", digest[:6]])
+def _function(reference: str) -> Callable[..., None]:
+    """`module:function`: most tasks of a pipeline only find that there is nothing to do, and import nothing for it."""
+    module, _, name = reference.partition(":")
+    function: Callable[..., None] = getattr(importlib.import_module(module), name)
+    return function
 
 
-def run_key(config: Config) -> str:
-    """Key of the pipeline's MLflow run: the same settings continue it, others begin a new one."""
-    return f"{config.run.name}/{digest(config.without(Role.PLACEMENT))[:12]}"
-
-
-def parent_of(config: Config) -> RunIdentity:
-    """The pipeline's MLflow run, the parent of its steps' runs."""
-    key = run_key(config)
-    return parent_run(
-        config.tracking_uri,
-        experiment=config.tracking.experiment_prefix,
-        run_name=_telling_name(config, "", key.rpartition("/")[2]),
-        run_key=key,
-        artifact_root=f"{config.storage_uri}/mlflow",
-    )
+def _compared(result: StepResult) -> str:
+    """What was found the same, and since when."""
+    when = result.finished[:16].replace("T", " ")
+    inputs = ", ".join(f"{name} {sha.removeprefix('sha256:')[:8]}" for name, sha in result.inputs.items())
+    return f"finished {when} UTC with the same settings and inputs ({inputs or 'none'})"
 
 
 class Attempt:
@@ -264,7 +258,11 @@ class Attempt:
         self.workspace, self.tracker = workspace, tracker
         self.outputs: dict[str, Output] = {}
         self.metrics: dict[str, float] = {}
-        self.details: dict[str, Any] = {}
+        self._record: dict[str, Any] = {}
+
+    def record(self, record: DataclassInstance) -> None:
+        """What later steps and readers need besides outputs and metrics; `StepResult.read` gives it back."""
+        self._record = asdict(record)
 
     def publish(self, name: str, folder: Path, parts: Mapping[str, Collection[str]] | None = None) -> None:
         """Upload a folder as an output of the step; see `Workspace.publish`."""
@@ -281,7 +279,10 @@ class Attempt:
             settings=workspace.identity.settings,
             inputs=dict(workspace.identity.inputs),
             metrics=self.metrics,
-            details=self.details,
+            record=self._record,
+            run=workspace.config.run.name,
+            code=code_digest(),
+            versions=versions(),
             mlflow_run_id=self.tracker.run_id,
             mlflow_url=self.tracker.url,
             pipeline_run=self.tracker.pipeline_run,

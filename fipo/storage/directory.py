@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fipo.errors import ObjectNotFound, StorageError
+from fipo.files import replacing, sha256_of
 from fipo.storage.store import ObjectStore, Progress, check_key
 
 MANIFEST = "MANIFEST.json"
@@ -114,12 +115,9 @@ def download_directory(
             if progress:
                 progress(digest.size)
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=path.parent) as folder:
-            temporary = Path(folder) / "object"
-            store.download(_join(prefix, name), temporary, progress)
-            _verify(f"{store.uri}/{_join(prefix, name)}", _digest(temporary), digest)
-            temporary.replace(path)
+        with replacing(path) as unfinished:
+            store.download(_join(prefix, name), unfinished, progress)
+            _verify(f"{store.uri}/{_join(prefix, name)}", _digest(unfinished), digest)
     return manifest
 
 
@@ -190,8 +188,7 @@ def _from_json(data: bytes) -> dict[str, FileDigest]:
 
 
 def _digest(path: Path) -> FileDigest:
-    with path.open("rb") as file:
-        return FileDigest(hashlib.file_digest(file, "sha256").hexdigest(), path.stat().st_size)
+    return FileDigest(sha256_of(path), path.stat().st_size)
 
 
 def _verify(uri: str, actual: FileDigest, expected: FileDigest) -> None:

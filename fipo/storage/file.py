@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fipo.errors import ObjectNotFound, StorageError
+from fipo.files import sync
 from fipo.storage.store import ObjectInfo, Progress, check_key
 
 _TEMPORARY = ".tmp-"  # begins the names of unfinished puts, which no listing shows
@@ -32,7 +33,7 @@ class FileStore:
         path = self._path(key)
         with self._errors("put", key), _durable_copy(data, path.parent) as temporary:
             temporary.replace(path)
-            _sync(path.parent)
+            sync(path.parent)
         if progress:
             progress(path.stat().st_size)
 
@@ -44,7 +45,7 @@ class FileStore:
                 path.hardlink_to(temporary)
             except FileExistsError:
                 return False
-            _sync(path.parent)
+            sync(path.parent)
             return True
 
     def get(self, key: str) -> bytes:
@@ -86,7 +87,7 @@ class FileStore:
         with self._errors("delete", key):
             if path.is_file():
                 path.unlink(missing_ok=True)
-                _sync(path.parent)
+                sync(path.parent)
 
     def _path(self, key: str) -> Path:
         if any(part.startswith(_TEMPORARY) for part in check_key(key).split("/")):
@@ -132,15 +133,7 @@ def _make(folder: Path) -> None:
     if not folder.is_dir():
         _make(folder.parent)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        sync(folder.parent)
 
 
 def _walk(folder: Path, base: str, prefix: str) -> Iterator[ObjectInfo]:

@@ -86,7 +86,7 @@ class S3Store:
         """See `ObjectStore.get`."""
         full = self._key(key)
         with self._errors("get", key):
-            return self._client.get_object(Bucket=self._bucket, Key=full)["Body"].read()
+            return bytes(self._client.get_object(Bucket=self._bucket, Key=full)["Body"].read())
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         """See `ObjectStore.get_range`."""

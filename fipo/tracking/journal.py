@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fipo.errors import TrackingError
+from fipo.files import replacing
 
 Record = dict[str, Any]
 
@@ -67,9 +68,8 @@ class Journal:
 
     def sent(self, offset: int) -> None:
         """Remember that everything before `offset` is in MLflow; a kill here means a harmless second sending."""
-        temporary = self._offset_path.with_suffix(".offset.tmp")
-        temporary.write_text(str(offset))
-        temporary.replace(self._offset_path)
+        with replacing(self._offset_path) as unfinished:
+            unfinished.write_text(str(offset))
         self.offset = offset
 
     def close(self) -> None:

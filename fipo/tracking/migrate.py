@@ -11,12 +11,16 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fipo.errors import FipoError, TrackingError
 from fipo.tracking.client import load
+
+if TYPE_CHECKING:
+    import click
 
 _LOCK = 0x6669706F
 """Of the advisory lock in PostgreSQL: any number that nobody else takes."""
@@ -35,17 +39,23 @@ def migrate(tracking_uri: str, sign_in_uri: str = "") -> None:
 
     try:
         with _alone(tracking_uri):
-            db.upgrade.callback(tracking_uri)
+            _command(db.upgrade)(tracking_uri)
         if sign_in_uri:
             from mlflow.server.auth.db import cli
 
             with _alone(sign_in_uri):
-                cli.upgrade.callback(sign_in_uri, "head")
+                _command(cli.upgrade)(sign_in_uri, "head")
     except CommandError as error:
         raise TrackingError(
             f"MLflow's tables are of a newer MLflow than this one: {error}. Use the newer image, or a copy of the "
             "database from before its upgrade"
         ) from None
+
+
+def _command(command: click.Command) -> Callable[..., Any]:
+    """What a command of MLflow's command line does."""
+    assert command.callback
+    return command.callback
 
 
 @contextmanager

@@ -53,7 +53,7 @@ class Server:
         """Whether it is healthy."""
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=_CHECK_SECONDS) as answer:
-                return answer.status == 200
+                return bool(answer.status == 200)
         except OSError:
             return False
 

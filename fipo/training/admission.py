@@ -20,9 +20,10 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fipo.batch import Prompt, Rollout
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
-from fipo.models.admission import Admission, Check
+from fipo.errors import AdmissionError
 from fipo.models.precision import rotary_error
 from fipo.models.stops import Stops
+from fipo.records import Admission, Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.training.job import Job
 from fipo.training.rows import Row, pack_rows
@@ -68,7 +69,7 @@ def admit(
     prompts: Sequence[Sequence[int]],
     rollout: RolloutEngine | None = None,
 ) -> Admission:
-    """Measure, tell of it (log, MLflow's `admission.json`, the step's details) and refuse; collective.
+    """Measure, tell of it (log, MLflow's `admission.json`, the step's record) and refuse; collective.
 
     Args:
         job: whose settings count.
@@ -101,15 +102,46 @@ def admit(
         positions=longest,
         seconds=time.monotonic() - began,
         fallbacks=tuple(engine.module.fallbacks),
-        checks=tuple(Check(c.name, figure, c.limit, c.unit, c.fault) for c, figure in zip(checks, figures)),
+        checks=tuple(Measurement(c.name, figure, c.limit, c.unit, c.fault) for c, figure in zip(checks, figures)),
     )
-    job.say(admission.line())
+    job.say(_line(admission))
     job.say(f"stops at: {admission.stops}")
     if job.attempt:
         job.attempt.tracker.table(admission.table(), "admission.json")
-        job.attempt.details["admission"] = admission.to_dict()
-    admission.refuse()
+        job.attempt.record(admission)
+    if admission.failed:
+        raise AdmissionError(
+            f"{admission.model} is not admitted to training:\n"
+            + "\n".join(
+                f"  {one.name}: must be at most {one.limit:g} {one.unit}; measured {one.figure:.3g}: {one.fault}"
+                for one in admission.failed
+            )
+        )
     return admission
+
+
+def mismatch_warning(gap: float, limit: float) -> str | None:
+    """Says so when trainer and engine, on the same weights, are further apart than the run allows.
+
+    Args:
+        gap: mean distance of their log-probs over the tokens of a step, in nats (`train/mismatch_log_prob_gap_mean`).
+        limit: `rollout.mismatch_limit`.
+    """
+    if gap <= limit:
+        return None
+    return (
+        f"the log-probs of trainer and rollout engine are {gap:.3g} nats apart in the mean (rollout.mismatch_limit is "
+        f"{limit:g}): the responses come from another policy than the one that is trained. Do both compute in the same "
+        "precision, and has the engine the weights of this step?"
+    )
+
+
+def _line(admission: Admission) -> str:
+    figures = ", ".join(f"{check.name} {check.figure:.1e}" for check in admission.checks if check.unit == "nats")
+    return (
+        f"admission of {admission.model} ({admission.precision}, {admission.device}, head {admission.head}, "
+        f"{admission.positions:,} positions, {admission.seconds:.1f} s), apart in nats: {figures}"
+    )
 
 
 def _token_checks(
@@ -118,23 +150,23 @@ def _token_checks(
     stops: Stops,
     prompts: Sequence[Sequence[int]],
     rollout: RolloutEngine | None,
-) -> list[Check]:
+) -> list[Measurement]:
     embedded = min(model.get_input_embeddings().num_embeddings, model.get_output_embeddings().out_features)
     largest = max(*tokenizer.get_vocab().values(), tokenizer.pad_token_id, *stops.ids)
     ended = [prompt for prompt in prompts if prompt[-1] in stops.ids]
     missing = {*stops.ids} - rollout.stop_ids if rollout else set()
     return [
-        Check(
+        Measurement(
             *("embedding", max(0, largest + 1 - embedded), 0, "tokens without a row"),
             f"the tokenizer has tokens up to {largest}, and the model's embedding and head {embedded} rows: take the "
             "tokenizer that was made for the model",
         ),
-        Check(
+        Measurement(
             *("prompts", len(ended), 0, "prompts that end with a stop token"),
             "the tokenizer, or its chat template, appends an end: set add_eos_token to false in tokenizer_config.json, "
             "or mend the post_processor in tokenizer.json, or the template",
         ),
-        Check(
+        Measurement(
             *("stop tokens", len(missing), 0, "unknown to the engine"),
             f"of {stops.names(tokenizer)} the engine does not stop at {', '.join(map(str, sorted(missing)))}, so that "
             "responses run past their end",
@@ -142,8 +174,8 @@ def _token_checks(
     ]
 
 
-def _angle_check(engine: TrainingEngine, longest: int) -> Check:
-    return Check(
+def _angle_check(engine: TrainingEngine, longest: int) -> Measurement:
+    return Measurement(
         *("rotary angles", rotary_error(engine.model, longest), ANGLE_LIMIT, "radians"),
         f"the frequencies of the rotary embedding were rounded: at position {longest:,} the angles are wrong",
     )
@@ -196,7 +228,7 @@ def _sample(prompt: Prompt, rollout: Rollout | None, is_long: bool) -> _Sample:
     return _Sample(Row(ids[:start], np.array(ids[start:], np.int32)), said, is_long)
 
 
-def _comparisons(engine: TrainingEngine, config: Config, samples: list[_Sample], stops: Stops) -> list[Check]:
+def _comparisons(engine: TrainingEngine, config: Config, samples: list[_Sample], stops: Stops) -> list[Measurement]:
     rows = [sample.row for sample in samples]
     own, head = zip(*(_own_forward(engine, row) for row in rows))
     engine.module.chunk_tokens = HEAD_CHUNK
@@ -214,19 +246,19 @@ def _comparisons(engine: TrainingEngine, config: Config, samples: list[_Sample],
 
     longest = max(map(len, rows))
     checks = [
-        Check(
+        Measurement(
             *("head", apart(head, own, range(len(rows))), limit, "nats"),
             "logits that the trainer computes from the model's hidden states are not the model's (scale, cap, bias)",
         ),
-        Check(
+        Measurement(
             *("rows alone", apart(alone, own, short), limit, "nats"),
             "the trainer's log-probs of one row are not those of transformers' own forward",
         ),
-        Check(
+        Measurement(
             *("long row alone", apart(alone, own, long), limit, "nats"),
             f"the same of a row of {longest:,} tokens: a sliding window, or positions far out, are not the model's",
         ),
-        Check(
+        Measurement(
             *("packed rows", apart(packed, alone, range(len(rows))), limit, "nats"),
             "rows in one pass of the trainer see each other",
         ),
@@ -241,16 +273,18 @@ def _comparisons(engine: TrainingEngine, config: Config, samples: list[_Sample],
     engine_fault = "the rollout engine samples from another policy than the one that is trained"
     return [
         *checks,
-        Check(*("engine", _mean_gap(ours, said, short), gap_limit, "nats"), engine_fault),
-        Check(
+        Measurement(*("engine", _mean_gap(ours, said, short), gap_limit, "nats"), engine_fault),
+        Measurement(
             *("engine, long row", _mean_gap(ours, said, long), gap_limit, "nats"),
             f"{engine_fault}, after {longest:,} tokens: look at sliding windows and rotary embeddings",
         ),
-        Check(
+        Measurement(
             *("importance weight", float((weights.mean() - 1.0).abs()), WEIGHT_LIMIT, "away from 1"),
             "the engine cuts or changes the distribution (top_p, top_k, min_p, another temperature)",
         ),
-        Check(*("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"),
+        Measurement(
+            *("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"
+        ),
     ]
 
 

@@ -15,6 +15,7 @@ from fipo.distributed.bootstrap import World, is_lost_peer, join_world
 from fipo.errors import FipoError
 from fipo.launch.progress import Progress
 from fipo.run.identity import Identity
+from fipo.run.run import Run
 from fipo.run.workspace import Attempt, Workspace
 
 
@@ -67,7 +68,7 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
     try:
         config = load_config(options.config)
         with join_world(config.distributed, seed=config.run.seed) as world:
-            workspace = Workspace(config, step, Identity.read(options.identity) if options.identity else None)
+            workspace = Run(config).step(step, Identity.read(options.identity) if options.identity else None)
             with workspace.attempt() if world.is_main else nullcontext() as attempt:
                 steps = config.sft.steps if step == "sft" else config.train.steps
                 work(Job(config, world, workspace, attempt, Progress(steps)))

@@ -18,7 +18,7 @@ from fipo.distributed.engine import weights_dtype
 from fipo.errors import FipoError
 from fipo.rollout.factory import context_of, dtype_name, transfer_backend
 from fipo.rollout.served.server import add_address, serve
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
     try:
         config = load_config(arguments.config)
         # Any step that builds on it.
-        folder = Workspace(config, "score").input("sft", "model")
+        folder = Run(config).step("score").input("sft", "model")
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         serve(
             str(folder),

@@ -1,6 +1,6 @@
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,9 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import PROBLEMS_SCHEMA, RESPONSES_SCHEMA, read_result, write_result
 from fipo.models import load_tokenizer
+from fipo.records import Evaluated
 from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.run.result import StepResult
 
 TOKENIZER = load_tokenizer(Model(architecture=Architecture(vocabulary=("0", "1", "2", "think"))))
 
@@ -109,11 +111,13 @@ def test_summary_by_hand():
     assert summary.avg_at_k.low <= summary.avg_at_k.value <= summary.avg_at_k.high
 
 
-def test_summary_as_json_keeps_numbers_and_intervals():
-    plain = json.loads(json.dumps(run().summary().to_dict()))
-    assert plain["avg_at_k"] == pytest.approx(5 / 12)
-    assert plain["avg_at_k_interval"][0] < 5 / 12 < plain["avg_at_k_interval"][1]
-    assert plain["response_tokens"]["q75"] == 2.25
+def test_scores_are_stored_with_their_intervals_and_read_back():
+    summary = run().summary()
+    record = json.loads(json.dumps(asdict(Evaluated({"bench": summary}, contaminated={"bench": 1}))))
+    assert StepResult("evaluate", "f" * 64, 1.0, record=record).read(Evaluated).trained == {"bench": summary}
+    assert summary.response_tokens.q75 == 2.25
+    scores = {"avg_at_k": 5 / 12, "cons_at_k": 2 / 3, "pass_at_k": 1.0, "mean_response_tokens": 27 / 12}
+    assert summary.values() == pytest.approx(scores)
 
 
 def test_problems_hold_what_was_said():

@@ -8,7 +8,7 @@ import pytest
 from experiments import worker
 from fipo.config import load_config
 from fipo.errors import ConfigError
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 
 pytestmark = pytest.mark.slow
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
@@ -21,7 +21,7 @@ def test_steps_run_one_after_another_and_errors_go_to_the_log(tmp_path):
     assert "needs the result of 'prepare'" in log.read_text()
     for step in ("prepare", "sft"):
         assert worker.run(step, config, cores, log) == 0, log.read_text()
-    first = Workspace(config, "sft").result()
+    first = Run(config).step("sft").result()
     assert first.outputs["model"].sha256
     assert worker.run("sft", config, cores, log) == 0
-    assert Workspace(config, "sft").result() == first
+    assert Run(config).step("sft").result() == first

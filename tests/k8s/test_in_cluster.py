@@ -13,7 +13,7 @@ from fipo.config import Model, load_config
 from fipo.errors import LaunchError
 from fipo.launch import cluster
 from fipo.models import load_tokenizer
-from fipo.steps import run_step
+from fipo.run.run import Run
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 
@@ -65,13 +65,13 @@ def config(api, runtimes, tiny_copy, tmp_path, monkeypatch):
 
 def test_a_step_runs_in_a_train_job(config, api, capsys):
     task = {"env": [{"name": "OMP_NUM_THREADS", "value": "1"}]}
-    result = run_step("sft", config, task=task)
+    result = Run(config).step("sft").run(task=task)
     assert result.outputs["model"].sha256
     (job,) = api.jobs.values()
     assert job["spec"]["trainer"]["resourcesPerNode"]["requests"]["cpu"] == "1"
     assert job["status"]["trainerStatus"]["progressPercentage"] >= 50
     assert "[sft] step 2/2" in capsys.readouterr().out
-    assert run_step("sft", config, task=task).reused
+    assert Run(config).step("sft").run(task=task).reused
     assert api.created == 1
 
 
@@ -81,6 +81,6 @@ def test_a_worker_that_fails_is_shown(config, api, tmp_path):
     load_tokenizer(config.model).save_pretrained(folder)
     (folder / "config.json").write_text("{}")
     broken = config.model_copy(update={"model": Model(name_or_path=str(folder))})
-    run_step("prepare", broken)
+    Run(broken).step("prepare").run()
     with pytest.raises(LaunchError, match=rf"exit code 2 .*\n(.*\n)*.*{folder}"):
-        run_step("sft", broken)
+        Run(broken).step("sft").run()

@@ -6,8 +6,7 @@ import sys
 import psutil
 
 from fipo.config import load_config
-from fipo.run.workspace import run_key
-from fipo.steps import run_step
+from fipo.run.run import Run
 from fipo.tracking.client import RUN_KEY, connect, find_runs
 from tests.waiting import wait_until_gone
 
@@ -42,11 +41,11 @@ def test_the_last_step_of_all_closes_the_run(tiny_copy, tiny_pipeline):
     """Where each step is a command of its own there is no exit handler."""
     config = load_config(tiny_pipeline.recipe, [tiny_copy])
     client = connect(config.tracking_uri)
-    (parent,) = find_runs(client, RUN_KEY, run_key(config))
+    (parent,) = find_runs(client, RUN_KEY, Run(config).key)
     client.update_run(parent.info.run_id, "RUNNING")
-    run_step("gate", config, fresh=True)
+    Run(config).step("gate").run(fresh=True)
     assert client.get_run(parent.info.run_id).info.status == "RUNNING"
-    run_step("report", config, fresh=True)
+    Run(config).step("report").run(fresh=True)
     assert client.get_run(parent.info.run_id).info.status == "FINISHED"
 
 

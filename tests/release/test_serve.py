@@ -18,7 +18,7 @@ from fipo.config import Model
 from fipo.data.running_sums import generate
 from fipo.data.schema import Problem, tokenize
 from fipo.models import load_model, load_tokenizer
-from fipo.registry import fetch, find
+from fipo.release.registry import fetch, find
 
 
 def greedy(folder, config, problem, tokens):

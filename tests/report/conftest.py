@@ -5,8 +5,8 @@ import pytest
 
 from fipo.batch import Outcome
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
-from fipo.gate import Decision
-from fipo.report.data import Comparison, ModelInfo, ReportData, TokenInfluence
+from fipo.records import Decision, Registration
+from fipo.report.data import Comparison, ReportData, TokenInfluence
 
 STEPS = 16
 MINI_BATCHES = 8
@@ -101,7 +101,7 @@ def data() -> ReportData:
             champion=None,
             reason="avg@8 on running-sums is at least 90%, and there is no champion yet.",
         ),
-        model=ModelInfo("fipo-demo", "1", "file:///runs/objects/demo/model", "9f2b" * 16),
+        model=Registration("fipo-demo", "1", "file:///runs/objects/demo/model", "9f2b" * 16),
         seconds={"prepare": 3.1, "sft": 62.5, "train": 71.0, "evaluate": 19.8, "register": 2.2, "report": 4.0},
         links={"MLflow run": "http://localhost:5000/#/experiments/1/runs/ab12", "objects": "file:///runs/objects"},
         facts={"configuration": "5be1" * 16, "data": "77aa" * 16, "code": "1c0ffee", "seed": "0", "torch": "2.13.0"},

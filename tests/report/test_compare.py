@@ -8,8 +8,7 @@ from fipo.cli import main
 from fipo.config import load_config
 from fipo.evaluation.tables import write_result
 from fipo.run.result import StepResult
-from fipo.run.workspace import Workspace
-from fipo.steps import write_config
+from fipo.run.run import Run
 
 
 @pytest.fixture
@@ -18,8 +17,8 @@ def finished(tmp_path, data):
 
     def finish(name, result):
         config = load_config("demo", [f"run.directory={tmp_path}", f"run.name={name}"])
-        write_config(config)
-        workspace = Workspace(config, "prepare")
+        Run(config).write_settings()
+        workspace = Run(config).step("prepare")
         write_result(result, tmp_path / name / "results" / "trained")
         output = workspace.publish("results", tmp_path / name / "results")
         workspace.step = "evaluate"
@@ -50,7 +49,7 @@ def test_a_comparison_needs_two_runs(finished, data, names, capsys):
 
 
 def test_a_run_that_is_not_evaluated_is_named(finished, data, tmp_path, capsys):
-    write_config(load_config("demo", [f"run.directory={tmp_path}", "run.name=early"]))
+    Run(load_config("demo", [f"run.directory={tmp_path}", "run.name=early"])).write_settings()
     with pytest.raises(SystemExit):
         main(["compare", finished("done", data.benchmarks[0].baseline), str(tmp_path / "early")])
     assert "run 'early': not evaluated yet" in capsys.readouterr().err

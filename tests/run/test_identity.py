@@ -9,8 +9,8 @@ from fipo.config import Config, Role, Section, describe_settings, load_config, r
 from fipo.errors import ConfigError
 from fipo.run.identity import digest, identity_settings
 from fipo.run.result import Output
+from fipo.run.run import Run
 from fipo.run.step import STEPS
-from fipo.run.workspace import Workspace
 from tests import finished
 
 ASKING = {"evaluate", "score"}
@@ -152,26 +152,26 @@ def finish(config, step, content="", demonstrations=""):
 
 def test_an_edited_file_is_prepared_again_and_a_renamed_one_is_not(run, rows, tmp_path):
     finish(run(), "prepare", "4 rows")
-    assert Workspace(run(), "prepare").finished()
+    assert Run(run()).step("prepare").finished()
     rows(5)
-    assert not Workspace(run(), "prepare").finished()
+    assert not Run(run()).step("prepare").finished()
     elsewhere = [f"data.train=[{{uri: {rows(4, 'renamed.jsonl')}}}]"]
-    assert Workspace(run(*elsewhere), "prepare").finished()
+    assert Run(run(*elsewhere)).step("prepare").finished()
 
 
 def test_other_data_reach_the_steps_behind_and_the_same_data_do_not(run, rows):
     for step in ("prepare", "sft", "train"):
         finish(run(), step, "first")
-    Workspace(run(), "prepare").discard()
+    Run(run()).step("prepare").discard()
     finish(run(), "prepare", "first")
-    assert Workspace(run(), "train").finished(), "run again, with the same outcome"
+    assert Run(run()).step("train").finished(), "run again, with the same outcome"
     rows(2)
-    assert Workspace(run(), "train").finished(), "on what was prepared; whether that is current is for prepare to say"
+    assert Run(run()).step("train").finished(), "on what was prepared; whether that is current is for prepare to say"
     finish(run(), "prepare", "second")
-    assert Workspace(run(), "sft").finished(), "it reads other files, which have not changed"
-    assert not Workspace(run(), "train").finished()
+    assert Run(run()).step("sft").finished(), "it reads other files, which have not changed"
+    assert not Run(run()).step("train").finished()
     finish(run(), "prepare", "second", "other demonstrations")
-    assert not Workspace(run(), "sft").finished()
+    assert not Run(run()).step("sft").finished()
 
 
 def test_a_step_builds_on_the_result_that_fits_and_not_on_the_newest(run):
@@ -181,17 +181,17 @@ def test_a_step_builds_on_the_result_that_fits_and_not_on_the_newest(run):
         finish(a, step)
     finish(a, "train", "A")
     finish(b, "train", "B")
-    assert Workspace(a, "evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "A", ""])
-    assert Workspace(b, "evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "B", ""])
+    assert Run(a).step("evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "A", ""])
+    assert Run(b).step("evaluate").upstream["train"].outputs["model"].sha256 == digest(["model", "B", ""])
     limited = run("data.validation_fraction=0.5")
     with pytest.raises(ConfigError, match=r"'prepare'.*what is there has other settings or inputs.*run `fipo prepare`"):
-        Workspace(limited, "sft")
+        Run(limited).step("sft")
 
 
 def test_a_longer_run_is_another_result_and_continues_the_shorter_ones_work(run):
     for step in ("prepare", "sft"):
         finish(run(), step)
-    short, long = (Workspace(run(f"train.steps={steps}"), "train") for steps in (2, 4))
+    short, long = (Run(run(f"train.steps={steps}")).step("train") for steps in (2, 4))
     assert short.fingerprint != long.fingerprint
     assert short.directory == long.directory
 
@@ -205,8 +205,8 @@ def test_a_models_folder_counts_by_its_weights_for_the_warm_up_and_by_its_tokeni
     finish(config, "prepare")
     finish(config, "sft")
     (folder / "model.safetensors").write_text("second")
-    assert Workspace(config, "prepare").finished()
-    assert not Workspace(config, "sft").finished()
+    assert Run(config).step("prepare").finished()
+    assert not Run(config).step("sft").finished()
 
 
 def test_an_edited_reward_is_trained_on_again(run, tmp_path, monkeypatch):
@@ -216,8 +216,8 @@ def test_an_edited_reward_is_trained_on_again(run, tmp_path, monkeypatch):
     for step in ("prepare", "sft", "train"):
         finish(config, step)
     (tmp_path / "own_reward.py").write_text("def short(response): return 0.0\n")
-    assert Workspace(config, "sft").finished()
-    assert not Workspace(config, "train").finished()
+    assert Run(config).step("sft").finished()
+    assert not Run(config).step("train").finished()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"step": "prepare"}', b"\xff\xfe"])
@@ -230,7 +230,7 @@ def test_a_damaged_result_is_none_and_fresh_works(run, content, capsys):
     assert workspace.finished() is None
     assert "taken as absent" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="run `fipo prepare`"):
-        Workspace(run(), "sft")
+        Run(run()).step("sft")
     workspace.discard()
     assert not [found.key for found in workspace.store.list("demo/prepare/") if found.key in kept]
 
@@ -238,11 +238,11 @@ def test_a_damaged_result_is_none_and_fresh_works(run, content, capsys):
 def test_the_processes_of_a_job_are_told_what_their_step_is(run, rows, tmp_path):
     """They do not look at files that may have changed since."""
     finish(run(), "prepare", "first")
-    told = Workspace(run(), "sft")
+    told = Run(run()).step("sft")
     told.identity.write(tmp_path / "identity.json")
     rows(9)
     from fipo.run.identity import Identity
 
-    worker = Workspace(run(), "sft", Identity.read(tmp_path / "identity.json"))
+    worker = Run(run()).step("sft", Identity.read(tmp_path / "identity.json"))
     assert (worker.fingerprint, worker.directory) == (told.fingerprint, told.directory)
     assert worker.upstream == told.upstream

@@ -9,8 +9,7 @@ import pytest
 from fipo.config import load_config
 from fipo.errors import Interrupted, LaunchError
 from fipo.run.result import Output, StepResult
-from fipo.run.results import adopt
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 from fipo.storage import claim, open_store
 
 
@@ -20,7 +19,7 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.setattr(claim, "RENEW_SECONDS", 0.1)
     monkeypatch.setattr(claim, "STALE_SECONDS", 1.0)
     shared = [f"storage.uri=file://{tmp_path}/objects", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
-    return lambda name: Workspace(load_config("demo", [*shared, f"run.directory={tmp_path / name}"]), "prepare")
+    return lambda name: Run(load_config("demo", [*shared, f"run.directory={tmp_path / name}"])).step("prepare")
 
 
 def test_a_step_that_runs_is_left_alone(machine):
@@ -49,7 +48,7 @@ def test_a_machine_that_was_replaced_stops(machine):
 def test_outputs_are_read_where_their_result_is_found(tmp_path):
     """A store that was copied, or is reached under another address than the one that the step saw."""
     config = load_config("demo", [f"run.directory={tmp_path / 'first'}"])
-    workspace, made = Workspace(config, "prepare"), tmp_path / "made"
+    workspace, made = Run(config).step("prepare"), tmp_path / "made"
     made.mkdir()
     (made / "file").write_text("contents")
     output = workspace.publish("dataset", made)
@@ -59,9 +58,9 @@ def test_outputs_are_read_where_their_result_is_found(tmp_path):
     (tmp_path / "first" / "objects").rename(tmp_path / "moved")
     moved = load_config("demo", [f"storage.uri=file://{tmp_path}/moved"])
     variant = load_config("demo", [f"storage.uri=file://{tmp_path}/moved", "run.name=variant"])
-    adopt(variant, config.run.name, ["prepare"])
+    Run(variant).adopt(Run(moved), ["prepare"])
     for here in (moved, variant):
-        found = Workspace(here, "prepare").result()
+        found = Run(here).step("prepare").result()
         assert found.outputs["dataset"].uri == output.uri.replace("/first/objects/", "/moved/")
         assert found.outputs["elsewhere"] == elsewhere
         assert open_store(found.outputs["dataset"].uri).get("file") == b"contents"

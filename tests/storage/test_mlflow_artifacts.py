@@ -6,7 +6,7 @@ import pytest
 
 from fipo.config import Architecture, Model
 from fipo.models import load_model, load_tokenizer, save_model
-from fipo.registry import register
+from fipo.release.registry import register
 from fipo.storage import open_store, upload_directory
 from fipo.tracking import Tracker
 

@@ -162,9 +162,9 @@ def test_what_cannot_be_found_is_said_with_its_remedy(bucket, capsys, place, wor
 
 def test_a_later_run_of_the_same_name_replaces_the_settings(bucket, tmp_path):
     from fipo.config import load_config
-    from fipo.run.workspace import Workspace
+    from fipo.run.run import Run
 
     own = [f"run.directory={tmp_path}", f"storage.uri=s3://{bucket}/fipo"]
     for seed in (1, 2, 2):
-        Workspace(load_config("demo", [*own, f"run.seed={seed}"]), "prepare").record_settings()
+        Run(load_config("demo", [*own, f"run.seed={seed}"])).record_settings()
     assert yaml.safe_load(open_store(f"s3://{bucket}/fipo").get("demo/config.yaml"))["run"]["seed"] == 2

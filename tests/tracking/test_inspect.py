@@ -6,8 +6,7 @@ import pytest
 
 from fipo.cli import main
 from fipo.config import load_config
-from fipo.run.workspace import Workspace
-from fipo.steps import link_pipeline_run
+from fipo.run.run import Run
 
 PUBLIC, KUBEFLOW = "https://mlflow.example.com", "https://kubeflow.example.com/pipeline"
 
@@ -18,12 +17,12 @@ def run(proxy, tmp_path, monkeypatch):
     links = [f"links.mlflow={PUBLIC}", f"links.pipelines={KUBEFLOW}"]
     own = [f"run.directory={tmp_path}", f"run.name=r{proxy.server_address[1]}", f"tracking.uri={proxy.uri}"]
     config = load_config("demo", [*own, *links])
-    link_pipeline_run(config, "0a1b")
-    workspace = Workspace(config, "prepare")
-    workspace.record_settings()
+    Run(config).link("0a1b")
+    workspace = Run(config).step("prepare")
+    workspace.of_run.record_settings()
     with workspace.attempt():
         pass
-    with pytest.raises(RuntimeError), Workspace(config, "sft").attempt():
+    with pytest.raises(RuntimeError), Run(config).step("sft").attempt():
         raise RuntimeError
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")

@@ -5,7 +5,7 @@ import pytest
 
 from fipo.config import Architecture, Model
 from fipo.models import load_model, load_tokenizer, save_model
-from fipo.registry import champion, register
+from fipo.release.registry import champion, register
 from fipo.storage import open_store, upload_directory
 from fipo.tracking import Tracker
 

@@ -9,7 +9,7 @@ import pytest
 
 from fipo.config import load_config
 from fipo.run.result import StepResult
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"
@@ -56,7 +56,7 @@ class TinyRun:
 
     def journal(self, *settings):
         """What training with these settings over its own has logged."""
-        return Workspace(load_config(RECIPE, [*self.settings, *settings]), "train").directory / "journal.jsonl"
+        return Run(load_config(RECIPE, [*self.settings, *settings])).step("train").directory / "journal.jsonl"
 
     def result(self, step):
         run = self.folder / "objects" / "tiny"

@@ -1,12 +1,13 @@
 """Admission: models that are right pass, and each fault is refused by its name."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
+from pydantic import TypeAdapter
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast
@@ -16,11 +17,11 @@ from fipo.distributed import packed_attention
 from fipo.distributed.bootstrap import join_world
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import AdmissionError
-from fipo.models.admission import Admission, mismatch_warning
 from fipo.models.head import Head
 from fipo.models.stops import stops_of
+from fipo.records import Admission
 from fipo.rollout.transformers import TransformersEngine
-from fipo.training.admission import admit
+from fipo.training.admission import admit, mismatch_warning
 from fipo.training.job import Job
 from tests.models.families import build
 
@@ -89,7 +90,8 @@ def test_a_model_that_is_right_is_admitted(world, family, precision, capsys):
     admission = case.admit()
     assert not admission.failed and admission.positions == LONGEST and admission.stops == "<end>"
     assert len(admission.checks) == 12 and len(admission.table()) == 12
-    assert Admission.from_dict(json.loads(json.dumps(admission.to_dict()))) == admission
+    stored = json.loads(json.dumps(asdict(admission)))
+    assert TypeAdapter(Admission).validate_python(stored) == admission
     assert [module.training for module in case.model.modules()] == modes
     assert (admission.fallbacks != ()) is (family == "stablelm")
     printed = capsys.readouterr().out

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from fipo.config import load_config
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 from fipo.tracking import read_journal
 from tests import two_nodes
 from tests.struck import RECIPE, Job, discard
@@ -45,7 +45,7 @@ def poisoned(tiny_run, passes):
     job = Job()
     job.start(config, "node", "--standalone", "--nproc-per-node", "1", module="tests.poisoned", POISONED=passes)
     [code] = job.wait()
-    journal = read_journal(Workspace(config, "train").directory / "journal.jsonl")
+    journal = read_journal(Run(config).step("train").directory / "journal.jsonl")
     return code, job.output(), [metrics for _, metrics in journal]
 
 

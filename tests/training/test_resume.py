@@ -9,7 +9,7 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from fipo.run.workspace import Workspace
+from fipo.run.run import Run
 from fipo.tracking import read_journal
 
 
@@ -73,7 +73,7 @@ def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
 def test_every_response_is_kept_and_a_few_are_shown(tiny_run, undisturbed):
     """Whatever was killed and repeated before: one object a step, with the weights and advantages of that step."""
     objects = tiny_run.folder / "objects"
-    paths = sorted((objects / Workspace(tiny_run.config, "train").rollouts_prefix).iterdir())
+    paths = sorted((objects / Run(tiny_run.config).step("train").rollouts_prefix).iterdir())
     assert [path.name for path in paths] == [f"step-00000{step}.parquet" for step in (1, 2, 3, 4)]
     versions = []
     for path in paths:

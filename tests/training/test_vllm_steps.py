@@ -9,6 +9,8 @@ import sys
 import pyarrow.parquet as pq
 import pytest
 
+from fipo.records import Evaluated
+
 pytest.importorskip("vllm")
 pytestmark = pytest.mark.timeout(1800)
 
@@ -30,7 +32,7 @@ def test_vllm_beside_the_trainer(vllm_run):
         assert code == 0, output
     # Two updates a step, each followed by the new weights.
     assert weight_versions(vllm_run) == [{0}, {2}]
-    assert set(vllm_run.result("evaluate").details) == {"warmup", "trained"}
+    assert vllm_run.result("evaluate").read(Evaluated).warmup
     forget(vllm_run)
 
 
@@ -65,4 +67,4 @@ def test_two_ranks_that_share_a_model_take_part_in_every_call(vllm_run):
         code, output = vllm_run(step, "--fresh", *(word for setting in (one, *engine) for word in ("--set", setting)))
         assert code == 0, output
     assert weight_versions(vllm_run) == [{0}, {2}]
-    assert vllm_run.result("evaluate").details["trained"]["one"]["problems"] == 1
+    assert vllm_run.result("evaluate").read(Evaluated).trained["one"].problems == 1

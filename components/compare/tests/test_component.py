@@ -22,7 +22,7 @@ def test_shows_the_runs_side_by_side(tiny_copy, start_pipeline):
 
 def test_one_run_is_no_comparison(artifact, tiny_pipeline, capsys):
     uri = tiny_pipeline.outputs("evaluate")["results"]["uri"]
-    results = [dsl.Dataset(name="results", uri="", metadata={"results": {"uri": uri}})]
+    results = [dsl.Dataset(name="results", uri="", metadata={"run": "tiny", "results": {"uri": uri}})]
     with pytest.raises(SystemExit):
         compare.python_func(
             recipe=tiny_pipeline.recipe,

@@ -19,6 +19,7 @@ from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
+from fipo.records import Evaluated, Summary
 from fipo.rewards.graders import ExactGrader, MathGrader
 from fipo.rewards.pool import VerifierPool
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
@@ -33,12 +34,12 @@ PROGRESS_SECONDS = 10.0
 
 
 def evaluate_models(job: Job) -> None:
-    """Publish the output `results` (tables of responses and problems) and the summaries as the step's details."""
+    """Publish the output `results` (tables of responses and problems) and record the scores."""
     config, folder = job.config, job.workspace.directory / "results"
     dataset = job.input("prepare", "dataset")
     models = {label: job.input(step, "model") for label, step in MODELS[job.workspace.step].items()}
     overlaps = _contamination(job, dataset)
-    summaries: dict[str, dict[str, object]] = {}
+    summaries: dict[str, dict[str, Summary]] = {}
     with (
         VerifierPool(workers=config.reward.workers, timeout_seconds=config.reward.timeout_seconds) as verifier,
         closing(_open_engine(job, models["trained"])) as engine,
@@ -53,10 +54,7 @@ def evaluate_models(job: Job) -> None:
                 problems = dataset / "benchmarks" / f"{benchmark}.parquet"
                 result = _evaluate(job, engine, tokenizer, stops, problems, benchmark, label, verifier)
                 summary = result.summary(seed=config.run.seed)
-                summaries[label][benchmark] = {
-                    **summary.to_dict(),
-                    "contaminated_problems": len(overlaps.get(benchmark, ())),
-                }
+                summaries[label][benchmark] = summary
                 # The trained model's scores have the plain names, so that runs compare by them.
                 prefix = f"eval/{benchmark}" if label == "trained" else f"eval/{benchmark}/{label}"
                 job.log_final(
@@ -78,7 +76,8 @@ def evaluate_models(job: Job) -> None:
                     rows = problems_table(result.problems, overlaps[benchmark]).to_pylist()
                     job.attempt.tracker.table(rows, f"problems/{benchmark}-{label}.json")
     if job.attempt:
-        job.attempt.details |= summaries
+        contaminated = {benchmark: len(problems) for benchmark, problems in overlaps.items()}
+        job.attempt.record(Evaluated(**summaries, contaminated=contaminated))
         job.attempt.publish("results", folder)
 
 

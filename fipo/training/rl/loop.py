@@ -16,11 +16,10 @@ from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import TrainingError
 from fipo.models import load_model, load_stops, load_tokenizer, save_model
-from fipo.models.admission import mismatch_warning
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
-from fipo.training.admission import admit
+from fipo.training.admission import admit, mismatch_warning
 from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.rl.batches import RolloutBatches

@@ -24,8 +24,8 @@ from fipo.evaluation.tables import write_result
 from fipo.launch import cluster as api
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.outcome import Outcome
-from fipo.registry import champion, register
 from fipo.release import deploy
+from fipo.release.registry import champion, register
 from fipo.storage import open_store, read_manifest, upload_directory
 from fipo.tracking.client import connect
 

@@ -3,8 +3,8 @@
 import kubernetes_validate
 
 from fipo.config import Deploy
-from fipo.registry import RegisteredModel
 from fipo.release.manifests import PORT, Served
+from fipo.release.registry import RegisteredModel
 
 from .conftest import KUBERNETES, pod_of
 

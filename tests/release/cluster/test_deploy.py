@@ -7,8 +7,8 @@ import pytest
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError, ServingError
-from fipo.registry import champion, find, rollback, served, set_champion
 from fipo.release.deploy import deploy, follow_champion, page
+from fipo.release.registry import champion, find, rollback, served, set_champion
 
 from .conftest import pod_of
 
@@ -206,7 +206,7 @@ def test_without_a_champion_nothing_is_served(cluster, plain, config, versions):
 
 
 def test_weights_on_a_disk_are_refused_before_the_cluster_is_asked(cluster, config, small, tmp_path):
-    from fipo.registry import register
+    from fipo.release.registry import register
     from fipo.storage import open_store, upload_directory
 
     store = open_store((tmp_path / "objects").as_uri())

@@ -12,7 +12,7 @@ import yaml
 
 from fipo.cli import main
 from fipo.config import Deploy, load_config
-from fipo.registry import served
+from fipo.release.registry import served
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")

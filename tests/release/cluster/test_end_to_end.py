@@ -12,8 +12,8 @@ import pytest
 from fipo.cli import main
 from fipo.config import Model, load_config
 from fipo.models import load_model, load_tokenizer
-from fipo.registry import fetch, find
 from fipo.release.deploy import deploy
+from fipo.release.registry import fetch, find
 
 from .conftest import free_port
 

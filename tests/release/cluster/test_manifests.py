@@ -8,8 +8,8 @@ import pytest
 
 from fipo.config import Deploy, load_config
 from fipo.errors import ConfigError
-from fipo.registry import RegisteredModel
 from fipo.release.manifests import CONFIG, CONFIG_MAP, SECRET, SECRETS, Served, kubernetes_name
+from fipo.release.registry import RegisteredModel
 from pipelines import tasks
 
 from .conftest import check_object, pod_of

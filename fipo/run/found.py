@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, ObjectNotFound
-from fipo.run.workspace import SETTINGS, run_key
+from fipo.run.run import SETTINGS, Run
 from fipo.storage import open_store
 
 RUNS: Path = Config.model_fields["run"].default.directory
@@ -22,12 +22,12 @@ RUNS: Path = Config.model_fields["run"].default.directory
 class FoundRun:
     """A run to read."""
 
-    config: Config
-    """Its settings, with its store and folder where they are for this machine, and what the user sets."""
-    recorded: Config
-    """The same without what the user sets: fingerprints follow from these."""
+    run: Run
+    """With its store and folder where they are for this machine, and what the user sets."""
+    recorded: Run
+    """The same without what the user sets: fingerprints follow from these settings."""
     key: str
-    """`run_key` of its settings as it has them."""
+    """`Run.key` of its settings as it has them."""
     in_store: bool
     """Whether it was found in an object store: it is read there, and nothing of it is changed."""
 
@@ -65,13 +65,13 @@ def find_run(reference: str, overrides: Sequence[str] = ()) -> FoundRun:
     )
 
 
-def distinct(runs: Sequence[FoundRun]) -> dict[str, Config]:
+def distinct(runs: Sequence[FoundRun]) -> dict[str, Run]:
     """The runs by name, with as much of their place before it as tells runs of one name in several stores apart.
 
     Raises:
         ConfigError: one was given twice, or there are fewer than two.
     """
-    places = [f"{run.config.storage_uri}/{run.config.run.name}".split("/") for run in runs]
+    places = [found.run.results.uri.split("/") for found in runs]
     names = labels = [place[-1] for place in places]
     if len({tuple(place) for place in places}) < max(2, len(runs)):
         raise ConfigError(f"compare: expected at least two different runs; got {', '.join(names) or 'none'}")
@@ -79,7 +79,7 @@ def distinct(runs: Sequence[FoundRun]) -> dict[str, Config]:
     while len(set(labels)) < len(labels):
         parts += 1
         labels = ["/".join(place[-parts if names.count(place[-1]) > 1 else -1 :]) for place in places]
-    return {label: run.config for label, run in zip(labels, runs, strict=True)}
+    return {label: found.run for label, found in zip(labels, runs, strict=True)}
 
 
 def _in_folder(folder: Path, overrides: Sequence[str]) -> FoundRun:
@@ -88,7 +88,7 @@ def _in_folder(folder: Path, overrides: Sequence[str]) -> FoundRun:
     if own.run_directory.resolve() != folder.resolve() and own.run.name == folder.resolve().name:  # it was moved
         here = [f"run.directory={json.dumps(str(folder.resolve().parent))}"]
     config, recorded = (load_config(folder / SETTINGS, [*here, *more]) for more in (overrides, ()))
-    return FoundRun(config, recorded, run_key(own), in_store=False)
+    return FoundRun(Run(config), Run(recorded), Run(own).key, in_store=False)
 
 
 def _in_store(uri: str, overrides: Sequence[str]) -> FoundRun:
@@ -117,7 +117,7 @@ def _in_store(uri: str, overrides: Sequence[str]) -> FoundRun:
         path.write_bytes(settings)
         own, recorded = load_config(path), load_config(path, located)
         config = load_config(path, [*located, f"tracking.uri={json.dumps(own.tracking_uri)}", *overrides])
-    return FoundRun(config, recorded, run_key(own), in_store=True)
+    return FoundRun(Run(config), Run(recorded), Run(own).key, in_store=True)
 
 
 def _folder_of(store_uri: str) -> str:

@@ -1,14 +1,15 @@
 """Rules as data: what they compare, and what they say."""
 
-import json
 from dataclasses import asdict
 
 import pytest
 
 from fipo.config import Gate, GateRule
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
-from fipo.gate import Decision, decide
 from fipo.outcome import Outcome
+from fipo.records import Decision
+from fipo.release.gate import decide
+from fipo.run.result import DamagedResult, StepResult
 
 KEEPS = GateRule(rule="keeps", by=0.02)
 IMPROVES = GateRule(rule="improves")
@@ -96,5 +97,12 @@ def test_a_champion_measured_otherwise_cannot_be_beaten_unseen(champion):
 
 def test_a_decision_survives_being_stored():
     decision = gate(result(7), result(6), (IMPROVES, KEEPS))
-    assert Decision.from_record(json.loads(json.dumps(asdict(decision)))) == decision
+    stored = StepResult("gate", "f" * 64, 1.0, record=asdict(decision)).to_json("file:///runs/demo")
+    assert StepResult.from_json(stored, "file:///runs/demo").read(Decision) == decision
     assert decision.champion == pytest.approx(0.6)
+
+
+def test_a_record_of_another_kind_is_no_decision():
+    for record in ({}, {"passed": True, "reason": 3}, asdict(gate(result(7), None, ())) | {"value": "much"}):
+        with pytest.raises(DamagedResult, match="gate: not the record of this step"):
+            StepResult("gate", "f" * 64, 1.0, record=record).read(Decision)

@@ -1,6 +1,7 @@
 """Gate and registry together: a second run against the champion that the first one made."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,9 @@ from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResu
 from fipo.evaluation.tables import write_result
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.outcome import Outcome
-from fipo.registry import champion
-from fipo.steps import run_step
+from fipo.records import Decision, Evaluated
+from fipo.release.registry import champion
+from fipo.run.run import Run
 from fipo.storage import open_store
 from tests.finished import finish
 
@@ -47,12 +49,13 @@ def promote(tmp_path):
         write_result(result(correct), folder / "results" / "trained")
         (folder / "dataset").mkdir()
         (folder / "dataset" / "train.parquet").write_bytes(b"data of " + name.encode())
-        summary = dict.fromkeys(("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens"), correct / 10)
+        record = asdict(Evaluated({"aime": result(correct).summary()}))
         for step, output in {"prepare": "dataset", "sft": "model", "train": "model", "evaluate": "results"}.items():
-            done = {"details": {"trained": {"aime": summary}}, "mlflow_url": f"http://mlflow/{step}"}
-            finish(config, step, {output: folder / output}, **done)
-        decision = run_step("gate", config)
-        run_step("register", config)
+            about = {"mlflow_url": f"http://mlflow/{step}", "code": "c" * 64}
+            about |= {"record": record} if step == "evaluate" else {}
+            finish(config, step, {output: folder / output}, **about)
+        decision = Run(config).step("gate").run()
+        Run(config).step("register").run()
         return config, decision
 
     return promote
@@ -61,21 +64,21 @@ def promote(tmp_path):
 def test_the_champion_is_beaten_by_more_than_the_interval_or_stays(promote, capsys):
     config, first = promote("first", 5, seed=0)
     assert first.metrics["gate/passed"] == 1.0
-    assert "no champion to beat" in first.details["decision"]["reason"]
+    assert "no champion to beat" in first.read(Decision).reason
     _, equal = promote("equal", 5, seed=1)
     assert equal.metrics["gate/passed"] == 0.0
     assert champion(config.tracking_uri, "race").version == "1"
     _, better = promote("better", 7, seed=2)
-    decision = better.details["decision"]
-    assert (decision["champion"], decision["value"]) == pytest.approx((0.5, 0.7))
-    assert decision["champion_version"] == "1"
-    (check,) = (check for check in decision["checks"] if check["rule"] == "improves")
-    assert check["interval"] == pytest.approx([0.2, 0.2])
+    decision = better.read(Decision)
+    assert (decision.champion, decision.value) == pytest.approx((0.5, 0.7))
+    assert decision.champion_version == "1"
+    (check,) = (check for check in decision.checks if check.rule == "improves")
+    assert check.interval == pytest.approx((0.2, 0.2))
 
     new = champion(config.tracking_uri, "race")
     assert new.version == "3"
     evidence = open_store(new.provenance["gate_evidence_uri"]).get("decision.json")
-    assert json.loads(evidence) == decision
+    assert json.loads(evidence) == better.record
     for name in ("data_sha256", "config_sha256", "code_sha256", "evaluation_sha256"):
         assert len(new.provenance[name]) == 64, name
     card = open_store(new.uri).get("README.md").decode()
@@ -88,9 +91,23 @@ def test_the_champion_is_beaten_by_more_than_the_interval_or_stays(promote, caps
     assert champion(config.tracking_uri, "race").version == "1"
 
 
+def test_a_champion_that_came_after_the_gate_had_decided_is_not_replaced(promote, capsys):
+    """The gate compared with the first; meanwhile another run has won."""
+    config, _ = promote("first", 5, seed=0)
+    beaten, _ = promote("beaten", 7, seed=1)
+    promote("winner", 9, seed=2)
+    capsys.readouterr()
+    Run(beaten).step("register").run(fresh=True)
+    assert "not promoted: the gate compared with version 1, and version 3 is champion now" in capsys.readouterr().out
+    assert champion(config.tracking_uri, "race").version == "3"
+    Run(config).step("gate").run(fresh=True)
+    Run(config).step("register").run(fresh=True)
+    assert champion(config.tracking_uri, "race").version == "3"
+
+
 def test_the_champion_itself_passes_again(promote):
     config, _ = promote("again", 5, seed=0)
-    repeated = run_step("gate", config, fresh=True)
+    repeated = Run(config).step("gate").run(fresh=True)
     assert repeated.metrics["gate/passed"] == 1.0
 
 

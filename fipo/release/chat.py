@@ -12,7 +12,7 @@ from fipo.config import Config, Model, load_config
 from fipo.data.schema import render
 from fipo.errors import DataError
 from fipo.models import load_model, load_stops, load_tokenizer
-from fipo.registry import SETTINGS, download, fetch, find
+from fipo.release.registry import SETTINGS, download, fetch, find
 
 MAX_RESPONSE_TOKENS = 1024
 """Where neither the run's settings nor the user says."""
@@ -69,8 +69,8 @@ class Chat:
         self._tokenizer = load_tokenizer(model)
         self._stops = load_stops(model, self._tokenizer)
         cuda = torch.cuda.is_available()
-        self._model = load_model(model, dtype=torch.bfloat16 if cuda else torch.float32).to("cuda" if cuda else "cpu")
-        self._model.eval()
+        self._model = load_model(model, dtype=torch.bfloat16 if cuda else torch.float32)
+        torch.nn.Module.to(self._model, "cuda" if cuda else "cpu").eval()
         self._max_response_tokens, self._temperature = max_response_tokens, temperature
 
     def answer(self, problem: str) -> str:
@@ -83,7 +83,8 @@ class Chat:
 
         encoded = self._encode(problem)
         streamer = TextStreamer(self._tokenizer, skip_prompt=True, skip_special_tokens=True)
-        tokens = self._model.generate(
+        generate: Any = self._model.generate  # behind a decorator, which has no types
+        tokens = generate(
             **encoded,
             streamer=streamer,
             pad_token_id=self._tokenizer.pad_token_id,
@@ -98,7 +99,8 @@ class Chat:
             text, special = render(problem, tokenizer, settings.data), not settings.data.chat
         elif tokenizer.chat_template:
             messages = [{"role": "user", "content": problem}]
-            text, special = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True), False
+            asked = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            text, special = str(asked), False
         else:
             text, special = problem, True
         try:
@@ -116,7 +118,7 @@ class Chat:
         if temperature is None:
             temperature = evaluation.temperature if evaluation else 1.0
         length = self._max_response_tokens or (settings.rollout.max_response_tokens if settings else None)
-        how = {"max_new_tokens": length or MAX_RESPONSE_TOKENS, "do_sample": temperature > 0}
+        how: dict[str, Any] = {"max_new_tokens": length or MAX_RESPONSE_TOKENS, "do_sample": temperature > 0}
         if temperature > 0:
             how |= {"temperature": temperature, "top_p": evaluation.top_p if evaluation else 1.0, "top_k": 0}
         return how

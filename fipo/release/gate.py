@@ -3,64 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Self
 
 from fipo.config import Gate, GateRule
 from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
+from fipo.records import Check, Decision
 
 Results = Mapping[str, BenchmarkResult]
 """By benchmark."""
 
 _ROUNDING = 1e-9
 """Means of equal scores differ in their last bits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One rule, what it looked at and what it found."""
-
-    rule: str
-    """`minimum`, `improves` or `keeps`."""
-    benchmark: str
-    metric: str
-    passed: bool
-    value: float
-    """The candidate's."""
-    bound: float
-    """The rule's number: least value, least improvement or largest fall."""
-    champion: float | None
-    """The champion's value on the same problems; None for `minimum`, or if it has not answered them."""
-    interval: tuple[float, float] | None
-    """95% paired bootstrap interval of candidate minus champion."""
-    reason: str
-    """One sentence for people."""
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The gate's verdict and what it rests on."""
-
-    passed: bool
-    metric: str
-    benchmark: str
-    value: float
-    minimum: float
-    champion: float | None
-    """The present champion's value of the same metric on the same problems; None when there is none to compare with."""
-    reason: str
-    """One sentence for people."""
-    checks: tuple[Check, ...] = ()
-    """The evidence, one entry a rule and benchmark."""
-    champion_version: str = ""
-    """Version in the registry that it was compared with."""
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Self:
-        """From what `dataclasses.asdict` and JSON made of a decision."""
-        checks = (Check(**{**one, "interval": one["interval"] and tuple(one["interval"])}) for one in record["checks"])
-        return cls(**{**record, "checks": tuple(checks)})
 
 
 def decide(

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from fipo.chat import Chat, locate
 from fipo.config import Architecture, Model, load_config
 from fipo.errors import DataError, RegistryError
 from fipo.models import load_model, load_tokenizer, save_model
-from fipo.registry import champion, find, register, rollback
+from fipo.release.chat import Chat, locate
+from fipo.release.registry import champion, find, register, rollback
 from fipo.storage import download_directory, open_store, upload_directory
 
 SETTINGS = Model(

@@ -8,7 +8,8 @@ import pytest
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError
-from fipo.report.verify import verify_run
+from fipo.run.code import code_digest
+from fipo.run.run import Run
 from fipo.run.step import STEPS, steps_to
 from tests.finished import finish
 
@@ -35,12 +36,13 @@ def config(tmp_path, rows):
             outputs[name].mkdir(parents=True)
             (outputs[name] / "file").write_text(f"{step} {name}")
         model = {"name": "m", "version": "1", "uri": "", "sha256": ""}
-        finish(config, step, outputs, details={"model": model} if step == "register" else {})
+        about = {"code": code_digest(), "record": model if step == "register" else {}}
+        finish(config, step, outputs, **about)
     return config
 
 
 def broken(config):
-    return {f"{link.step} {link.what}": link.why for link in verify_run(config) if link.holds is False}
+    return {f"{link.step} {link.what}": link.why for link in Run(config).verify() if link.holds is False}
 
 
 def stored(config, step, name):
@@ -50,7 +52,7 @@ def stored(config, step, name):
 
 
 def test_every_claim_of_a_sound_run_holds(config, rows):
-    links = {f"{link.step} {link.what}": link for link in verify_run(config)}
+    links = {f"{link.step} {link.what}": link for link in Run(config).verify()}
     assert [name for name, link in links.items() if link.holds is not True] == ["register m version 1"]
     assert "MLflow does not say" in links["register m version 1"].why
     assert f"prepare read data.train[0] ({rows})" in links
@@ -83,19 +85,19 @@ def test_raw_data_that_were_edited_since_are_named_and_absent_ones_cannot_be_tol
     assert link.startswith("prepare read data.train[0]") and why.startswith("is now sha256:")
     rows.unlink()
     assert not broken(config)
-    (told,) = [link for link in verify_run(config) if link.what.startswith("read data.train[0]")]
+    (told,) = [link for link in Run(config).verify() if link.what.startswith("read data.train[0]")]
     assert told.holds is None and "not within reach" in told.why
 
 
 def test_a_run_without_a_model_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="no model is registered"):
-        verify_run(load_config("demo", [f"run.directory={tmp_path}"]))
+        Run(load_config("demo", [f"run.directory={tmp_path}"])).verify()
 
 
 def test_the_command_proves_a_real_run_and_names_the_first_link_that_does_not_hold(tiny_copy, capsys):
     folder = f"{tiny_copy.removeprefix('run.directory=')}/tiny"
     main(["verify", folder])
-    assert "19 of 19 claims hold" in capsys.readouterr().out
+    assert "25 of 25 claims hold" in capsys.readouterr().out
     (model,) = Path(folder).parent.glob("objects/tiny/train/*/model/model.safetensors")
     data = bytearray(model.read_bytes())
     data[-1] ^= 1

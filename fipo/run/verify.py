@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.markup import escape
-from rich.table import Table
-
-from fipo.config import Config
 from fipo.errors import ConfigError, FipoError, StorageError
 from fipo.inputs import external_inputs
+from fipo.records import Registration
+from fipo.run.code import code_digest
 from fipo.run.identity import digest_in
 from fipo.run.result import StepResult
-from fipo.run.results import Results
 from fipo.run.step import STEPS
 from fipo.storage import check_directory, open_store
+
+if TYPE_CHECKING:
+    from fipo.config import Config
+    from fipo.run.run import Run
 
 GOAL = "register"
 """The step that names the model."""
@@ -40,47 +42,54 @@ class Link:
     """What was found instead, or why it cannot be told."""
 
 
-def verify_run(config: Config) -> list[Link]:
+def verify(run: Run) -> list[Link]:
     """All links of the run's newest registered model, the model first.
 
     Raises:
         ConfigError: the run has registered none.
     """
-    results = Results(config)
-    registered = results.newest(GOAL)
+    registered = run.result(GOAL)
     if registered is None:
-        raise ConfigError(f"run {config.run.name!r}: no model is registered, says {results.uri}; run `fipo register`")
-    return [_version(registered, config), *_back_from(registered, results, config, set())]
+        raise ConfigError(f"run {run.name!r}: no model is registered, says {run.results.uri}; run `fipo register`")
+    return [_version(registered, run.config), *_back_from(registered, run, set())]
 
 
 def _version(registered: StepResult, config: Config) -> Link:
     """The version in the registry, which names the weights."""
-    from fipo.registry import find
+    from fipo.release.registry import find
 
-    model = registered.details["model"]
-    what = f"{model['name']} version {model['version']}"
+    model = registered.read(Registration)
+    what = f"{model.name} version {model.version}"
     try:
-        found = find(config.tracking_uri, f"{model['name']}/{model['version']}").sha256
+        found = find(config.tracking_uri, f"{model.name}/{model.version}").sha256
     except FipoError as error:
-        return Link(GOAL, what, model["sha256"], None, f"MLflow does not say: {error}")
-    holds = found == model["sha256"] == registered.inputs.get("train/model")
-    return Link(GOAL, what, model["sha256"], holds, "" if holds else f"the registry says {found or 'nothing'}")
+        return Link(GOAL, what, model.sha256, None, f"MLflow does not say: {error}")
+    holds = found == model.sha256 == registered.inputs.get("train/model")
+    return Link(GOAL, what, model.sha256, holds, "" if holds else f"the registry says {found or 'nothing'}")
 
 
-def _back_from(result: StepResult, results: Results, config: Config, seen: set[str]) -> Iterator[Link]:
+def _back_from(result: StepResult, run: Run, seen: set[str]) -> Iterator[Link]:
     """The links of one result, then those of the results that it was made from."""
+    yield _computed(result)
     yield from _left(result)
-    yield from _outside(result, config)
+    yield from _outside(result, run.config)
     for entry in STEPS[result.step].reads:
         step, _, output = entry.partition("/")
         wanted = result.inputs.get(entry, "")
-        made = (found for found in results.history(step) if digest_in(found, output) == wanted)
+        made = (found for found in run.results.history(step) if digest_in(found, output) == wanted)
         source = next(made, None)
         why = "" if source else f"{step} has left no such {output or 'result'}"
         yield Link(result.step, f"read {entry}", wanted, source is not None, why)
         if source and source.fingerprint not in seen:
             seen.add(source.fingerprint)
-            yield from _back_from(source, results, config, seen)
+            yield from _back_from(source, run, seen)
+
+
+def _computed(result: StepResult) -> Link:
+    """The code that computed a result; another one than this installation's cannot be looked at from here."""
+    what = f"computed by fipo {result.versions.get('fipo', '')}".rstrip()
+    same = result.code == code_digest()
+    return Link(result.step, what, result.code, same or None, "" if same else "other code is installed here")
 
 
 def _left(result: StepResult) -> Iterator[Link]:
@@ -111,16 +120,3 @@ def _outside(result: StepResult, config: Config) -> Iterator[Link]:
             yield Link(
                 result.step, f"read {name} ({found.uri})", claimed, holds, "" if holds else f"is now {found.digest}"
             )
-
-
-def links_table(links: list[Link]) -> Table:
-    """The chain as a table for the terminal."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for column in ("step", "claim", "digest", "holds"):
-        table.add_column(column, header_style="dim", overflow="fold")
-    words = {True: "yes", False: "[red]no[/red]", None: "not told"}
-    for link in links:
-        digest = link.digest.removeprefix("sha256:")
-        said = words[link.holds] + (f": {escape(link.why)}" if link.why else "")
-        table.add_row(link.step, escape(link.what), escape(digest[:16]), said)
-    return table

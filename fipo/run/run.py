@@ -1,0 +1,165 @@
+"""A run: its settings, its store, its steps, what came of them, and its page in MLflow.
+
+    run = Run(load_config("demo"))
+    run.step("train").run()             # computes it, continues it, or finds that it has finished before
+    run.result("evaluate").metrics      # what is there, whoever computed it
+
+Command line, pipelines, reports and studies enter here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fipo.config import Config, Role
+from fipo.errors import ObjectNotFound
+from fipo.files import replacing
+from fipo.run.identity import Identity, digest
+from fipo.run.result import StepResult
+from fipo.run.results import Results
+from fipo.run.step import STEPS, steps_to
+from fipo.run.workspace import Workspace
+from fipo.tracking import RunIdentity, link_pipeline_run, parent_run, reconcile, replay_left
+
+if TYPE_CHECKING:
+    from fipo.run.verify import Link
+
+SETTINGS = "config.yaml"
+"""File of a run's resolved settings, in its folder and in the object store."""
+
+
+class Run:
+    """The run that `config` describes: the same for all its steps."""
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.name, self.directory = config, config.run.name, config.run_directory
+
+    def __repr__(self) -> str:
+        return f"Run({self.name!r}, {self.config.storage_uri})"
+
+    @cached_property
+    def results(self) -> Results:
+        """What its steps have left in the store."""
+        return Results(self.config)
+
+    @property
+    def key(self) -> str:
+        """Key of its run in MLflow: the same settings continue it, others begin a new one."""
+        return f"{self.name}/{digest(self.config.without(Role.PLACEMENT))[:12]}"
+
+    @cached_property
+    def parent(self) -> RunIdentity:
+        """Its run in MLflow, the parent of its steps' runs."""
+        return parent_run(
+            self.config.tracking_uri,
+            experiment=self.config.tracking.experiment_prefix,
+            run_name=self.title("", self.key.rpartition("/")[2]),
+            run_key=self.key,
+            artifact_root=f"{self.config.storage_uri}/mlflow",
+        )
+
+    def title(self, step: str, digest: str) -> str:
+        """`demo-train-fipo-lr0.0001-s0-3f2a91`: what tells runs of one kind apart in MLflow's lists and legends.
+
+        The end is that of other settings or inputs under the same name.
+        """
+        parts = [self.name, *([step] if step else [])]
+        if step in ("train", ""):
+            parts += [self.config.algorithm.loss, f"lr{self.config.train.learning_rate:g}"]
+        return "-".join([*parts, f"s{self.config.run.seed}", digest[:6]])
+
+    def step(self, name: str, identity: Identity | None = None) -> Workspace:
+        """One of its steps, on the results of earlier ones that fit its settings.
+
+        Args:
+            name: one of `fipo.run.step.STEPS`.
+            identity: where it is known already, as in the processes of a job.
+
+        Raises:
+            ConfigError: a step that it builds on has not finished with these settings and inputs.
+            DataError: something that it reads is not there.
+        """
+        return Workspace(self, name, identity)
+
+    def step_as_left(self, name: str) -> Workspace:
+        """One of its steps on the newest results, whatever settings and inputs they came from, to read them.
+
+        Raises:
+            ConfigError: a step that it builds on has not finished.
+        """
+        newest = self.results.all_newest()
+        upstream = {step: newest[step].fingerprint if step in newest else "" for step in STEPS[name].upstream}
+        own = newest[name].fingerprint if name in newest else digest(upstream)
+        return Workspace(self, name, Identity(own, own, "", {}, upstream))
+
+    def result(self, step: str) -> StepResult | None:
+        """The newest result of a step, whatever settings and inputs it came from; None before there is one."""
+        return self.results.newest(step)
+
+    def finished(self, goal: str) -> dict[str, StepResult]:
+        """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""
+        found: dict[str, StepResult] = {}
+        for step in steps_to(goal):
+            result = self.step(step).finished()
+            if result is None:
+                break
+            found[step] = result
+        return found
+
+    def adopt(self, other: Run, steps: Sequence[str]) -> None:
+        """Take finished steps of another run in the same store as this one's: variants share what comes before them.
+
+        Raises:
+            ObjectNotFound: the other run has not finished one of them.
+        """
+        for step in steps:
+            found = other.result(step)
+            if found is None:
+                raise ObjectNotFound(f"{other.results.uri}: step {step!r} has not finished")
+            self.results.put(found)
+
+    def verify(self) -> list[Link]:
+        """What its registered model was trained on, each claim held against what is there: see `fipo.run.verify`."""
+        from fipo.run.verify import verify
+
+        return verify(self)
+
+    def write_settings(self, folder: Path | None = None) -> Path:
+        """Write the resolved settings to its folder, or another; `load_config` reads them back."""
+        path = (folder or self.directory) / SETTINGS
+        with replacing(path) as unfinished:
+            unfinished.write_text(self.config.to_yaml(), encoding="utf-8")
+        return path
+
+    def record_settings(self) -> None:
+        """Keep the settings beside its results; those of a later run of the same name replace them."""
+        key, settings = f"{self.name}/{SETTINGS}", self.config.to_yaml().encode()
+        try:
+            there = self.results.store.get(key)
+        except ObjectNotFound:
+            there = b""
+        if there != settings:
+            self.results.store.put(key, settings)
+
+    def link(self, pipeline_run: str) -> str:
+        """Let its pages in MLflow and Kubeflow's run of this id point at each other; never fails for MLflow's sake.
+
+        Returns:
+            Its page in MLflow, for a link on Kubeflow's pages; empty if there is none or MLflow cannot be reached.
+        """
+        page, public_uri = self.config.pipeline_page(pipeline_run), self.config.links.mlflow
+        return link_pipeline_run(self.parent, run_id=pipeline_run, page=page, public_uri=public_uri)
+
+    def close(self, status: str, pipeline_run: str = "") -> None:
+        """Close what it left open in MLflow, truthfully: by the pipeline's exit handler, or after the last step.
+
+        Args:
+            status: the pipeline's final state, in Kubeflow's word (`fipo.tracking.runs.ENDS`).
+            pipeline_run: id of Kubeflow's run; a run in MLflow that is linked to it is closed too, though `configure`
+                gave it settings, such as a registered model's folder, that these lack.
+        """
+        replay_left(self.directory)
+        reconcile(self.config.tracking_uri, run_key=self.key, status=status, pipeline_run=pipeline_run)
