@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +119,60 @@ class Registration:
     """Object-store URI of the folder with its weights."""
     sha256: str
     """Digest of that folder's manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One comparison of an admission."""
+
+    name: str
+    figure: float
+    """The largest of all ranks; infinite where it is no number."""
+    limit: float
+    unit: str
+    fault: str
+    """What is wrong where the figure is above the limit."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the figure is within the limit."""
+        return self.figure <= self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Of `sft` and `train`: the model as trainer and engine compute it, held against transformers' own forward."""
+
+    model: str
+    """Type of its architecture."""
+    precision: str
+    device: str
+    head: str
+    """How the trainer computes logits."""
+    stops: str
+    """The tokens that end a response."""
+    positions: int
+    """Tokens of the longest row that was compared."""
+    seconds: float
+    fallbacks: tuple[str, ...]
+    """What is done in a slower way than for other models, and why."""
+    checks: tuple[Measurement, ...]
+
+    @property
+    def failed(self) -> list[Measurement]:
+        """What refuses the run."""
+        return [check for check in self.checks if not check.passed]
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a check, as MLflow and the report show it."""
+        return [
+            {
+                "check": check.name,
+                "measured": check.figure,
+                "limit": check.limit,
+                "unit": check.unit,
+                "passed": check.passed,
+                "otherwise": check.fault,
+            }
+            for check in self.checks
+        ]

@@ -16,12 +16,12 @@ from fipo.distributed import packed_attention
 from fipo.distributed.bootstrap import join_world
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import AdmissionError
-from fipo.models.admission import Admission, mismatch_warning
 from fipo.models.head import Head
 from fipo.models.stops import stops_of
+from fipo.records import Admission
 from fipo.rollout.transformers import TransformersEngine
 from fipo.run.result import StepResult
-from fipo.training.admission import admit
+from fipo.training.admission import admit, mismatch_warning
 from fipo.training.job import Job
 from tests.models.families import build
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fipo.algorithm.options import LossOptions
-from fipo.models.admission import mismatch_warning
+from fipo.training.admission import mismatch_warning
 from fipo.training.job import Job
 from fipo.training.rl.metrics import Series, guard_warnings
 from fipo.training.rl.timing import Timer

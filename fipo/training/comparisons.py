@@ -1,0 +1,200 @@
+"""Log-probs of the same rows by trainer, engine and transformers' own forward, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import chain, cycle, islice
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from fipo.batch import Prompt, Rollout
+from fipo.config import Config
+from fipo.distributed.engine import TrainingEngine
+from fipo.models.stops import Stops
+from fipo.records import Measurement
+from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.training.rows import Row, pack_rows
+
+PROMPTS, GROUP, RESPONSE_TOKENS = 4, 2, 32
+"""Prompts that are answered, responses to each, and tokens of one."""
+
+POSITIONS = 256
+"""Of each row, at its end, that are compared."""
+
+HEAD_CHUNK = 16
+"""Tokens of a chunk of the head while rows alone are compared: so few that there are several chunks."""
+
+OWN_LIMIT = {torch.float32: 1e-3, torch.bfloat16: 0.03}
+"""Nats between the trainer and transformers' forward: the sums are the same, in another order."""
+
+ENGINE_LIMIT_FLOAT32 = 5e-3
+"""Nats between trainer and engine in float32; in bfloat16 it is `rollout.mismatch_limit`."""
+
+WEIGHT_LIMIT = 0.03
+"""Distance from 1 of the mean importance weight of tokens that the engine sampled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A row, and what the engine said of its response."""
+
+    row: Row
+    """Its response is what is compared: the last positions."""
+    rollout_log_probs: Tensor
+    """[tokens] of the sampled tokens at its end; empty without an engine."""
+    is_long: bool
+
+
+def samples_of(
+    engine: TrainingEngine,
+    config: Config,
+    stops: Stops,
+    prompts: Sequence[Sequence[int]],
+    longest: int,
+    rollout: RolloutEngine | None,
+) -> list[Sample]:
+    """Some prompts with responses of the engine, and a row of `longest` tokens; the same on ranks that share rows."""
+    new_tokens = min(RESPONSE_TOKENS, config.rollout.max_response_tokens, longest // 4)
+    room = longest - new_tokens
+    short = [Prompt(str(index), "", tuple(prompt[-room:]), "") for index, prompt in enumerate(prompts[:PROMPTS])]
+    ids = (token for token in chain.from_iterable(cycle(prompts)) if token not in stops.ids)
+    long = Prompt("long", "", tuple(islice(ids, room)), "")
+    if rollout is None:
+        return [_sample(prompt, None, prompt is long) for prompt in (*short, long) if len(prompt.token_ids) > 1]
+    rollout.load_weights(engine.weights(), version=engine.steps_done)
+    found = []
+    for asked, count in ((short, GROUP), ([long], 1)):
+        sampling = Sampling(
+            group_size=count,
+            max_response_tokens=new_tokens,
+            temperature=config.rollout.temperature,
+            top_p=config.rollout.top_p,
+            seed=config.run.seed,
+        )
+        groups = rollout.generate(asked, sampling)
+        found += [_sample(group.prompt, one, group.prompt is long) for group in groups for one in group.rollouts]
+    rollout.sleep()
+    sequence = engine.sequence
+    mine: list[Sample] = engine.world.gather(found)[sequence.data_rank * sequence.size]
+    return mine
+
+
+def _sample(prompt: Prompt, rollout: Rollout | None, is_long: bool) -> Sample:
+    ids = [*prompt.token_ids, *(rollout.token_ids.tolist() if rollout else ())]
+    start = max(1, len(ids) - POSITIONS)
+    said = torch.from_numpy(rollout.log_probs) if rollout else torch.empty(0)
+    return Sample(Row(ids[:start], np.array(ids[start:], np.int32)), said, is_long)
+
+
+def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops: Stops) -> list[Measurement]:
+    """What the model is told by trainer and transformers of the same rows, and what the engine said; for this rank."""
+    rows = [sample.row for sample in samples]
+    own, head = zip(*(_own_forward(engine, row) for row in rows))
+    engine.module.chunk_tokens = HEAD_CHUNK
+    alone = [_trained(engine, [row])[0] for row in rows]
+    engine.module.chunk_tokens = None
+    order = sorted(range(len(rows)), key=lambda index: index % 2)  # the long row has others on both sides
+    packed_in_order = _trained(engine, [rows[index] for index in order])
+    packed = [packed_in_order[order.index(index)] for index in range(len(rows))]
+    limit = OWN_LIMIT[engine.dtype]
+    long, short = ([i for i, sample in enumerate(samples) if sample.is_long is which] for which in (True, False))
+
+    def apart(ours: Sequence[Tensor], theirs: Sequence[Tensor], which: Sequence[int]) -> float:
+        """The largest mean distance of a row."""
+        return max((float((ours[i] - theirs[i]).abs().mean()) for i in which), default=0.0)
+
+    longest = max(map(len, rows))
+    checks = [
+        Measurement(
+            *("head", apart(head, own, range(len(rows))), limit, "nats"),
+            "logits that the trainer computes from the model's hidden states are not the model's (scale, cap, bias)",
+        ),
+        Measurement(
+            *("rows alone", apart(alone, own, short), limit, "nats"),
+            "the trainer's log-probs of one row are not those of transformers' own forward",
+        ),
+        Measurement(
+            *("long row alone", apart(alone, own, long), limit, "nats"),
+            f"the same of a row of {longest:,} tokens: a sliding window, or positions far out, are not the model's",
+        ),
+        Measurement(
+            *("packed rows", apart(packed, alone, range(len(rows))), limit, "nats"),
+            "rows in one pass of the trainer see each other",
+        ),
+    ]
+    if not len(samples[0].rollout_log_probs):
+        return checks
+    said = [sample.rollout_log_probs for sample in samples]
+    ours = [log_probs[-len(one) :] for log_probs, one in zip(packed, said)]
+    gap_limit = ENGINE_LIMIT_FLOAT32 if engine.dtype is torch.float32 else config.rollout.mismatch_limit
+    weights = torch.cat([one - other for one, other in zip(ours, said)]).exp()
+    past = sum(int(token) in stops.ids for s in samples for token in s.row.response_ids[-len(s.rollout_log_probs) : -1])
+    engine_fault = "the rollout engine samples from another policy than the one that is trained"
+    return [
+        *checks,
+        Measurement(*("engine", _mean_gap(ours, said, short), gap_limit, "nats"), engine_fault),
+        Measurement(
+            *("engine, long row", _mean_gap(ours, said, long), gap_limit, "nats"),
+            f"{engine_fault}, after {longest:,} tokens: look at sliding windows and rotary embeddings",
+        ),
+        Measurement(
+            *("importance weight", float((weights.mean() - 1.0).abs()), WEIGHT_LIMIT, "away from 1"),
+            "the engine cuts or changes the distribution (top_p, top_k, min_p, another temperature)",
+        ),
+        Measurement(
+            *("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"
+        ),
+    ]
+
+
+def _mean_gap(ours: list[Tensor], theirs: list[Tensor], which: list[int]) -> float:
+    """Over all tokens: a response may have one."""
+    gaps = [(ours[index] - theirs[index]).abs() for index in which]
+    return float(torch.cat(gaps).mean()) if gaps else 0.0
+
+
+@torch.no_grad()
+def _trained(engine: TrainingEngine, rows: list[Row]) -> list[Tensor]:
+    """[response] of each row, as training computes them, on the CPU."""
+    sequence = engine.sequence
+    tokens = pack_rows(rows, 0, multiple_of=sequence.size)
+    log_probs, _ = engine.log_probs(sequence.shard(tokens).to(engine.world.device))
+    found = sequence.gather(log_probs).cpu()[tokens.response_mask]
+    return list(found.split([len(row.response_ids) for row in rows]))
+
+
+@torch.no_grad()
+def _own_forward(engine: TrainingEngine, row: Row) -> tuple[Tensor, Tensor]:
+    """[response] log-probs of the row by transformers alone, and by our head on transformers' hidden states."""
+    model, head = engine.model, engine.model.get_output_embeddings()
+    ids = torch.tensor([[*row.prompt_ids, *row.response_ids.tolist()]], device=engine.world.device)
+    targets, hidden = ids[0, -len(row.response_ids) :], []
+    hook = head.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
+    with _own_attention(model):
+        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(targets) + 1).logits[0, :-1]
+    hook.remove()
+    own = torch.log_softmax(logits.float() / engine.module.temperature, dim=-1)
+    own = own.gather(-1, targets[:, None])[:, 0].cpu()
+    if engine.module.head is None:
+        return own, own
+    with ExitStack() as stack:
+        for parameter in head.parameters():
+            stack.enter_context(engine.whole(parameter))
+        ours, _ = engine.module.log_probs_of(hidden[0][0, :-1], targets)
+    return own, ours.cpu()
+
+
+@contextmanager
+def _own_attention(model: PreTrainedModel) -> Iterator[None]:
+    """Attention by transformers' own code: it makes the masks and knows the windows."""
+    trained = model.config._attn_implementation
+    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(trained)
