@@ -15,7 +15,7 @@ IGNORE = re.IGNORECASE
 
 _NEGATION = any_of(
     r"\bnot; n['’]t; \bnever; \brather than; \binstead of; \bunlike;"
-    r"\bneither; \bnor; \bexcept; \bcannot; \\neq?; ≠; !=;"
+    r"\bneither; \bnor; \bexcept; \bcannot; \bretract; \bignore; \bdiscard; \breject; \bdisregard; \\neq?; ≠; !=;"
     r"\be\.g\.; \bfor example; \bfor instance; \bsuch as; \bwrong:; \bincorrect:; 不是; 并非"
 )
 NOT_BEFORE = re.compile(
