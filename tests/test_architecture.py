@@ -60,7 +60,6 @@ ADAPTERS = {
     "kubernetes": {"fipo.launch", "fipo_kfp.pipelines"},
     "kubeflow": {"fipo.launch", "fipo_kfp.pipelines"},
     "kfp": {"fipo_kfp.components", "fipo_kfp.pipelines"},
-    "math_verify": {"fipo.rewards"},
     "datasets": {"fipo.data"},
     "huggingface_hub": {"fipo.data", "fipo.inputs"},
 }

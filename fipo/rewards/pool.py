@@ -94,6 +94,17 @@ class VerifierPool:
             return str(error)
         return f"grader {grader}: {reference[:100]!r} is not judged in time" if found is None else str(found)
 
+    def audit(self, grader: str, reference: str, columns: str = "{}") -> tuple[str, str]:
+        """What is wrong with a reference answer, see `fipo.rewards.audit.audit`; the errors are reasons too."""
+        try:
+            found = self._ask("audit", Item(grader, "", reference, columns))
+        except RewardError as error:
+            return str(error), ""
+        if found is None:
+            return f"grader {grader}: {reference[:100]!r} is not judged in time", ""
+        reason, accepts = found
+        return str(reason), str(accepts)
+
     def equivalent(self, grader: str, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Whether two responses give the same answer, for each pair, in order. Equal texts have been one vote before;
         only mathematics has other ways to write the same."""

@@ -5,7 +5,8 @@ once. The child gives itself the time limit as an alarm that the kernel delivers
 trainer keeps it running.
 
 Each request is one line of JSON, `[id, task, grader, response, reference, columns]`, and so is each reply: `[id,
-verdict, grade or message]`. The task is `grade`, or `refuse`: whether the reference answer can be graded against.
+verdict, grade or message]`. The task is `grade`; `refuse`, whether the reference answer can be graded against; or
+`audit`, what else it accepts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 from dataclasses import asdict, dataclass
 
 from fipo.errors import ConfigError, RewardError
+from fipo.rewards.audit import audit
 from fipo.rewards.graders import configure, grade, refusal
 from fipo.rewards.math import verify
 from fipo.rewards.sandbox.client import Limits
@@ -90,6 +92,8 @@ def serve(connection: socket.socket, current: mmap.mmap, settings: Settings) -> 
 
 
 def _work(task: str, grader: str, response: str, reference: str, columns: str) -> object:
+    if task == "audit":
+        return audit(grader, reference, json.loads(columns))
     if task == "refuse":
         return refusal(grader, reference, json.loads(columns))
     return asdict(grade(grader, response, reference, json.loads(columns)))
@@ -100,8 +104,8 @@ def _reply(connection: socket.socket, request: int, *verdict: object) -> None:
 
 
 def _main() -> None:
-    # The first call of math-verify builds its grammar; children inherit it.
-    verify(r"\boxed{\frac{1}{2}}", "0.5")
+    # What the first call makes, children inherit.
+    verify(r"\boxed{\frac{\sqrt{2}}{2}}", r"\frac{1}{\sqrt{2}}")
     # What is there by now never dies: the collector need not touch it, and children go on sharing its memory.
     gc.freeze()
     read = json.loads(sys.argv[2])
