@@ -83,6 +83,8 @@ class Score:
     """What each reward function said, before its weight; empty where there is no verdict."""
     explanation: str = ""
     """What the grader says of its verdict."""
+    answer: str | None = None
+    """What the grader read as the response's answer, its spelling normalised; None: there is none."""
 
 
 @dataclass(frozen=True, slots=True)

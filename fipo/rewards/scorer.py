@@ -78,7 +78,7 @@ class Scorer:
         response = Response(prompt, text, len(rollout.token_ids), rollout.finish_reason, grade.outcome, grade.score)
         components = {name: evaluate(name, function, response) for name, function, _ in self._functions}
         reward = sum(weight * components[name] for name, _, weight in self._functions)
-        return Score(grade.outcome, accuracy(response), reward, components, grade.explanation)
+        return Score(grade.outcome, accuracy(response), reward, components, grade.explanation, grade.answer)
 
     def _overlong(self, response: Response) -> float:
         return overlong_penalty(

@@ -119,6 +119,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollout/accuracy", "fraction", "Sampled responses that the verifier accepts"),
     Metric("rollout/unparsed_fraction", "fraction", "Sampled responses without an answer that can be read"),
     Metric("rollout/timeout_fraction", "fraction", "Sampled responses whose verification was cut off"),
+    Metric(
+        "rollout/disagreement_fraction",
+        "fraction",
+        "Mathematical verdicts that texts alone would not have given; MLflow's disagreements.json shows some",
+    ),
     Metric("rollout/truncated_fraction", "fraction", "Sampled responses that reached max_response_tokens"),
     Metric("rollout/signal_fraction", "fraction", "Sampled groups whose responses are not all right or all wrong"),
     Metric("rollout/sampled_batches", "batches", "Rounds of generation until the rollout batch was full"),

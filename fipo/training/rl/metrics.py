@@ -13,6 +13,7 @@ from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
 from fipo.algorithm.measurement import COMMON, REDUCTIONS, Measurement, Ranks, Reduction
 from fipo.batch import FinishReason, Outcome, RolloutGroup
 from fipo.distributed.engine import StepOutcome
+from fipo.rewards.second_opinion import disagrees
 from fipo.training.rl.sampling import RolloutBatch, has_signal
 
 
@@ -72,6 +73,9 @@ def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
         "rollout/accuracy": _mean([score.accuracy for score in scores]),
         "rollout/unparsed_fraction": _mean([outcome is Outcome.UNPARSED for outcome in outcomes]),
         "rollout/timeout_fraction": _mean([outcome is Outcome.TIMEOUT for outcome in outcomes]),
+        "rollout/disagreement_fraction": _mean(
+            [other for other in map(disagrees, samples) if other is not None] or [0.0]
+        ),
         "rollout/truncated_fraction": _truncated_fraction(batch.sampled),
         "rollout/signal_fraction": _mean([has_signal(group) for group in batch.sampled]),
         "rollout/sampled_batches": float(batch.rounds),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -12,10 +14,14 @@ from transformers import PreTrainedTokenizerBase
 from fipo.algorithm.influence import influence, masked_log_ratio
 from fipo.algorithm.options import LossOptions
 from fipo.algorithm.responses import Responses
-from fipo.batch import TrainingBatch
+from fipo.batch import Sample, TrainingBatch
+from fipo.rewards.second_opinion import disagrees
 from fipo.rollout.record import record_table, sample_rows, store_record
 from fipo.training.job import Job
 from fipo.training.rl.sampling import RolloutBatch
+
+DISAGREEMENTS = 16
+"""Shown of each step."""
 
 
 def influence_record(
@@ -46,6 +52,21 @@ def influence_record(
     }
 
 
+def disagreements(step: int, samples: Sequence[Sample]) -> list[dict[str, Any]]:
+    """Verdicts that texts alone would not have given: the first few, each pair of answers once."""
+    pairs = {(one.score.answer, one.prompt.answer): one for one in samples if disagrees(one)}
+    return [
+        {
+            "step": step,
+            "problem": one.prompt.text,
+            "answer": one.prompt.shown_answer,
+            "given": one.score.answer or "",
+            "outcome": str(one.score.outcome),
+        }
+        for one in islice(pairs.values(), DISAGREEMENTS)
+    ]
+
+
 class Records:
     """The run's records of single responses; rank 0 keeps them."""
 
@@ -71,6 +92,8 @@ class Records:
         if show:
             rows = self._renew("samples.jsonl", step, sample_rows(table, self._tokenizer))
             self._job.attempt.tracker.table(rows, "rollouts.json")
+            if others := self._renew("disagreements.jsonl", step, disagreements(step, batch.samples)):
+                self._job.attempt.tracker.table(others, "disagreements.json")
         if newest:
             self._renew(
                 "influence.jsonl", step, [{"step": step, **influence_record(self._options, *newest, self._tokenizer)}]
