@@ -20,7 +20,7 @@ from fipo.records import Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.training.rows import Row, pack_rows
 
-PROMPTS, GROUP, RESPONSE_TOKENS = 4, 2, 32
+PROMPTS, GROUP, RESPONSE_TOKENS = 2, 2, 32
 """Prompts that are answered, responses to each, and tokens of one."""
 
 POSITIONS = 256
