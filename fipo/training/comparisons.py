@@ -29,8 +29,9 @@ POSITIONS = 256
 HEAD_CHUNK = 16
 """Tokens of a chunk of the head while rows alone are compared: so few that there are several chunks."""
 
-OWN_LIMIT = {torch.float32: 1e-3, torch.bfloat16: 0.03}
-"""Nats between the trainer and transformers' forward: the sums are the same, in another order."""
+OWN_LIMIT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
+"""Nats between the trainer and transformers' forward: the sums are the same, in another order. In bfloat16 that was
+0.05 for the worst row of a published model; rows that see each other, or a wrong head, make several tenths."""
 
 ENGINE_LIMIT_FLOAT32 = 5e-3
 """Nats between trainer and engine in float32; in bfloat16 it is `rollout.mismatch_limit`."""
