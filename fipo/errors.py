@@ -87,7 +87,17 @@ class RegistryError(FipoError):
 
 
 class LaunchError(FipoError):
-    """A distributed job could not be started or failed."""
+    """A distributed job could not be started or failed.
+
+    Args:
+        message: why.
+        exit_code: of the process that failed first: where another attempt would fail again, it is this error's too.
+    """
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        if exit_code in PERMANENT:
+            self.exit_code = exit_code
 
 
 class ServingError(FipoError):

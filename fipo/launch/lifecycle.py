@@ -38,7 +38,7 @@ def follow(cluster: Cluster, name: str, patience_seconds: float) -> None:
         for line in teller.new(warnings):
             say(f"Warning: {line}")
         if failed := condition(job, "Failed"):
-            raise LaunchError(_post_mortem(cluster, name, failed))
+            raise _failure(cluster, name, failed)
         state = waiting_for(job, pods) or _progress(job)
         if state != said:
             said = state
@@ -104,19 +104,21 @@ def _progress(job: Manifest) -> str:
     return f"{status['progressPercentage']} % done, {status.get('estimatedRemainingSeconds', 0)} s left"
 
 
-def _post_mortem(cluster: Cluster, name: str, failed: Manifest) -> str:
-    """Why the job failed, and the last lines of the first pod that did."""
+def _failure(cluster: Cluster, name: str, failed: Manifest) -> LaunchError:
+    """Why the job failed, with the last lines and the exit code of the first pod that did."""
     lines = [f"TrainJob {cluster.namespace}/{name} failed: {failed.get('message') or failed.get('reason', '')}"]
     ended = [
         (state["terminated"].get("finishedAt", ""), pod["metadata"]["name"], state["terminated"])
         for pod, state in container_states(cluster.pods(pods_of(name, NODE[0])))
         if state.get("terminated", {}).get("exitCode")
     ]
+    code = 1
     if ended:
         _, pod, end = min(ended, key=lambda entry: entry[:2])
-        lines.append(f"pod {pod}: exit code {end['exitCode']} ({end.get('reason', 'Error')}); its last lines:")
+        code = int(end["exitCode"])
+        lines.append(f"pod {pod}: exit code {code} ({end.get('reason', 'Error')}); its last lines:")
         lines += [f"  {line}" for line in cluster.log(pod, NODE[1], tail_lines=TAIL_LINES)]
-    return "\n".join(lines)
+    return LaunchError("\n".join(lines), code)
 
 
 def say(line: str) -> None:

@@ -26,7 +26,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int, max_resta
     Ctrl-C and SIGTERM are passed on: the workers save and stop.
 
     Raises:
-        LaunchError: a worker failed; what it printed stands above.
+        LaunchError: a worker failed; what it printed stands above. Its exit code is the error's where that is for good.
         Interrupted: stopped on request, after the workers saved.
     """
     count = str(processes or _devices())
@@ -49,7 +49,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int, max_resta
     if code == STOPPED:
         raise Interrupted(f"{module} was stopped from outside; run the same command again to continue")
     if code:
-        raise LaunchError(f"{module} failed with exit code {code} on {count} process(es); see its output above")
+        raise LaunchError(f"{module} failed with exit code {code} on {count} process(es); see its output above", code)
 
 
 def _stop(job: subprocess.Popen[bytes]) -> int:

@@ -12,7 +12,7 @@ import pytest
 from fipo.config import Model, load_config
 from fipo.errors import LaunchError
 from fipo.launch import cluster
-from fipo.models import load_tokenizer
+from fipo.models import load_model, load_tokenizer, save_model
 from fipo.run.run import Run
 from tests.waiting import free_port
 
@@ -79,9 +79,11 @@ def test_a_step_runs_in_a_train_job(config, api, capsys):
 def test_a_worker_that_fails_is_shown(config, api, tmp_path):
     """The model is there when the step starts, and cannot be loaded."""
     folder = tmp_path / "model"
-    load_tokenizer(config.model).save_pretrained(folder)
-    (folder / "config.json").write_text("{}")
+    save_model(load_model(config.model, seed=0), load_tokenizer(config.model), folder)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
     broken = config.model_copy(update={"model": Model(name_or_path=str(folder))})
     Run(broken).step("prepare").run()
-    with pytest.raises(LaunchError, match=rf"exit code 2 .*\n(.*\n)*.*{folder}"):
+    with pytest.raises(LaunchError, match=rf"exit code 2 .*\n(.*\n)*.*{folder}") as failed:
         Run(broken).step("sft").run()
+    assert failed.value.exit_code == 2

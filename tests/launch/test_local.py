@@ -6,7 +6,10 @@ import subprocess
 import sys
 import time
 
-from fipo.launch.local import end_with_parent
+import pytest
+
+from fipo.errors import LaunchError
+from fipo.launch.local import end_with_parent, torchrun
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
@@ -32,3 +35,12 @@ def test_a_parent_that_died_before_linux_was_asked_counts():
         child = subprocess.Popen(SLEEP, preexec_fn=ask)
         os._exit(0 if child.wait(60) == -signal.SIGTERM else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(between, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(("code", "ours"), [(2, 2), (65, 65), (3, 1)])
+def test_what_no_other_attempt_mends_is_told_by_the_exit_code(tmp_path, monkeypatch, code, ours):
+    (tmp_path / "worker.py").write_text(f"raise SystemExit({code})")
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}")
+    with pytest.raises(LaunchError, match=f"exit code {code} ") as failed:
+        torchrun("worker", [], processes=1, max_restarts=0)
+    assert failed.value.exit_code == ours
