@@ -39,12 +39,14 @@ def test_make_targets_exist():
 @pytest.mark.slow
 def test_every_other_command_runs(tmp_path):
     """One after another in an empty folder, with the tiny recipe in the demo's place."""
+    checkout = {**os.environ, "PYTHONPATH": str(ROOT)}  # `pipelines` lies at its top
     for command in COMMANDS:
         if command.startswith("make ") or command.endswith("fipo ui"):
             continue
         small = command.replace("--recipe demo", f"--recipe {TINY}").replace("report demo", "report tiny")
         program = [sys.executable] if "bin/python" in small else [sys.executable, "-m", "fipo.cli"]
-        done = subprocess.run([*program, *shlex.split(small)[1:]], cwd=tmp_path, capture_output=True, text=True)
+        command_line = [*program, *shlex.split(small)[1:]]
+        done = subprocess.run(command_line, cwd=tmp_path, env=checkout, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
     assert {"report.html", "summary.json", "config.yaml"} <= {path.name for path in (tmp_path / "runs/tiny").iterdir()}
     assert list((tmp_path / "compiled").glob("*.yaml"))

@@ -32,18 +32,16 @@ def test_a_tied_head_stays_tied():
 
 
 @pytest.mark.slow
-def test_the_engine_trains_with_float32_frequencies():
-    from fipo.distributed.bootstrap import join_world
+def test_the_engine_trains_with_float32_frequencies(world):
     from fipo.distributed.engine import TrainingEngine
 
     model = build("qwen3")
     before = {name: buffer.clone() for name, buffer in frequencies(model).items()}
     distributed = Distributed(precision="bf16", timeout_seconds=60)
-    with join_world(distributed, seed=0) as world:
-        engine = TrainingEngine(model, Optimizer(max_tokens_per_micro_batch=64), distributed, world)
-        engine.null_step()
-        assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.bfloat16}
-        assert all(torch.equal(buffer, before[name]) for name, buffer in frequencies(engine.model).items())
+    engine = TrainingEngine(model, Optimizer(max_tokens_per_micro_batch=64), distributed, world)
+    engine.null_step()
+    assert {parameter.dtype for parameter in engine.model.parameters()} == {torch.bfloat16}
+    assert all(torch.equal(buffer, before[name]) for name, buffer in frequencies(engine.model).items())
 
 
 @torch.no_grad()

@@ -64,9 +64,13 @@ def tools():
 def small(tmp_path):
     """A folder with a model of this seed, without the settings of a run."""
 
-    def small(seed=0, name="small"):
+    def small(seed=0, name="small", rows=0):
+        """Of so many words, where the tokenizer is to be given more than the model's own."""
         folder = tmp_path / name
-        save_model(load_model(MODEL, seed=seed), load_tokenizer(MODEL), folder)
+        model = load_model(MODEL, seed=seed)
+        if rows:
+            model.resize_token_embeddings(rows)
+        save_model(model, load_tokenizer(MODEL), folder)
         return folder
 
     return small

@@ -23,7 +23,7 @@ def laid_out(small, tmp_path):
     """`laid_out("data.chat=true", change=...)`: the served folder of a model with these settings, and the settings."""
 
     def laid_out(*settings, change=None, model=None):
-        model = model or small()
+        model = model or small(rows=32)
         config = load_config("demo", settings)
         (model / "fipo.yaml").write_text(config.to_yaml())
         if change:

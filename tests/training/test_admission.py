@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from fipo.config import Distributed, load_config
 from fipo.distributed import packed_attention
-from fipo.distributed.bootstrap import join_world
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import AdmissionError
 from fipo.models.head import Head
@@ -30,12 +29,6 @@ CONFIG = load_config(
     ["data.max_prompt_tokens=80", "rollout.max_response_tokens=20", "rollout.temperature=0.9"],
 )
 LONGEST = 100
-
-
-@pytest.fixture(scope="module")
-def world():
-    with join_world(Distributed(timeout_seconds=60), seed=0) as world:
-        yield world
 
 
 def tokenizer_of(words):
