@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypedDict
 
 import torch
 
@@ -24,6 +25,13 @@ PLAIN_TRL = {
     "disable_tqdm": True,
 }
 """TRL's settings for a float32 run on the CPU that does nothing but train."""
+
+
+class Context(TypedDict):
+    """Where a result was measured."""
+
+    machine: dict[str, str | int | None]
+    versions: dict[str, str]
 
 
 def seconds(call: Callable[[], object], repeats: int) -> float:
@@ -52,11 +60,13 @@ def peak_bytes(call: Callable[[], object]) -> int:
     return _status("VmHWM") - before
 
 
-def context() -> dict[str, object]:
+def context() -> Context:
     """The machine and the versions, for the JSON result."""
     name = torch.cuda.get_device_name() if DEVICE.type == "cuda" else platform.processor() or platform.machine()
-    machine = {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()}
-    return {"machine": machine, "versions": {"python": platform.python_version(), "torch": version("torch")}}
+    return {
+        "machine": {"device": name, "cores": os.cpu_count(), "threads": torch.get_num_threads()},
+        "versions": {"python": platform.python_version(), "torch": version("torch")},
+    }
 
 
 def _synchronize() -> None:

@@ -75,7 +75,7 @@ def fipo(step: str, options: argparse.Namespace, seed: int, run: str) -> Workspa
 def run_trl(config: Config, start: Path, problems: Sequence[Problem], out: Path) -> dict[str, float]:
     """Train with the recipe's settings and save to `out`; seconds and tokens."""
     from datasets import Dataset
-    from transformers import TrainerCallback, TrainerControl
+    from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from trl import GRPOConfig, GRPOTrainer
 
     tokens = 0
@@ -89,9 +89,12 @@ def run_trl(config: Config, start: Path, problems: Sequence[Problem], out: Path)
         return [float(outcome == "correct") for outcome in outcomes]
 
     class Budget(TrainerCallback):
-        def on_step_end(self, _: Any, state: Any, control: TrainerControl, **__: Any) -> None:
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        ) -> None:
             batch_is_done = state.global_step % train.updates_per_step == 0
-            control.should_training_stop = batch_is_done and tokens >= config.train.token_budget
+            assert train.token_budget is not None  # `overrides` sets it
+            control.should_training_stop = batch_is_done and tokens >= train.token_budget
 
     tokenizer = load_tokenizer(Model(name_or_path=str(start)))
     tokenizer.padding_side = "left"
@@ -207,9 +210,9 @@ def main() -> None:
     for name, found in means.items():
         print(f"mean    {name:16} {_line(found)}", flush=True)
     pairs = zip(rows["trl, dapo-all"], rows["fipo, dapo-all"], strict=True)
-    result = {"ratio": mean(trl["seconds"] / ours["seconds"] for trl, ours in pairs), "measured": rows, **context()}
-    result["versions"] |= {name: version(name) for name in ("transformers", "trl", "deepspeed")}
-    print(json.dumps(result) if options.json else f"ratio {result['ratio']:.2f}")
+    ratio, found_on = mean(trl["seconds"] / ours["seconds"] for trl, ours in pairs), context()
+    found_on["versions"] |= {name: version(name) for name in ("transformers", "trl", "deepspeed")}
+    print(json.dumps({"ratio": ratio, "measured": rows, **found_on}) if options.json else f"ratio {ratio:.2f}")
 
 
 def _line(found: dict[str, float]) -> str:

@@ -41,7 +41,7 @@ def peer(hidden: Tensor, weight: Tensor, targets: Tensor, entropy: bool = True) 
 METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | None]]] = {
     "ours": linear_log_probs,
     "peer": peer,
-    "log_probs_only": lambda *case: peer(*case, entropy=False),
+    "log_probs_only": lambda hidden, weight, targets: peer(hidden, weight, targets, entropy=False),
 }
 
 
@@ -54,17 +54,21 @@ def measure(method: str, tokens: int) -> dict[str, float]:
     targets = torch.randint(VOCABULARY, (tokens,), device=DEVICE)
     loss = torch.zeros(())
 
+    def forget() -> None:
+        hidden.grad = weight.grad = None
+
     def run(size: int) -> None:
         nonlocal loss
-        hidden.grad = weight.grad = None
+        forget()
         loss = METHODS[method](hidden[:size], weight, targets[:size])[0].sum()
         loss.backward()
 
     run(16)
-    hidden.grad = weight.grad = None
+    forget()
     began, cpu_began = time.perf_counter(), time.process_time()
     peak = peak_bytes(lambda: run(tokens))
     elapsed, cpu_elapsed = time.perf_counter() - began, time.process_time() - cpu_began
+    assert hidden.grad is not None
     norm = hidden.grad.float().norm().item()
     return {"seconds": elapsed, "cpu_seconds": cpu_elapsed, "bytes": peak, "loss": loss.item(), "grad_norm": norm}
 

@@ -76,12 +76,16 @@ def run(folder: Path) -> tuple[Observation, float]:
             time.sleep(0.1)
         time.sleep(6)
 
+    def thaw() -> None:
+        time.sleep(10)
+        server.signal(signal.SIGCONT)
+
     def play() -> None:
         outage("not started yet", server.start)
         server.kill()
         outage("killed (SIGKILL)", server.start)
         server.signal(signal.SIGSTOP)
-        outage("frozen (SIGSTOP)", lambda: (time.sleep(10), server.signal(signal.SIGCONT)))
+        outage("frozen (SIGSTOP)", thaw)
         stop.set()
 
     def watch() -> None:
@@ -131,7 +135,8 @@ def draw(observation: Observation, path: Path) -> None:
 def _count(database: Path) -> int | None:
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=0)) as connection:
         try:
-            return connection.execute("select count(*) from metrics where key = ?", (METRIC,)).fetchone()[0]
+            count: int = connection.execute("select count(*) from metrics where key = ?", (METRIC,)).fetchone()[0]
+            return count
         except sqlite3.OperationalError:  # locked: the server was frozen in the middle of writing
             return None
 

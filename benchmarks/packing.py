@@ -30,9 +30,10 @@ from benchmarks.harness import DEVICE, context
 from fipo.algorithm.log_probs import linear_log_probs
 from fipo.config import Architecture, Model
 from fipo.distributed.attention import attention_parity, use_packed_attention
-from fipo.distributed.engine import TokenLogProbs
 from fipo.distributed.packing import plan_micro_batches
+from fipo.distributed.token_log_probs import TokenLogProbs
 from fipo.models import load_model
+from fipo.models.precision import place
 from fipo.training.rows import Row, pack_rows
 
 MAX_TOKENS, PROMPT, RANKS = 8192, 16, 8
@@ -59,7 +60,7 @@ def make_model() -> PreTrainedModel:
         max_position_embeddings=2048,
     )
     dtype = torch.bfloat16 if DEVICE.type == "cuda" else torch.float32
-    return load_model(Model(architecture=architecture), seed=0).to(device=DEVICE, dtype=dtype)
+    return place(load_model(Model(architecture=architecture), seed=0), dtype, DEVICE)
 
 
 def packed(model: PreTrainedModel, rows: Sequence[Row]) -> Iterator[Tensor]:
@@ -138,9 +139,9 @@ def measure(method: str, model: PreTrainedModel, rows: Sequence[Row], repeats: i
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         elapsed, cpu = min(elapsed, time.perf_counter() - began), min(cpu, time.process_time() - cpu_began)
-    gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()]).float()
+    gradients = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
     tokens = sum(map(len, rows))
-    return {"tokens_per_second": tokens / elapsed, "seconds": elapsed, "cpu_seconds": cpu}, gradient
+    return {"tokens_per_second": tokens / elapsed, "seconds": elapsed, "cpu_seconds": cpu}, torch.cat(gradients).float()
 
 
 def imbalance(rows: Sequence[Row], parity: float) -> dict[str, float]:

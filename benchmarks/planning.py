@@ -38,7 +38,6 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "tiled": {"hidden": 256, "inner": 4096, "layers": 3, "vocabulary": 1000, "tokens": 2048, "tiled_mlp": True},
 }
-TINY = {"hidden": 16, "inner": 16, "layers": 1, "vocabulary": 16, "tokens": 32}
 
 
 def settings(
@@ -81,7 +80,7 @@ def measure(name: str) -> dict[str, float]:
     memory = memory_of(shape, Layout.of(config, shape, ranks=1, on_gpu=False), config)
     with join_world(config.distributed, seed=0) as world:
         torch.set_num_threads(1)
-        train(settings(**TINY), world)
+        train(settings(hidden=16, inner=16, layers=1, vocabulary=16, tokens=32), world)
         measured = peak_bytes(lambda: train(config, world))
     predicted = max(size for phase, size in memory.phases.items() if phase != "generation")
     return {"predicted": predicted, "measured": measured, "error": predicted / measured - 1}

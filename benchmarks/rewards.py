@@ -210,7 +210,7 @@ def main() -> None:
         ratios = {"ratio": ours["integers"] / peers["integers"]}
         ratios |= {f"ratio_{name}": ours[name] / peers[name] for name in ("mix", "olympiad")}
         measured = {"per_second_per_core": ours, "peer_per_second_per_core": peers, "growth_megabytes": growth}
-        print(json.dumps(ratios | measured | {"hostile": attacked} | found))
+        print(json.dumps({**ratios, **measured, "hostile": attacked, **found}))
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def prompts() -> list[list[int]]:
 def lengths(step: int) -> list[int]:
     """Tokens of each response of a step, in the order of the prompts."""
     drawn = np.random.default_rng((1, step)).lognormal(np.log(48), 0.8, PROMPTS * GROUP)
-    return np.clip(drawn.astype(int), 4, LONGEST_RESPONSE).tolist()
+    clipped: list[int] = np.clip(drawn.astype(int), 4, LONGEST_RESPONSE).tolist()
+    return clipped
 
 
 def share_of_even_words(text: str) -> float:
@@ -177,7 +178,7 @@ def run_fipo(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, flo
 def run_trl(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, float]]:
     """Of four optimizer steps the first generates."""
     from datasets import Dataset
-    from transformers import LogitsProcessor, TrainerCallback, TrainerState
+    from transformers import LogitsProcessor, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
     from trl import GRPOConfig, GRPOTrainer
 
     reward_calls = 0
@@ -207,7 +208,9 @@ def run_trl(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, floa
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.clock = Clock()
 
-        def on_step_end(self, _: Any, state: TrainerState, *__: Any, **___: Any) -> None:
+        def on_step_end(
+            self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+        ) -> None:
             if state.global_step % UPDATES == 0:
                 self.clock.tick()
 
@@ -246,7 +249,7 @@ def run_trl(folder: Path, steps: int, micro_rows: int) -> list[tuple[float, floa
 
     def scheduled(*arguments: Any, **options: Any) -> torch.Tensor:
         nonlocal calls
-        output = generate(*arguments, logits_processor=[Stop(calls)], **options)
+        output: torch.Tensor = generate(*arguments, logits_processor=[Stop(calls)], **options)
         calls += 1
         return output
 

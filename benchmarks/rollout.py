@@ -17,10 +17,11 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.harness import context, peak_bytes
 from fipo.batch import Prompt, RolloutGroup
@@ -28,26 +29,39 @@ from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.transformers import TransformersEngine
 
 PROMPTS, GROUP, NEW_TOKENS, STOP_SHARE = 64, 8, 128, 32
-SIZES = {
-    "4m": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "vocab_size": 4096},
-    "80m": {"hidden_size": 640, "intermediate_size": 1728, "num_hidden_layers": 16, "vocab_size": 16384},
-}
+
+
+class Size(NamedTuple):
+    """Of a Qwen3 model."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    vocabulary: int
+
+
+SIZES = {"4m": Size(256, 704, 4, 4096), "80m": Size(640, 1728, 16, 16384)}
 VLLM = Path(".venv-vllm/bin/python")
 """vLLM wants other versions of its dependencies, so it has an environment of its own (`make test-vllm` makes it)."""
 
 
-def build(size: str) -> PreTrainedModel:
+def build(size: str) -> Qwen3ForCausalLM:
     torch.manual_seed(0)
-    hidden = SIZES[size]["hidden_size"]
+    hidden, intermediate, layers, vocabulary = SIZES[size]
     config = Qwen3Config(
-        **SIZES[size],
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=intermediate,
+        num_hidden_layers=layers,
         num_attention_heads=hidden // 64,
         num_key_value_heads=hidden // 128,
         head_dim=64,
         max_position_embeddings=256,
         tie_word_embeddings=True,
     )
-    return Qwen3ForCausalLM(config).eval()
+    model = Qwen3ForCausalLM(config)
+    model.eval()
+    return model
 
 
 def make_prompts(vocabulary: int) -> list[Prompt]:
@@ -64,11 +78,12 @@ def run_engine(engine: RolloutEngine, prompts: list[Prompt]) -> int:
 
 
 @torch.no_grad()
-def run_generate(model: PreTrainedModel, prompts: list[Prompt], stop_ids: list[int]) -> int:
+def run_generate(model: Qwen3ForCausalLM, prompts: list[Prompt], stop_ids: list[int]) -> int:
     width = max(len(prompt.token_ids) for prompt in prompts)
     padding = torch.tensor([width - len(prompt.token_ids) for prompt in prompts])
     ids = torch.tensor([[0] * (width - len(prompt.token_ids)) + list(prompt.token_ids) for prompt in prompts])
-    output = model.generate(
+    # Of transformers' annotations: `generate` has `self` twice, and gives more than ids only when asked to.
+    output: torch.Tensor = model.generate(  # type: ignore[misc, assignment]
         ids,
         attention_mask=(torch.arange(width) >= padding[:, None]).long(),
         do_sample=True,
@@ -161,7 +176,7 @@ def summary(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, object
     if "vllm" in results["4m"]:
         ratios |= {"ratio_vllm": over("4m", "vllm"), "ratio_vllm_80m": over("80m", "vllm")}
     memory = {"memory_ratio": over("80m", "generate", "peak_bytes")}
-    return ratios | memory | found | {"results": results}
+    return {**ratios, **memory, **found, "results": results}
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ from fipo.tracking.metric_names import METRICS
 NAMES = [metric.name for metric in METRICS if metric.name.startswith(("train/", "rollout/")) and "<" not in metric.name]
 VALUES = dict.fromkeys(NAMES[:40], 0.125)
 PEER_PATIENCE_SECONDS = 30
+Log = Callable[[dict[str, float], int], object]
+"""Takes values and their step."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def main() -> None:
         print(json.dumps(result))
 
 
-def measure(log: Callable[[dict[str, float], int], None], calls: int, until: Callable[[], None] | None = None) -> Cost:
+def measure(log: Log, calls: int, until: Callable[[], None] | None = None) -> Cost:
     """Call `log(values, step)` with short pauses."""
     seconds = []
     began = time.perf_counter()
@@ -107,7 +109,7 @@ def measure(log: Callable[[dict[str, float], int], None], calls: int, until: Cal
     return Cost(calls, 1000 * seconds[len(seconds) // 2], 1000 * seconds[-1], rate)
 
 
-def plain_file(path: Path) -> Callable[[dict[str, float], int], None]:
+def plain_file(path: Path) -> Log:
     """One unbuffered write a call."""
     file = path.open("ab", buffering=0)
     return lambda values, step: file.write(json.dumps({"step": step, "values": values}).encode())
@@ -119,7 +121,7 @@ def wait(tracker: Tracker) -> None:
         time.sleep(0.005)
 
 
-def peer(uri: str) -> Callable[[dict[str, float], int], None]:
+def peer(uri: str) -> Log:
     """`mlflow.log_metrics` as in MLflow's documentation."""
     import mlflow
 
@@ -130,7 +132,7 @@ def peer(uri: str) -> Callable[[dict[str, float], int], None]:
     return lambda values, step: mlflow.log_metrics(values, step=step)
 
 
-def blocked(log: Callable[[dict[str, float], int], None], values: dict[str, float], step: int) -> None:
+def blocked(log: Log, values: dict[str, float], step: int) -> None:
     """One call to a frozen server: it waits for the request's time limit, and then fails the loop."""
     with contextlib.suppress(Exception):
         log(values, step)
@@ -141,7 +143,8 @@ class Server:
 
     def __init__(self, folder: Path) -> None:
         self.database = folder / "mlflow.db"
-        self._folder, self._process = folder, None
+        self._folder = folder
+        self._process: subprocess.Popen[bytes]  # from `start` on
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self._port = sock.getsockname()[1]

@@ -173,8 +173,8 @@ def _draw_fates(axes: Axes, manifest: Manifest) -> None:
 
 
 def _fate(tally: Tally, fate: str) -> int:
-    counts = {"kept": tally.kept, "removed": tally.removed, "set aside": tally.quarantined}[fate]
-    return counts if isinstance(counts, int) else sum(counts.values())
+    left_out = {"removed": tally.removed, "set aside": tally.quarantined}
+    return tally.kept if fate == "kept" else sum(left_out[fate].values())
 
 
 def _draw_lengths(axes: Axes, lengths: Mapping[str, Counter[int]], limit: int) -> None:

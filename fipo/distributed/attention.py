@@ -111,7 +111,8 @@ def attention_parity(model: PreTrainedModel) -> float:
     A token costs 2 operations for each weight of the layers' matrices, and attention 4 for each channel of the heads
     and each token it looks at, half the sequence on average.
     """
-    config, layers = model.config.get_text_config(), model.base_model.layers
+    config, layers = model.config.get_text_config(), model.base_model.get_submodule("layers")
     weights = sum(parameter.numel() for parameter in layers.parameters() if parameter.ndim > 1)
-    head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return weights / (len(layers) * config.num_attention_heads * head_size)
+    heads: int = config.num_attention_heads
+    head_size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return weights / (len([*layers.children()]) * heads * head_size)

@@ -23,7 +23,7 @@ def save_activation_memory(model: PreTrainedModel, distributed: Distributed) -> 
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         model.train()  # a layer in evaluation mode keeps everything
     if distributed.tiled_mlp:
-        mlps = [layer.mlp for layer in model.base_model.layers]
+        mlps = [layer.get_submodule("mlp") for layer in model.base_model.get_submodule("layers").children()]
         for mlp in mlps:
             mlp.forward = partial(_tiled, mlp.forward, model.config.hidden_size)
         # ZeRO-3 gathers the weights once for all tiles: ranks may have different numbers of them.

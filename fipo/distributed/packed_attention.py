@@ -71,11 +71,11 @@ def packed_attention(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs
         )
         return output
-    by_time = [x.squeeze(0).transpose(0, 1) for x in (query, key, value)]  # [time, heads, head size]
+    query, key, value = (x.squeeze(0).transpose(0, 1) for x in (query, key, value))  # [time, heads, head size]
     if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16) and softcap is None:
-        packed = _flash(*by_time, cu_seq_lens_q, max_length_q, scaling, sliding_window)
+        packed = _flash(query, key, value, cu_seq_lens_q, max_length_q, scaling, sliding_window)
     else:
-        packed = _by_length(*by_time, cu_seq_lens_q, scaling, sliding_window, softcap)
+        packed = _by_length(query, key, value, cu_seq_lens_q, scaling, sliding_window, softcap)
     return packed[None], None
 
 
@@ -90,7 +90,7 @@ def _flash(
 ) -> Tensor:
     from torch.nn.attention.varlen import varlen_attn
 
-    packed: Tensor = varlen_attn(
+    packed: Tensor = varlen_attn(  # type: ignore[assignment]  # a pair with `return_aux` only
         *(query, key, value),
         *(cu_seq_lens, cu_seq_lens),
         *(longest, longest),
@@ -116,12 +116,12 @@ def _by_length(
     outputs = []
     for lengths, *parts in zip(buckets, *(x.split(tokens) for x in (query, key, value))):
         index, valid = (x.to(query.device) for x in _layout(lengths))
-        rows = [part[index].transpose(1, 2) for part in parts]  # [sequences, heads, longest, head size]
+        q, k, v = (part[index].transpose(1, 2) for part in parts)  # [sequences, heads, longest, head size]
         gqa = query.shape[1] != key.shape[1]
         if softcap is None and (window is None or window >= max(lengths)):
-            attended = scaled_dot_product_attention(*rows, is_causal=True, scale=scaling, enable_gqa=gqa)
+            attended = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=gqa)
         else:
-            attended = _banded(*rows, scaling, window or max(lengths), softcap)
+            attended = _banded(q, k, v, scaling, window or max(lengths), softcap)
         outputs.append(attended.transpose(1, 2)[valid])
     return torch.cat(outputs)
 

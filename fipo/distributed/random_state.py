@@ -19,10 +19,11 @@ def seed_everything(seed: int, rank: int) -> None:
 
 def random_state() -> str:
     """The state of Python's, numpy's and torch's global generators, the GPU's too."""
-    name, keys, *rest = np.random.get_state()
+    numpy = np.random.get_state(legacy=False)
+    keys, position = numpy["state"]["key"].tolist(), numpy["state"]["pos"]
     state: dict[str, Any] = {
         "python": random.getstate(),
-        "numpy": [name, keys.tolist(), *rest],
+        "numpy": [numpy["bit_generator"], keys, position, numpy["has_gauss"], numpy["gauss"]],
         "torch": torch.get_rng_state().tolist(),
     }
     if torch.cuda.is_available():

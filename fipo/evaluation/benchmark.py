@@ -124,8 +124,8 @@ def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, g
                     vote=vote,
                     explanation=grade.explanation,
                 )
-                for rollout, text, grade, vote in zip(group.rollouts, *graded, strict=True)
+                for rollout, text, grade, vote in zip(group.rollouts, said, own, counted, strict=True)
             ),
         )
-        for group, *graded in zip(groups, texts, grades, votes, strict=True)
+        for group, said, own, counted in zip(groups, texts, grades, votes, strict=True)
     ]

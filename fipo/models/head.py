@@ -88,7 +88,8 @@ class _Answers(nn.Module):
 
     def __init__(self, answer: Any) -> None:
         super().__init__()
-        self.answer, self.asked = answer, None
+        self.answer = answer
+        self.asked: Tensor | None = None
 
     def forward(self, asked: Tensor | None = None, *args: Any, **kwargs: Any) -> Any:
         self.asked = asked

@@ -59,7 +59,8 @@ def load_model_config(model: Model) -> PreTrainedConfig:
     if model.architecture:
         return _qwen3_config(model.architecture)
     with _named("no configuration", model):
-        return AutoConfig.from_pretrained(model.name_or_path, **_origin(model))
+        config: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_origin(model))
+    return config
 
 
 def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None) -> PreTrainedModel:
@@ -80,15 +81,16 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
         return place(Qwen3ForCausalLM(_qwen3_config(model.architecture)), dtype)
     longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
     with _named("no safetensors model", model):
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
             model.name_or_path,
             **_origin(model),
             dtype=dtype,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are reported below, and by name
-            output_loading_info=True,
+            output_loading_info=True,  # which makes the result a pair
             **longer,
         )
+    loaded, report = found
     wrong = {"of another shape": report["mismatched_keys"], "missing": report["missing_keys"]}
     for what, keys in wrong.items():
         if keys:  # transformers would make them up
@@ -105,7 +107,7 @@ def load_stops(model: Model, tokenizer: PreTrainedTokenizerBase) -> Stops:
     """The tokens that end a response of the model."""
     config = load_model_config(model)
     try:
-        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision or None)
+        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision or "main")
     except (OSError, ValueError):  # many models have none
         generation = None
     return stops_of(tokenizer, config, generation)

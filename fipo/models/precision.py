@@ -16,7 +16,9 @@ def place(model: PreTrainedModel, dtype: torch.dtype, device: torch.device | Non
     """
     for parameter in model.parameters():
         parameter.data = parameter.data.to(device=device, dtype=dtype)
-    return model if device is None else model.to(device)
+    if device is not None:
+        model.to(device)  # type: ignore[arg-type]  # as transformers wraps it, `self` is taken for an argument
+    return model
 
 
 def rotary_error(model: PreTrainedModel, position: int) -> float:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fipo.config import Config, Model
 from fipo.errors import ConfigError
 from fipo.models import load_model, load_model_config, load_stops
+from fipo.models.precision import place
 from fipo.rollout.engine import RolloutEngine
 from fipo.rollout.transformers import TransformersEngine
 
@@ -45,7 +46,7 @@ def open_engine(
     settings, stops = config.rollout, load_stops(Model(name_or_path=str(folder)), tokenizer).ids
     if settings.engine == "transformers":
         return TransformersEngine(
-            trained or load_model(Model(name_or_path=str(folder)), dtype=dtype).to(device),
+            trained or place(load_model(Model(name_or_path=str(folder)), dtype=dtype), dtype, device),
             eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
             max_batch_tokens=settings.max_batch_tokens,

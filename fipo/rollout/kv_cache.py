@@ -21,17 +21,24 @@ class GroupCache(Cache):
     """
 
     def __init__(self, prompt_of_row: Tensor, capacity: int) -> None:
-        super().__init__(layer_class_to_replicate=partial(_Layer, prompt_of_row, capacity))
+        layer = partial(_Layer, prompt_of_row, capacity)
+        super().__init__(layer_class_to_replicate=layer)  # type: ignore[arg-type]  # it is only ever called
 
     def move_rows(self, source: list[int], target: list[int]) -> None:
         """Copy the rows `source` over the rows `target`."""
         for layer in self.layers:
+            assert isinstance(layer, _Layer)
             layer.move_rows(source, target)
 
 
 class _Layer(DynamicLayer):
+    keys: Tensor
+    """[rows, heads, capacity, head size], from the first pass on."""
+    values: Tensor
+    """Like `keys`."""
+
     def __init__(self, prompt_of_row: Tensor, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # of transformers
         self.prompt_of_row, self.capacity, self.length = prompt_of_row, capacity, 0
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:

@@ -161,7 +161,8 @@ class TransformersEngine(RolloutEngine):
         while True:
             uniforms = torch.tensor([row.stream.random() for row in rows], dtype=torch.float64, device=logits.device)
             tokens, log_probs = sample(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
-            live, ended = [], []
+            live: list[int] = []
+            ended: list[int] = []
             for index, (row, token, log_prob) in enumerate(zip(rows, tokens.tolist(), log_probs.tolist())):
                 row.tokens.append(token)
                 row.log_probs.append(log_prob)

@@ -234,5 +234,5 @@ def sampling_params(prompt: Prompt, sampling: Sampling, *, stop_ids: list[int], 
 def renew_tied_head(model: nn.Module) -> None:
     """On a CPU, vLLM computes logits with a packed copy of the head, and a reload leaves the copy of a tied one."""
     head = getattr(model, "lm_head", None)
-    if hasattr(head, "cpu_linear"):
+    if head is not None and hasattr(head, "cpu_linear"):
         head.quant_method.process_weights_after_loading(head)

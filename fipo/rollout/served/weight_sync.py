@@ -62,16 +62,16 @@ class WeightSync:
             RolloutError: no server is left, one failed on the way, the time was over, or the weights do not fit.
         """
         self._source.offer(source, version)
-        if self._rank == 0:
-            self._form_group()
-            self._client.version = str(version)
-            self._client.post("pause?mode=abort&clear_cache=true")
+        client = self._form_group() if self._rank == 0 else None
+        if client:
+            client.version = str(version)
+            client.post("pause?mode=abort&clear_cache=true")
         elif self._engine is None:
             self._engine = self._trainer_engine(world_size=1)
         self._within_time(self._engine.send_weights, version)
-        if self._rank == 0:
-            self._client.post("resume")
-            self._check_version(INCOMPLETE if self._source.error else str(version))
+        if client:
+            client.post("resume")
+            self._check_version(client.urls, INCOMPLETE if self._source.error else str(version))
         if self._source.error:
             raise self._source.error
 
@@ -81,10 +81,10 @@ class WeightSync:
             self._engine.shutdown()
             self._engine = None
 
-    def _form_group(self) -> None:
-        live = self._replicas.willing("GET", "health")
-        if self._engine is not None and self._client.urls == live and self._has_version(live, self._client.version):
-            return
+    def _form_group(self) -> _FanOut:
+        live, client = self._replicas.willing("GET", "health"), self._client
+        if client and self._engine is not None and client.urls == live and self._has_version(live, client.version):
+            return client
         self.close()
         live = self._replicas.willing("POST", "shutdown_weight_transfer_engine")
         if not live:
@@ -92,15 +92,18 @@ class WeightSync:
         sizes = [answer["world_size"] for answer in self._replicas.get(live, "get_world_size")]
         self._client = _FanOut(self._replicas, live, sizes, self._source)
         self._engine = self._trainer_engine(world_size=1 + sum(sizes))
+        return self._client
 
     def _trainer_engine(self, world_size: int) -> Any:
         from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
+        from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo
 
+        info_type: type[NCCLTrainerInitInfo] = NCCLTrainerInitInfo
         if self._transfer == "gloo":
-            from fipo.rollout.served.gloo import GlooTrainerInitInfo as InitInfo
-        else:
-            from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerInitInfo as InitInfo
-        info = InitInfo(self._address, _free_port(), world_size, rank=self._rank)
+            from fipo.rollout.served.gloo import GlooTrainerInitInfo
+
+            info_type = GlooTrainerInitInfo
+        info = info_type(self._address, _free_port(), world_size, rank=self._rank)
         return WeightTransferTrainerFactory.trainer_init(info, client=self._client, source=self._source)
 
     def _within_time(self, transfer: Any, version: int) -> None:
@@ -124,8 +127,8 @@ class WeightSync:
             why = failure[0] if failure else f"not done within {self._timeout_seconds:g} s"
             raise RolloutError(f"weights version {version}: the transfer to the rollout servers failed: {why}")
 
-    def _check_version(self, label: str) -> None:
-        if not self._has_version(self._client.urls, label):
+    def _check_version(self, urls: Sequence[str], label: str) -> None:
+        if not self._has_version(urls, label):
             raise RolloutError(f"weights version {label}: a rollout server says that it has another")
 
     def _has_version(self, urls: Sequence[str], label: str) -> bool:
