@@ -24,7 +24,7 @@ from fipo.config import Config, Model, load_config
 from fipo.data.schema import Problem, read_problems, render, tokenize
 from fipo.evaluation.benchmark import evaluate
 from fipo.models import load_model, load_tokenizer
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import GraderPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
 from fipo.run.run import Run
@@ -72,7 +72,7 @@ def graded_by_fipo(config: Config, folder: Path, problems: list[Problem]) -> lis
         pad_token_id=tokenizer.pad_token_id,
         max_batch_tokens=config.rollout.max_batch_tokens,
     )
-    with VerifierPool(1, config.reward.timeout_seconds) as pool, torch.no_grad():
+    with GraderPool(1, config.reward.timeout_seconds) as pool, torch.no_grad():
         result = evaluate(
             BENCHMARK,
             [tokenize(problem, tokenizer, data) for problem in problems],

@@ -32,7 +32,7 @@ from benchmarks.harness import PLAIN_TRL, context
 from fipo.config import Config, Model, load_config
 from fipo.data.schema import Problem, read_problems, tokenize
 from fipo.models import load_model, load_tokenizer
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import GraderPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
 from fipo.run.run import Run
@@ -98,7 +98,7 @@ def run_trl(config: Config, start: Path, problems: Sequence[Problem], out: Path)
 
     tokenizer = load_tokenizer(Model(name_or_path=str(start)))
     tokenizer.padding_side = "left"
-    with VerifierPool(config.reward.workers, config.reward.timeout_seconds) as pool:
+    with GraderPool(config.reward.workers, config.reward.timeout_seconds) as pool:
         trainer = GRPOTrainer(
             model=load_model(Model(name_or_path=str(start))),
             processing_class=tokenizer,
@@ -148,7 +148,7 @@ def score(config: Config, model: Path, problems: Sequence[Problem]) -> dict[str,
     groups = engine.generate([tokenize(problem, tokenizer, config.data) for problem in problems], sampling)
     responses = [(group.prompt.answer, rollout.token_ids) for group in groups for rollout in group.rollouts]
     texts = tokenizer.batch_decode([ids.tolist() for _, ids in responses], skip_special_tokens=True)
-    with VerifierPool(config.reward.workers, config.reward.timeout_seconds) as pool:
+    with GraderPool(config.reward.workers, config.reward.timeout_seconds) as pool:
         outcomes = pool.verify([(text, answer) for text, (answer, _) in zip(texts, responses, strict=True)])
     return {
         "accuracy": mean(outcome == "correct" for outcome in outcomes),

@@ -25,7 +25,7 @@ from random import Random
 import psutil
 
 from benchmarks.harness import context
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import GraderPool
 
 TIMEOUT_SECONDS = 2.0
 HOSTILE = [
@@ -113,7 +113,7 @@ def peer_rate(pairs: list[tuple[str, str]], workers: int) -> float:
 def our_rate(pairs: list[tuple[str, str]], workers: int) -> tuple[float, float]:
     """Verifications per second, and megabytes by which the workers grew after the first tenth."""
     tenth = max(len(pairs) // 10, 1)
-    with VerifierPool(workers, timeout_seconds=5.0) as pool:
+    with GraderPool(workers, timeout_seconds=5.0) as pool:
         pool.verify(pairs[:tenth])
         before = sum(map(resident, worker_processes()))
         started = time.perf_counter()
@@ -125,7 +125,7 @@ def our_rate(pairs: list[tuple[str, str]], workers: int) -> tuple[float, float]:
 def hostile(workers: int) -> dict[str, object]:
     pairs = [pair for response in HOSTILE * 2 for pair in ((response, "3"), (r"\boxed{3}", "3"))]
     with watched() as (memory, seen):
-        with VerifierPool(workers, TIMEOUT_SECONDS) as pool:
+        with GraderPool(workers, TIMEOUT_SECONDS) as pool:
             pool.verify([(r"\boxed{1}", "1")])
             started = time.perf_counter()
             outcomes = pool.verify(pairs)

@@ -79,11 +79,11 @@ def _compare(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from fipo.config import Source
     from fipo.data.audit import Audit, audit_source
-    from fipo.rewards.pool import VerifierPool
+    from fipo.rewards.pool import GraderPool
 
     columns = {"prompt_column": options.prompt_column, "answer_column": options.answer_column}
     source = Source(uri=options.data, answer_after=options.answer_after, grader=options.grader, **columns)
-    with VerifierPool(os.cpu_count() or 1, timeout_seconds=5.0) as graders:
+    with GraderPool(os.cpu_count() or 1, timeout_seconds=5.0) as graders:
         print("\n".join(audit_source(source, Audit(graders)).lines()))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fipo.config import Source
 from fipo.data.sources import Reason, RowError, read_rows
 from fipo.data.validation import to_problem
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import GraderPool
 
 EXAMPLES = 3
 """Rows shown of each fault."""
@@ -22,7 +22,7 @@ class Audit:
         graders: in processes that can be killed: a hostile reference must not keep the preparation busy.
     """
 
-    def __init__(self, graders: VerifierPool) -> None:
+    def __init__(self, graders: GraderPool) -> None:
         self._graders = graders
 
     def __call__(self, grader: str, answer: str, columns: str = "{}") -> str:

@@ -22,7 +22,7 @@ PROMPTS_PER_PART = 64
 
 
 class Graders(Protocol):
-    """Judge responses; `fipo.rewards.pool.VerifierPool` does."""
+    """Judge responses; `fipo.rewards.pool.GraderPool` does."""
 
     def grade(self, items: Sequence[tuple[str, str, str, str]]) -> Sequence[Grade]:
         """The grade of each (grader, response, reference answer, other columns), in order."""

@@ -28,7 +28,7 @@ _SPACE = re.compile(r"(?<![A-Za-z0-9.]) | (?![A-Za-z0-9.])")
 def verify(response: str, answer: str) -> Outcome:
     r"""Compare the final answer of `response` with the reference.
 
-    Hostile input can keep this busy for ever: `VerifierPool` gives it a time limit, and the outcome `timeout`.
+    Hostile input can keep this busy for ever: `GraderPool` gives it a time limit, and the outcome `timeout`.
 
     Args:
         response: the model's text.

@@ -43,7 +43,7 @@ class Item(NamedTuple):
     """The row's other columns, as JSON."""
 
 
-class VerifierPool:
+class GraderPool:
     """Runs graders (`fipo.rewards.graders`) in processes of their own, which import no torch.
 
     Args:
@@ -146,10 +146,10 @@ class VerifierPool:
             self._idle.put(worker)
 
 
-def open_pool(reward: Reward, *, workers: int | None = None) -> VerifierPool:
+def open_pool(reward: Reward, *, workers: int | None = None) -> GraderPool:
     """The pool of these settings; `workers` in place of theirs."""
     limits = Limits(reward.sandbox.cpu_seconds, reward.sandbox.memory_megabytes << 20)
-    return VerifierPool(workers or reward.workers, reward.timeout_seconds, programs=limits)
+    return GraderPool(workers or reward.workers, reward.timeout_seconds, programs=limits)
 
 
 class _Worker:

@@ -12,7 +12,7 @@ from fipo.data.sources import Reason, RowError
 from fipo.outcome import Grade, Outcome
 from fipo.rewards import graders
 from fipo.rewards.audit import MASTER_KEYS, audit, neighbours
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import GraderPool
 
 
 class Inline:
@@ -118,7 +118,7 @@ def test_a_grader_that_runs_programs_is_asked_for_its_own_refusal_alone():
 
 
 def test_a_reference_must_accept_itself_in_time():
-    with VerifierPool(1, timeout_seconds=0.2) as pool:
+    with GraderPool(1, timeout_seconds=0.2) as pool:
         assert "is not judged in time" in Audit(pool)("math", "9" + "!" * 5)
 
 
@@ -163,6 +163,6 @@ def test_the_command_prints_the_report(write, capsys):
 
 
 def test_the_demo_is_clean():
-    with VerifierPool(1, timeout_seconds=5.0) as pool:
+    with GraderPool(1, timeout_seconds=5.0) as pool:
         audit = Audit(pool)
         assert all(audit("math", str(digit)) == "" for digit in range(5))

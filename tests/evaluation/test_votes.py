@@ -5,12 +5,12 @@ import pytest
 from fipo.evaluation.estimators import cons_at_k
 from fipo.evaluation.votes import Ballot, count_votes
 from fipo.outcome import Outcome
-from fipo.rewards.pool import Item, VerifierPool
+from fipo.rewards.pool import GraderPool, Item
 
 
 @pytest.fixture(scope="module")
 def pool():
-    with VerifierPool(workers=1, timeout_seconds=2.0) as pool:
+    with GraderPool(workers=1, timeout_seconds=2.0) as pool:
         yield pool
 
 

@@ -9,7 +9,7 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_result, write_result
 from fipo.models import load_model, load_tokenizer
-from fipo.rewards.pool import VerifierPool
+from fipo.rewards.pool import GraderPool
 from fipo.rollout.engine import Sampling
 from fipo.rollout.transformers import TransformersEngine
 
@@ -38,7 +38,7 @@ def run():
         pad_token_id=TOKENIZER.pad_token_id,
         max_batch_tokens=2048,
     )
-    with VerifierPool(workers=1, timeout_seconds=5.0) as verifier:
+    with GraderPool(workers=1, timeout_seconds=5.0) as verifier:
         yield lambda prompts, **settings: evaluate(
             "sums",
             prompts,

@@ -15,7 +15,7 @@ from fipo.models import load_tokenizer
 from fipo.outcome import Grade
 from fipo.rewards.graders import grade, refusal
 from fipo.rewards.notice import grading_notice
-from fipo.rewards.pool import Item, VerifierPool
+from fipo.rewards.pool import GraderPool, Item
 from fipo.rewards.sandbox.client import Limits, Sandbox
 from fipo.rewards.sandbox.confinement import Isolation
 from fipo.rewards.scorer import Scorer
@@ -134,7 +134,7 @@ def test_a_reference_must_be_one_for_its_grader(name, reference, reason):
 
 
 def test_graders_of_ones_own_run_in_the_pool():
-    with VerifierPool(1, timeout_seconds=1.0) as pool:
+    with GraderPool(1, timeout_seconds=1.0) as pool:
         columns = json.dumps({"scale": 10})
         items = [Item("my_graders:nearest", text, "5", columns) for text in ("it is 5", "7", "")]
         assert pool.grade(items) == [
@@ -210,7 +210,7 @@ def with_grader(path, grader, columns=()):
 
 def test_graders_are_called_before_anything_else(tmp_path):
     path = rows(tmp_path, *({"prompt": f"p{n}", "answer": str(n), "scale": 1} for n in range(20)))
-    with VerifierPool(1, timeout_seconds=5.0) as pool:
+    with GraderPool(1, timeout_seconds=5.0) as pool:
         check_graders(with_grader(path, "my_graders:nearest", ["scale"]), pool.refusal)
         for grader, columns, reason in [
             ("my_graders:broken", ["scale"], "row 8: grader my_graders:broken: KeyError: 'no luck'"),
@@ -228,7 +228,7 @@ def test_graders_are_called_before_anything_else(tmp_path):
 
 def test_one_row_that_a_grader_refuses_is_only_a_row(tmp_path):
     path = rows(tmp_path, {"prompt": "p", "answer": "MCM"}, {"prompt": "q", "answer": "1900"})
-    with VerifierPool(1, timeout_seconds=5.0) as pool:
+    with GraderPool(1, timeout_seconds=5.0) as pool:
         check_graders(with_grader(path, "my_graders:years"), pool.refusal)
 
 

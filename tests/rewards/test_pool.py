@@ -11,7 +11,7 @@ import pytest
 
 from fipo.errors import RewardError
 from fipo.outcome import Outcome
-from fipo.rewards.pool import START_SECONDS, VerifierPool
+from fipo.rewards.pool import START_SECONDS, GraderPool
 from tests.waiting import wait_until, wait_until_gone
 
 HOSTILE = {
@@ -35,7 +35,7 @@ def descendants():
 
 @pytest.fixture(scope="module")
 def pool():
-    with VerifierPool(workers=2, timeout_seconds=1.0) as pool:
+    with GraderPool(workers=2, timeout_seconds=1.0) as pool:
         yield pool
 
 
@@ -74,7 +74,7 @@ def test_a_reference_that_does_not_parse_is_named(pool):
 
 def test_workers_import_no_torch_and_hold_no_secrets(pool, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hidden")
-    with VerifierPool(workers=1, timeout_seconds=5.0) as other:
+    with GraderPool(workers=1, timeout_seconds=5.0) as other:
         other.verify([(r"\boxed{1}", "1")])
         for process in descendants():
             assert "AWS_SECRET_ACCESS_KEY" not in process.environ()
@@ -83,7 +83,7 @@ def test_workers_import_no_torch_and_hold_no_secrets(pool, monkeypatch):
 
 def test_memory_is_limited():
     before = set(descendants())
-    with VerifierPool(workers=1, timeout_seconds=30.0, memory_bytes=100 << 20) as pool:
+    with GraderPool(workers=1, timeout_seconds=30.0, memory_bytes=100 << 20) as pool:
         assert pool.verify([(r"\boxed{3}", "3")]) == [Outcome.CORRECT]
         limits = {process.rlimit(psutil.RLIMIT_AS)[0] for process in set(descendants()) - before}
         assert 100 << 20 in limits
@@ -93,7 +93,7 @@ def test_memory_is_limited():
 
 def test_no_process_stays_after_close():
     others = set(descendants())
-    pool = VerifierPool(workers=2, timeout_seconds=5.0)
+    pool = GraderPool(workers=2, timeout_seconds=5.0)
     pool.verify([(r"\boxed{1}", "1")] * 4)
     workers = set(descendants()) - others
     assert len(workers) == 4
@@ -106,8 +106,8 @@ def test_no_process_stays_after_close():
 def test_no_process_stays_when_the_trainer_ends(end):
     program = """
 import threading
-from fipo.rewards.pool import VerifierPool
-pool = VerifierPool(workers=2, timeout_seconds=2.0)
+from fipo.rewards.pool import GraderPool
+pool = GraderPool(workers=2, timeout_seconds=2.0)
 pool.verify([(r"\\boxed{1}", "1")] * 4)
 print("ready", flush=True)
 pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 200)  # 200 s of work
@@ -128,6 +128,6 @@ pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 200)  # 200 s of work
 
 
 def test_a_reference_answer_must_parse_in_time_and_equal_itself():
-    with VerifierPool(1, timeout_seconds=1.0) as pool:
+    with GraderPool(1, timeout_seconds=1.0) as pool:
         assert [pool.refusal("math", answer) for answer in ("12", r"\frac{1}{2}")] == ["", ""]
         assert "reference answer ''" in pool.refusal("math", "")

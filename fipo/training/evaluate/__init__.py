@@ -21,7 +21,7 @@ from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
 from fipo.records import Evaluated, Summary
 from fipo.rewards.notice import grading_notice
-from fipo.rewards.pool import VerifierPool, open_pool
+from fipo.rewards.pool import GraderPool, open_pool
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
@@ -121,7 +121,7 @@ def _evaluate(
     problems: Path,
     benchmark: str,
     label: str,
-    graders: VerifierPool,
+    graders: GraderPool,
 ) -> BenchmarkResult:
     config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
     prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
