@@ -47,8 +47,8 @@ def announced(point, function, after=""):
 def main():
     """Announce, and train."""
     sampling.generate_and_score = announced("generate", sampling.generate_and_score)
-    TrainingEngine.step = announced("update", TrainingEngine.step)
-    checkpoints.save_file = announced("save", checkpoints.save_file)
+    TrainingEngine.step = announced("update", TrainingEngine.step)  # type: ignore[method-assign]
+    checkpoints.save_file = announced("save", checkpoints.save_file)  # type: ignore[attr-defined]
     checkpoints._flush_and_hash = announced("hash", checkpoints._flush_and_hash)
     checkpoints._write_commit = announced("commit", checkpoints._write_commit, after="end of save")
     run_job("train", train)

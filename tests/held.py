@@ -5,7 +5,6 @@ wait, so that the next start does not.
 """
 
 import os
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,14 +29,14 @@ def main():
     if "RANK" in os.environ:
         from fipo.training.rl.loop import train
 
-        Job.say = say_and_hold
+        Job.say = say_and_hold  # type: ignore[method-assign]
         run_job("train", train)
         return
     from fipo import cli
     from fipo.run.step import STEPS
 
     STEPS["train"] = replace(STEPS["train"], job="tests.held")
-    sys.exit(cli.main())
+    cli.main()
 
 
 if __name__ == "__main__":

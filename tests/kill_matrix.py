@@ -28,6 +28,7 @@ import psutil
 from fipo.distributed.bootstrap import import_deepspeed
 from fipo.tracking.client import load
 from tests import announced
+from tests.present import present
 from tests.struck import discard, prepared, weights
 
 RANKS = 2
@@ -47,7 +48,7 @@ class Strike:
     """After the point is announced."""
 
     @classmethod
-    def drawn(cls, generator: random.Random, passed: Counter) -> "Strike":
+    def drawn(cls, generator: random.Random, passed: Counter[tuple[str, int]]) -> "Strike":
         """A random one, of the points that each rank passed so often."""
         point = generator.choice(announced.POINTS)
         victim = generator.choice([victim for victim in (0, 1, ALL) if passed[point, victim % RANKS]])
@@ -99,7 +100,7 @@ class Ranks:
         self.until(lambda line: False)
         for process in self.processes:
             process.join()
-        return [process.exitcode for process in self.processes]
+        return [present(process.exitcode) for process in self.processes]
 
     def _rank(self, config, rank: int, port: int) -> None:
         os.dup2(self._write, 1)
@@ -135,7 +136,7 @@ def survives(config, strike: Strike) -> str:
     return weights(config)
 
 
-def undisturbed(config) -> tuple[str, Counter]:
+def undisturbed(config) -> tuple[str, Counter[tuple[str, int]]]:
     """The SHA-256 of the weights of a run that nobody struck, and how often it passed each (point, rank)."""
     discard(config)
     ranks = Ranks(config)

@@ -19,5 +19,5 @@ if __name__ == "__main__":
         count += 1
         backward(engine, loss * math.nan if first <= count <= last else loss)
 
-    TrainingEngine.backward = poisoned
+    TrainingEngine.backward = poisoned  # type: ignore[method-assign]
     run_job("train", train)

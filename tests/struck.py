@@ -12,6 +12,7 @@ from pathlib import Path
 
 from fipo.config import Config, load_config
 from fipo.run.run import Run
+from tests.present import present
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"
@@ -61,9 +62,9 @@ class Line:
 class Job:
     """`fipo.launch.node` on one or more nodes."""
 
-    nodes: dict[str, subprocess.Popen] = field(default_factory=dict)
+    nodes: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
     printed: list[Line] = field(default_factory=list)
-    _lines: queue.Queue = field(default_factory=queue.Queue)
+    _lines: queue.Queue[Line] = field(default_factory=queue.Queue)
     _started: float = field(default_factory=time.monotonic)
 
     def start(
@@ -113,8 +114,8 @@ class Job:
         self.until(lambda line: False)
         return "\n".join(f"{line.seconds:6.1f} {line.node} {line.text}" for line in self.printed)
 
-    def _read(self, node: str, process: subprocess.Popen) -> None:
-        for text in process.stdout:
+    def _read(self, node: str, process: subprocess.Popen[str]) -> None:
+        for text in present(process.stdout):
             if text.strip():
                 self._lines.put(Line(node, text.rstrip(), time.monotonic() - self._started))
         self._lines.put(Line(node, "", 0.0))

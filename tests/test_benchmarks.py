@@ -9,7 +9,7 @@ from benchmarks.__main__ import NAMES, document
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_benchmark_explains_itself(name):
-    about = importlib.import_module(f"benchmarks.{name}").__doc__
+    about = str(importlib.import_module(f"benchmarks.{name}").__doc__)
     assert f"python -m benchmarks.{name}" in about
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,7 +67,7 @@ def finished(tmp_path_factory):
     report.mkdir()
     for name in ("report.html", "summary.json"):
         (report / name).write_text("{}")
-    records = {
+    records: dict[str, Any] = {
         "register": Registration("tiny", "1", "file:///weights", "0"),
         "gate": Decision(True, "avg_at_k", "sums", 1.0, 0.5, None, "it is"),
         "evaluate": Evaluated({}),

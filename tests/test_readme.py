@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.present import present
 from tests.waiting import wait_until, wait_until_gone
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -76,7 +77,7 @@ def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
         assert (taken.returncode, "name another one with --port" in taken.stderr) == (1, True)
         (child,) = psutil.Process(ui.pid).children()
         os.killpg(child.pid, signal.SIGKILL)
-        assert any("ended unexpectedly: it is started again" in line for line in ui.stdout)
+        assert any("ended unexpectedly: it is started again" in line for line in present(ui.stdout))
         assert healthy(port, ui)
         processes = psutil.Process(ui.pid).children(recursive=True)
     finally:

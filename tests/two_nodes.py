@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fipo.launch.local import torchrun
 from fipo.run.run import Run
+from tests.present import present
 from tests.struck import Job, discard, prepared, weights
 
 PORT = 29400
@@ -104,7 +105,7 @@ def _send(job: Job, node: str, number: signal.Signals, *, update: int) -> float:
         lambda line: line.node == node and line.announcement and line.announcement[:2] == ("update", update)
     )
     assert line, job.output()
-    os.kill(line.announcement[3], number)
+    os.kill(present(line.announcement)[3], number)
     noticed = job.until(lambda line: line.node != node and "another rank crashed, or froze" in line.text)
     assert noticed, job.output()
     return noticed.seconds - line.seconds

@@ -77,7 +77,7 @@ def test_an_engine_that_agrees_changes_nothing() -> None:
     case = (old + 0.1 * torch.randn(2, 50), old, torch.randn(2, 50), torch.ones(2, 50, dtype=torch.bool))
     plain = fipo_loss(*case)
     for level in ("token", "sequence"):
-        options = LossOptions(correction="truncate", correction_level=level)  # type: ignore[arg-type]
+        options = LossOptions(correction="truncate", correction_level=level)
         output = policy_loss(options, *case, rollout_log_probs=old)
         assert output.loss.item() == plain.loss.item()
         assert output.metrics["mismatch_weight_mean"].item() == 1.0

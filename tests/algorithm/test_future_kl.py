@@ -1,4 +1,5 @@
 import math
+from typing import Literal
 
 import pytest
 import torch
@@ -125,7 +126,9 @@ def test_influence_weights_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("safety", "expected"), [("reset", [1.0, 1.0, 1.2, 1.2]), ("clamp", [1.0, 0.8, 1.2, 1.2])])
-def test_safety_stops_amplification_of_tokens_that_should_become_rarer(safety: str, expected: list[float]) -> None:
+def test_safety_stops_amplification_of_tokens_that_should_become_rarer(
+    safety: Literal["reset", "clamp"], expected: list[float]
+) -> None:
     # Unsafe and amplified; unsafe and damped; negative, but the ratio is at the threshold; positive.
     kl = torch.tensor([[1.0, -1.0, 1.0, 1.0]])
     advantages = torch.tensor([[-1.0, -1.0, -1.0, 1.0]])

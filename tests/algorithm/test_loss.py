@@ -16,7 +16,7 @@ from fipo.errors import ConfigError
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "half_life": 32.0,
     "influence_clip_low": 0.2,
     "influence_clip_high": 0.2,
@@ -140,14 +140,14 @@ def test_zero_advantage_gives_zero_gradient(seed: int) -> None:
 def test_micro_batches_add_up_exactly(loss: Any, seed: int, cut: int) -> None:
     log_probs, old, advantages, mask = random_case(seed)
     options = LossOptions(loss=loss, dual_clip=1.5)
-    counts = {"num_loss_tokens": mask.sum(), "num_loss_responses": 4, "max_response_tokens": 24}
+    counts: dict[str, Any] = {"num_loss_tokens": mask.sum(), "num_loss_responses": 4, "max_response_tokens": 24}
     whole = policy_loss(options, log_probs, old, advantages, mask, **counts)
     parts = [
         policy_loss(options, log_probs[rows], old[rows], advantages[rows], mask[rows], **counts)
         for rows in (slice(0, cut), slice(cut, 4))
     ]
     parts.append(policy_loss(options, log_probs, old, advantages, torch.zeros_like(mask), **counts))  # padding
-    total = sum(part.loss for part in parts)
+    total = sum((part.loss for part in parts), torch.zeros(()))
     torch.testing.assert_close(total, whole.loss)
     (ours,) = torch.autograd.grad(total, log_probs)
     torch.testing.assert_close(ours, gradient(whole, log_probs))
@@ -168,7 +168,9 @@ def test_padding_and_packing_change_nothing(loss: Any, drop: bool, seed: int) ->
     junk = torch.full((4, 9), math.nan)
     padded = policy_loss(
         options,
-        *(torch.cat([x, junk], 1) for x in (log_probs, old, advantages)),
+        torch.cat([log_probs, junk], 1),
+        torch.cat([old, junk], 1),
+        torch.cat([advantages, junk], 1),
         torch.cat([mask, torch.zeros_like(junk, dtype=torch.bool)], 1),
         max_response_tokens=24,
     )
@@ -374,7 +376,8 @@ def test_a_model_that_broke_is_not_hidden() -> None:
 def test_bfloat16_log_probs_are_computed_in_float32() -> None:
     log_probs, old, advantages, mask = (x.detach() for x in random_case(3))
     rounded = log_probs.bfloat16(), old.bfloat16(), advantages.bfloat16()
-    assert fipo_loss(*rounded, mask).loss.item() == fipo_loss(*(x.float() for x in rounded), mask).loss.item()
+    whole = rounded[0].float(), rounded[1].float(), rounded[2].float()
+    assert fipo_loss(*rounded, mask).loss.item() == fipo_loss(*whole, mask).loss.item()
 
 
 def test_compiles_without_graph_breaks() -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -39,7 +40,7 @@ def worker(rank: int, store: str) -> None:
     group = dist.group.WORLD
     log_probs, old, advantages, mask, rollout = case()
     shard = slice(rank * TIME // RANKS, (rank + 1) * TIME // RANKS)
-    counts = {"num_loss_tokens": int(mask.sum()), "num_loss_responses": 3}
+    counts: dict[str, Any] = {"num_loss_tokens": int(mask.sum()), "num_loss_responses": 3}
     packed = (torch.arange(TIME) >= 50).long().expand(3, TIME)
     for options, ids in [*((options, None) for options in SETTINGS), *((options, packed) for options in SETTINGS)]:
         whole = policy_loss(

@@ -1,6 +1,7 @@
 """References put to the test: sound ones pass, those that accept anything else are set aside with what they accept."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -30,6 +31,8 @@ def lenient(monkeypatch):
     """A grader that reads everything as right."""
     monkeypatch.setitem(graders.BUILTIN, "choice", lambda response, reference, columns: Grade(Outcome.CORRECT))
 
+
+INLINE: Any = Inline()
 
 SOUND = [
     "0",
@@ -78,12 +81,12 @@ SOUND = [
 
 @pytest.mark.parametrize("answer", SOUND)
 def test_sound_references_pass(answer):
-    assert Audit(Inline())("math", answer) == ""
+    assert Audit(INLINE)("math", answer) == ""
 
 
 @pytest.mark.parametrize("answer", ["?", "x=", "", "3 3", "((1)"])
 def test_what_cannot_be_read_is_no_reference(answer):
-    assert "grader math" in Audit(Inline())("math", answer)
+    assert "grader math" in Audit(INLINE)("math", answer)
 
 
 @pytest.mark.parametrize(
@@ -96,18 +99,18 @@ def test_what_cannot_be_read_is_no_reference(answer):
 )
 def test_a_reference_that_accepts_more_is_named(answer, accepted):
     with pytest.raises(RowError) as caught:
-        Audit(Inline())("math", answer)
+        Audit(INLINE)("math", answer)
     assert caught.value.reason == Reason.GULLIBLE and f"accepts {accepted}" in caught.value.detail
 
 
 def test_a_grader_that_accepts_everything_is_found_out(lenient):
     with pytest.raises(RowError, match=r"accepts one more: .*boxed\{8\}"):
-        Audit(Inline())("choice", "7")
+        Audit(INLINE)("choice", "7")
 
 
 @pytest.mark.parametrize(("grader", "answer"), [("exact", "silent"), ("choice", "B"), ("choice", "A, C")])
 def test_references_of_other_graders_that_read_answers_are_put_to_the_test_too(grader, answer):
-    assert Audit(Inline())(grader, answer) == ""
+    assert Audit(INLINE)(grader, answer) == ""
 
 
 def test_a_grader_that_runs_programs_is_asked_for_its_own_refusal_alone():
@@ -139,14 +142,14 @@ def test_neighbours_differ_from_the_reference():
 def test_preparation_sets_such_rows_aside(configure, tmp_path, tokenizer):
     rows = [{"prompt": f"Problem {n}?", "answer": answer} for n, answer in enumerate(["7", "1^{5}", "?", r"\frac12"])]
     output = tmp_path / "prepared"
-    prepare(configure(rows), tokenizer, output, refusal=Audit(Inline()), progress=lambda what, done: None)
+    prepare(configure(rows), tokenizer, output, refusal=Audit(INLINE), progress=lambda what, done: None)
     entries = map(json.loads, (output / "quarantine.jsonl").read_text().splitlines())
     assert [(entry["line"], entry["reason"]) for entry in entries] == [(2, Reason.GULLIBLE), (3, Reason.UNVERIFIABLE)]
 
 
 def test_a_file_is_reported_with_examples(write):
     rows = [{"prompt": "P?", "answer": answer} for answer in ["7", *["1^{5}"] * 5, "?"]]
-    report = audit_source(Source(uri=write("mine.jsonl", [*rows, b"broken\n"])), Audit(Inline()))
+    report = audit_source(Source(uri=write("mine.jsonl", [*rows, b"broken\n"])), Audit(INLINE))
     assert report.rows == 8 and report.faults == {Reason.GULLIBLE: 5, Reason.UNVERIFIABLE: 1, Reason.NOT_JSON: 1}
     lines = list(report.lines())
     assert lines[0].endswith("mine.jsonl: 8 rows, 1 sound") and "    and 2 more" in lines

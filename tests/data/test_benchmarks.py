@@ -1,5 +1,7 @@
 """The shipped benchmarks: each file reads rows laid out as its data set has them, and recipes name them."""
 
+from typing import Any
+
 import pytest
 
 from fipo.config import Source, benchmark_names, load_config
@@ -10,7 +12,7 @@ from fipo.rewards.math import parses
 
 ALL = ["aime-2024", "aime-2025", "gsm8k", "math-500", "minerva", "olympiadbench", "running-sums"]
 
-LAYOUTS = {
+LAYOUTS: dict[str, tuple[dict[str, Any], str]] = {
     "aime-2024": ({"id": 60, "problem": "P?", "solution": "...", "answer": "204", "url": "", "year": "2024"}, "204"),
     "aime-2025": ({"problem": "P?", "answer": "70", "id": "0"}, "70"),
     "gsm8k": ({"question": "P?", "answer": "48/2 = <<48/2=24>>24\n48+24 = 72\n#### 72"}, "72"),

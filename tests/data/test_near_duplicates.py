@@ -83,7 +83,8 @@ def test_brute_force_agrees():
                 variant[rng.randrange(len(variant))] = "changed"
             problems.append(variant)
     rng.shuffle(problems)
-    kept, expected = [], set()
+    kept: list[int] = []
+    expected = set()
     for index, words in enumerate(problems):
         if any(jaccard(shingles(words), shingles(problems[other])) >= 0.8 for other in kept):
             expected.add(index)

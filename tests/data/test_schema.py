@@ -24,7 +24,7 @@ def test_tokenize_applies_the_template_and_keeps_the_answer():
     tokenizer = load_tokenizer(load_config("demo").model)
     problem = Problem("id", "3 1", "4", source="digits")
     prompt = tokenize(problem, tokenizer, data(prompt_template="Add modulo 5 : {prompt}"))
-    assert tokenizer.convert_ids_to_tokens(prompt.token_ids) == ["Add", "modulo", "5", ":", "3", "1"]
+    assert tokenizer.convert_ids_to_tokens([*prompt.token_ids]) == ["Add", "modulo", "5", ":", "3", "1"]
     assert (prompt.id, prompt.text, prompt.answer, prompt.source) == ("id", "3 1", "4", "digits")
 
 
@@ -40,7 +40,7 @@ def test_chat_wraps_the_prompt_once():
         "{% if add_generation_prompt %} Add{% endif %}"
     )
     prompt = tokenize(Problem("id", "3 1", "4"), tokenizer, data(chat=True))
-    assert tokenizer.convert_ids_to_tokens(prompt.token_ids) == ["modulo", "3", "1", "}", "Add"]
+    assert tokenizer.convert_ids_to_tokens([*prompt.token_ids]) == ["modulo", "3", "1", "}", "Add"]
 
 
 def test_chat_without_a_chat_template_is_refused(tokenizer):

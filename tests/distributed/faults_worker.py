@@ -12,6 +12,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from torch.distributed.distributed_c10d import _world
 from torch.nn.functional import dropout
 
 sys.path.insert(0, str(Path(__file__).parent))
-from stages_worker import SETTINGS, model, rows
+from stages_worker import SETTINGS, model, rows  # type: ignore[import-not-found]  # beside the script
 
 from fipo.config import Distributed, load_config
 from fipo.distributed.bootstrap import StopRequested, join_world
@@ -147,7 +148,8 @@ class Job:
 
 
 def begin(world, folder, **settings):
-    job, engine = Job(world, folder), make_engine(world, 1)
+    job: Any = Job(world, folder)
+    engine = make_engine(world, 1)
     settings = {"checkpoint_every": 1, **settings}
     return job, engine, Checkpoints(job, engine, SETTINGS.model_copy(update=settings), LoopState())
 

@@ -8,6 +8,7 @@ import copy
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,10 +57,10 @@ METRICS = ("loss", "grad_norm", "entropy", "influence_weight_mean", "influence_w
 class Result:
     sft_loss: float
     sft_grad_norm: float
-    sft_moments: dict
-    metrics: dict
-    moments: dict
-    weights: dict
+    sft_moments: dict[str, Any]
+    metrics: dict[str, Any]
+    moments: dict[str, Any]
+    weights: dict[str, Any]
 
 
 def groups():
@@ -94,6 +95,7 @@ def demonstrations():
 
 
 def make_model(key_value_heads):
+    assert CONFIG.model.architecture
     architecture = CONFIG.model.architecture.model_copy(update={"key_value_heads": key_value_heads})
     return load_model(CONFIG.model.model_copy(update={"architecture": architecture}), seed=3)
 
@@ -135,7 +137,7 @@ def reference(key_value_heads):
             (one, before) for one, before in zip(mini_batch, old_log_probs) if one.score.outcome is not Outcome.TIMEOUT
         ]
         num_loss_tokens = sum(len(before) for _, before in learned)
-        loss, metrics = 0.0, {"entropy": 0.0}
+        loss, metrics = torch.zeros(()), {"entropy": 0.0}
         for one, before in learned:
             log_probs, entropy = response_log_probs(plain, row_of(one))
             output = policy_loss(
@@ -203,7 +205,8 @@ def compare(case, actual, expected):
     def close(what, one, other):
         torch.testing.assert_close(
             *(torch.tensor(one), torch.tensor(other)),
-            **{"rtol": tolerance, "atol": tolerance * 0.01},
+            rtol=tolerance,
+            atol=tolerance * 0.01,
             msg=lambda message: f"{what} of {case}: {message}",
         )
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -11,9 +12,10 @@ from fipo.models import load_model
 HEADS, KV_HEADS, SIZE = 4, 2, 8
 
 
-def qkv(time, **options):
+def qkv(time, **options) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
-    return [torch.randn(1, heads, time, SIZE, **options) for heads in (HEADS, KV_HEADS, KV_HEADS)]
+    query, key, value = (torch.randn(1, heads, time, SIZE, **options) for heads in (HEADS, KV_HEADS, KV_HEADS))
+    return query, key, value
 
 
 def starts(lengths):
@@ -26,15 +28,15 @@ def test_each_sequence_attends_to_itself_alone(lengths):
     packed = qkv(sum(lengths), requires_grad=True)
     weights = torch.randn(1, sum(lengths), HEADS, SIZE)
     output, _ = packed_attention.packed_attention(
-        None, *packed, None, scaling=0.3, cu_seq_lens_q=starts(lengths), max_length_q=max(lengths)
+        nn.Identity(), *packed, None, scaling=0.3, cu_seq_lens_q=starts(lengths), max_length_q=max(lengths)
     )
     gradients = torch.autograd.grad((output * weights).sum(), packed)
 
     alone = qkv(sum(lengths), requires_grad=True)
     expected = torch.cat(
         [
-            scaled_dot_product_attention(*parts, is_causal=True, scale=0.3, enable_gqa=True)
-            for parts in zip(*(x.split(lengths, dim=2) for x in alone))
+            scaled_dot_product_attention(q, k, v, is_causal=True, scale=0.3, enable_gqa=True)
+            for q, k, v in zip(*(x.split(lengths, dim=2) for x in alone))
         ],
         dim=2,
     ).transpose(1, 2)
@@ -50,9 +52,9 @@ def test_similar_lengths_are_attended_together():
 def test_the_kernel_for_gpus_takes_what_it_is_given():
     """No kernel runs on fake tensors, but torch checks arguments and shapes of the call and of its backward pass."""
     with FakeTensorMode():
-        packed = [torch.empty(9, heads, SIZE, dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2)]
+        q, k, v = (torch.empty(9, heads, SIZE, dtype=torch.bfloat16, requires_grad=True) for heads in (4, 2, 2))
         for window in (None, 3):
-            output = packed_attention._flash(*packed, torch.empty(3, dtype=torch.int32), 5, 0.3, window)
+            output = packed_attention._flash(q, k, v, torch.empty(3, dtype=torch.int32), 5, 0.3, window)
             assert output.shape == (9, HEADS, SIZE)
 
 
@@ -71,8 +73,8 @@ def test_windows_and_soft_caps(window, softcap):
     lengths = (700, 40, 1)
     packed = qkv(sum(lengths), requires_grad=True)
     output, _ = packed_attention.packed_attention(
-        None, *packed, None, scaling=0.9, sliding_window=window, softcap=softcap, cu_seq_lens_q=starts(lengths),
-        max_length_q=max(lengths),
+        nn.Identity(), *packed, None, scaling=0.9, sliding_window=window, softcap=softcap,
+        cu_seq_lens_q=starts(lengths), max_length_q=max(lengths),
     )  # fmt: skip
 
     def plain(query, key, value):
@@ -98,7 +100,7 @@ def test_windows_and_soft_caps(window, softcap):
 def test_attention_with_more_to_it_is_refused():
     with pytest.raises(ConfigError, match="s_aux"):
         packed_attention.packed_attention(
-            None, *qkv(4), None, s_aux=torch.zeros(4), cu_seq_lens_q=starts((4,)), max_length_q=4
+            nn.Identity(), *qkv(4), None, s_aux=torch.zeros(4), cu_seq_lens_q=starts((4,)), max_length_q=4
         )
 
 

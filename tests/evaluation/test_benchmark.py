@@ -42,7 +42,7 @@ class ScriptedEngine(RolloutEngine):
         self.asked: list[str] = []
         self.breaks_at = breaks_at
 
-    def generate(self, prompts, sampling, progress=None):
+    def generate(self, prompts, sampling, progress=None, on_group=None):
         groups = []
         for prompt in prompts:
             if prompt.id == self.breaks_at:

@@ -56,7 +56,7 @@ def bytes_read():
 
     def bytes_read():
         nonlocal last
-        counted = int(re.search(r"rchar: (\d+)", Path("/proc/self/io").read_text())[1])
+        counted = int(*re.findall(r"rchar: (\d+)", Path("/proc/self/io").read_text()))
         since, last = counted - last, counted
         return since
 
@@ -90,6 +90,8 @@ class Hub(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    server: Hub
 
     def do_GET(self):
         self.rfile.read(int(self.headers.get("Content-Length") or 0))

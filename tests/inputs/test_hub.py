@@ -109,16 +109,19 @@ def loading(hub, tmp_path):
             "HF_HOME": str(tmp_path),
             "HF_HUB_OFFLINE": str(int(offline)),
         }
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-        with subprocess.Popen([sys.executable, "-c", SCRIPT], env=environment, **pipes) as process:
+        pipe, nothing = subprocess.PIPE, subprocess.DEVNULL
+        command = [sys.executable, "-c", SCRIPT]
+        with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, stderr=nothing, text=True) as process:
+            asked, told = process.stdin, process.stdout
+            assert asked and told
 
             def load(revision=""):
-                process.stdin.write(f"{revision}\n")
-                process.stdin.flush()
-                return json.loads(process.stdout.readline()), json.loads(process.stdout.readline())
+                asked.write(f"{revision}\n")
+                asked.flush()
+                return json.loads(told.readline()), json.loads(told.readline())
 
             yield load
-            process.stdin.close()
+            asked.close()
 
     return loading
 

@@ -226,7 +226,7 @@ class ApiServer:
         self.on_create(manifest)
         return 201, manifest
 
-    def _delete(self, table: dict[str, Any], name: str) -> dict[str, Any]:
+    def _delete(self, table: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
         if self.lingering:
             table[name]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
             return table[name]
@@ -247,7 +247,8 @@ class ApiServer:
                 fault = server.faults.pop(0) if server.faults else None
                 if fault == 0:
                     self.close_connection = True
-                    return self.connection.close()
+                    self.connection.close()
+                    return
                 status, answer = (
                     (fault, {"message": "scripted"}) if fault else server.answer(self.command, self.path, body)
                 )
@@ -256,7 +257,7 @@ class ApiServer:
                 self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
-                return self.wfile.write(text.encode())
+                self.wfile.write(text.encode())
 
             do_GET = do_POST = do_PATCH = do_DELETE = respond
 
@@ -271,7 +272,8 @@ def selector(query: dict[str, list[str]], kind: str) -> dict[str, str]:
 
 
 def labels_of(item: dict[str, Any]) -> dict[str, str]:
-    return item["metadata"].get("labels", {})
+    labels: dict[str, str] = item["metadata"].get("labels", {})
+    return labels
 
 
 class WholeCluster(ApiServer):

@@ -44,7 +44,8 @@ class Pod:
 
     @property
     def spec(self) -> dict[str, Any]:
-        return self.manifest["spec"]["template"]["spec"]
+        spec: dict[str, Any] = self.manifest["spec"]["template"]["spec"]
+        return spec
 
     def run_init_containers(self, timeout: float = 120) -> None:
         """One after the other; raises CalledProcessError where one fails."""
@@ -84,7 +85,7 @@ class Pod:
             case {"configMapKeyRef": {"name": name, "key": key}}:
                 return self.config_maps[name][key]
             case {"fieldRef": {"fieldPath": "metadata.namespace"}}:
-                return self.manifest["metadata"]["namespace"]
+                return str(self.manifest["metadata"]["namespace"])
         return self._here(expand(variable["value"], environment), mounts, [])
 
     def _mounts(self, container: dict[str, Any]) -> dict[str, Path]:

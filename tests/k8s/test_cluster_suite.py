@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,8 @@ def test_its_runs_are_as_small_as_the_tests():
 @pytest.fixture
 def pipelines():
     class Ending(PipelinesServer):
+        states: list[str]
+
         def answer(self, method, url, body):
             if method == "GET" and url.endswith("/runs/the-run"):
                 state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
@@ -78,7 +81,7 @@ def pipelines():
 def here(pipelines, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     wait = target.eventually
-    monkeypatch.setattr(target, "eventually", lambda *arguments: wait(*arguments, every=0.01))
+    monkeypatch.setattr(target, "eventually", partial(wait, every=0.01))
     return Target(pipelines.url, "kubeflow", False, Path(), limit_seconds=0.5)
 
 

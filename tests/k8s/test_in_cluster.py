@@ -14,6 +14,7 @@ from fipo.errors import LaunchError
 from fipo.launch import cluster
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.run.run import Run
+from tests.present import present
 from tests.waiting import free_port
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
@@ -44,7 +45,7 @@ class Controller:
         process = subprocess.Popen(
             trainer["command"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for line in process.stdout:
+        for line in present(process.stdout):
             self.api.logs[pod].append(f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%f}Z {line.rstrip()}")
         if code := process.wait():
             ended = {"exitCode": code, "finishedAt": "2026-11-23T12:00:00Z"}

@@ -8,7 +8,8 @@ import pytest
 
 from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError
-from fipo.launch import cluster, trainjob
+from fipo.launch import cluster
+from fipo.launch.runtimes import SERVERS_VARIABLE
 from fipo.launch.trainjob import TrainJob, train_job
 from fipo.rollout import factory
 from fipo.rollout.served.guard import TOKEN_VARIABLE
@@ -80,7 +81,7 @@ def test_rollout_servers_share_the_jobs_settings_volume_and_secret(made):
 
 
 def test_trainer_and_servers_look_where_the_job_puts_things(runtimes):
-    assert trainjob.SERVERS_VARIABLE == factory.SERVERS_VARIABLE
+    assert SERVERS_VARIABLE == factory.SERVERS_VARIABLE
     for job in runtimes["fipo-rollouts"]["spec"]["template"]["spec"]["replicatedJobs"]:
         (container,) = job["template"]["spec"]["template"]["spec"]["containers"]
         assert TOKEN_VARIABLE in {variable["name"] for variable in container["env"]}
@@ -128,7 +129,7 @@ def test_steps_that_generate_get_the_servers_that_the_runtime_has(started, step)
     spec = started(step)
     assert spec["runtimeRef"]["name"] == "fipo-rollouts"
     (variable,) = spec["trainer"]["env"]
-    assert variable["name"] == trainjob.SERVERS_VARIABLE and len(variable["value"].split(",")) == 2
+    assert variable["name"] == SERVERS_VARIABLE and len(variable["value"].split(",")) == 2
     assert "image" not in spec["trainer"], "trainer and servers run the runtime's"
 
 

@@ -29,6 +29,7 @@ from fipo.tracking.migrate import main, migrate
 from tests.k8s import postgres
 from tests.k8s.containers import Pod
 from tests.k8s.test_manifests import OVERLAYS, load
+from tests.present import present
 from tests.waiting import free_port
 
 ADMIN = ("admin", "a-long-password")
@@ -60,7 +61,7 @@ def uri_of(database, name):
     if name == "prod":
         return f"postgresql+psycopg://{database.address}/{name}"
     (documented,) = set(re.findall(r"backend_store_uri=(\S+)", DEPLOY.read_text()))
-    (scheme,) = re.fullmatch(r"(\S+)://mlflow:\$password@postgres:5432/mlflow", documented).groups()
+    (scheme,) = present(re.fullmatch(r"(\S+)://mlflow:\$password@postgres:5432/mlflow", documented)).groups()
     return f"{scheme}://{database.address}/{name}"
 
 
@@ -127,7 +128,7 @@ class Server:
 @pytest.fixture(scope="module")
 def servers(database, tmp_path_factory):
     """All replicas of all overlays, started at once on empty databases, one for each overlay."""
-    made = {overlay: [] for overlay in OVERLAYS}
+    made: dict[str, list[Server]] = {overlay: [] for overlay in OVERLAYS}
     for overlay in OVERLAYS:
         assert database.psql(f"CREATE DATABASE {overlay}").returncode == 0
         folder = tmp_path_factory.mktemp(overlay)

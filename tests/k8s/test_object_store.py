@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import time
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from fipo.storage import open_store
 from tests.k8s.containers import Pod
 from tests.k8s.test_manifests import load
 
-IMAGE = {"entrypoint": ("rclone",)}  # of docker.io/rclone/rclone
+IMAGE: dict[str, Any] = {"entrypoint": ("rclone",)}  # of docker.io/rclone/rclone
 
 
 @pytest.fixture

@@ -24,9 +24,10 @@ class Clock:
 @pytest.fixture(autouse=True)
 def clock(monkeypatch, api):
     api.act_as("fipo-launcher")
-    monkeypatch.setattr(lifecycle, "time", Clock())
+    clock = Clock()
+    monkeypatch.setattr(lifecycle, "time", clock)
     monkeypatch.delenv("KFP_POD_NAME", raising=False)
-    return lifecycle.time
+    return clock
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import shlex
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,12 +38,14 @@ def documented():
 def job(recipe, settings, parameters, runtimes):
     """What the pods of a run's largest job request."""
     config = load_config(recipe, settings)
-    size = {name: getattr(config.trainjob, name, None) or value for name, value in SIZES.get(recipe, {}).items()}
+    size: dict[str, Any] = {
+        name: getattr(config.trainjob, name, None) or value for name, value in SIZES.get(recipe, {}).items()
+    }
     size |= {
         name.removeprefix("run_"): value for name, value in parameters.items() if name.removeprefix("run_") in size
     }
     nodes = int(size["nodes"])
-    needed = Counter(pods=nodes)
+    needed: Any = Counter(pods=nodes)
     for name, setting in zip(RESOURCES, ("cpus_per_node", "memory_per_node", "gpus_per_node")):
         needed[name] += nodes * quantity(size[setting])
     if config.rollout.engine == "served":
@@ -68,7 +71,7 @@ def pods(spec, count):
 
 def standing(manifests):
     """What runs beside the jobs."""
-    needed = Counter(TASKS)
+    needed: Any = Counter(TASKS)
     for item in manifests:
         spec = item.get("spec", {})
         match item["kind"]:

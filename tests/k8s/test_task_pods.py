@@ -12,6 +12,7 @@ import yaml
 
 from fipo_kfp.pipelines.package import COMPILED, PIPELINES
 from fipo_kfp.pipelines.tasks import USER
+from tests.present import present
 
 RENDERED = Path(__file__).parents[2] / "k8s" / "rendered"
 SCRATCH = ("/kfp-launcher", "/gcs", "/s3", "/minio", "/.local", "/.cache", "/.config")
@@ -100,7 +101,7 @@ def test_a_small_cluster_has_room(pods):
     for label, spec in pods.items():
         resources = spec["containers"][0]["resources"]
         assert all(resources["requests"].values()) and all(resources["limits"].values()), label
-        assert int(re.fullmatch(r"(\d+)m", resources["requests"]["cpu"])[1]) <= 250, label
+        assert int(present(re.fullmatch(r"(\d+)m", resources["requests"]["cpu"]))[1]) <= 250, label
 
 
 def rendered(overlay):

@@ -17,8 +17,9 @@ SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 def test_a_child_ends_with_its_parent():
     code = "import subprocess, sys; from fipo.launch.local import end_with_parent; "
     code += f"print(subprocess.Popen({SLEEP!r}, preexec_fn=end_with_parent()).pid, flush=True); sys.stdin.read()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as parent:
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
         child = int(parent.stdout.readline())
         parent.kill()
     deadline = time.monotonic() + 60

@@ -38,9 +38,11 @@ def controller(tmp_path, monkeypatch):
 def test_the_controller_is_told_share_time_left_and_metrics(controller):
     reports = Progress(steps=20)
     reports.report(5, {})
+    assert reports._sender
     reports._sender.join()
     reports._began = (5, time.monotonic() - 10)
     reports.report(10, {"rollout/accuracy": 0.25})
+    assert reports._sender
     reports._sender.join()
     (first_token, first), (_, second) = controller
     assert first_token == "Bearer secret"
@@ -52,8 +54,13 @@ def test_the_controller_is_told_share_time_left_and_metrics(controller):
 
 def test_a_report_is_left_out_while_one_is_on_its_way(monkeypatch):
     arrived, answer = [], threading.Event()
+
+    def send(*report):
+        arrived.append(report)
+        answer.wait(120)
+
     monkeypatch.setenv(progress.SERVER_VARIABLE, "http://127.0.0.1:9")
-    monkeypatch.setattr(progress, "_send", lambda *report: (arrived.append(report), answer.wait(120)))
+    monkeypatch.setattr(progress, "_send", send)
     reports = Progress(steps=10)
     for step in range(1, 6):
         reports.report(step, {})

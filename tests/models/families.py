@@ -1,5 +1,7 @@
 """Tiny models with random weights of the families that people train."""
 
+from typing import Any
+
 import torch
 import transformers
 
@@ -20,7 +22,7 @@ EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 
 LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 SOME_WINDOWS = {"sliding_window": 6, "layer_types": ["sliding_attention", "full_attention"]}
 
-FAMILIES = {
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {"tie_word_embeddings": True}),
     "qwen2, a window in the last layer": (
         "Qwen2",

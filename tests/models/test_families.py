@@ -68,7 +68,7 @@ def test_gradients_are_the_models(family):
     model = build(family)
     rows = some_rows(model.config.vocab_size)[:2]
     plain = copy.deepcopy(model)
-    total = 0.0
+    total = torch.zeros(())
     for row in rows:
         ids = torch.tensor([[*row.prompt_ids, *row.response_ids.tolist()]])
         log_probs = torch.log_softmax(plain(input_ids=ids).logits[0] / TEMPERATURE, dim=-1)

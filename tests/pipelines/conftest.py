@@ -4,6 +4,7 @@ import itertools
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -95,6 +96,7 @@ class PipelinesServer:
     def _handler(server):
         class Handler(BaseHTTPRequestHandler):
             def respond(self):
+                answer: dict[str, Any]
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 server.tokens.add(self.headers.get("Authorization"))
                 if self.path.endswith("/healthz"):  # the client asks this first, and for half a minute if it must

@@ -8,6 +8,7 @@ import psutil
 from fipo.config import load_config
 from fipo.run.run import Run
 from fipo.tracking.client import RUN_KEY, connect, find_runs
+from tests.present import present
 from tests.waiting import wait_until_gone
 
 STEPS = {"prepare", "sft", "train", "evaluate", "gate", "register", "report"}
@@ -85,13 +86,13 @@ def test_ctrl_c_ends_every_process(tiny_pipeline, tiny_copy):
     command += [part for setting in settings for part in ("--set", setting)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     lines = []
-    for line in process.stdout:
+    for line in present(process.stdout):
         lines.append(line)
         if line.startswith("[sft] step"):
             break
     started = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
-    lines += process.stdout
+    lines += present(process.stdout)
     assert process.wait() == 75, "".join(lines)
     assert "the same command continues" in lines[-1]
     wait_until_gone(started)

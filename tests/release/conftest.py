@@ -14,6 +14,7 @@ import pytest
 
 from fipo.config import Architecture, Model
 from fipo.models import load_model, load_tokenizer, save_model
+from tests.present import present
 from tests.waiting import free_port
 
 MODEL = Model(
@@ -28,16 +29,17 @@ MODEL = Model(
 class Serving:
     """A `fipo serve` and what it has printed."""
 
-    process: subprocess.Popen
+    process: subprocess.Popen[str]
     lines: list[str] = field(default_factory=list)
 
     def wait_until_ready(self):
         """The address it names, and the curl command."""
-        for line in self.process.stdout:
+        printed = present(self.process.stdout)
+        for line in printed:
             self.lines.append(line.rstrip())
             if self.lines[-1].startswith("curl "):
-                threading.Thread(target=self.process.stdout.read, daemon=True).start()
-                return re.fullmatch(r"ready: (http://\S+)/v1", self.lines[-2])[1], self.lines[-1]
+                threading.Thread(target=printed.read, daemon=True).start()
+                return present(re.fullmatch(r"ready: (http://\S+)/v1", self.lines[-2]))[1], self.lines[-1]
         raise AssertionError("\n".join(self.lines))
 
 

@@ -1,6 +1,7 @@
 """What a server is given asks the model as training did, whatever the template and the tokenizer."""
 
 import json
+from typing import Any
 
 import pytest
 from jinja2.exceptions import TemplateError
@@ -37,7 +38,8 @@ def laid_out(small, tmp_path):
 def chat_tokens(folder, *messages):
     """As transformers' server and vLLM make them of a request."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    return tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)["input_ids"]
+    encoded: Any = tokenizer.apply_chat_template(list(messages), add_generation_prompt=True, tokenize=True)
+    return encoded["input_ids"]
 
 
 def trained_tokens(folder, problem, config):

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from fipo.release.registry import champion
 from fipo.run.run import Run
 from fipo.storage import open_store
 from tests.finished import finish
+from tests.present import present
 
 MODEL = Model(
     architecture=Architecture(
@@ -51,7 +53,7 @@ def promote(tmp_path):
         (folder / "dataset" / "train.parquet").write_bytes(b"data of " + name.encode())
         record = asdict(Evaluated({"aime": result(correct).summary()}))
         for step, output in {"prepare": "dataset", "sft": "model", "train": "model", "evaluate": "results"}.items():
-            about = {"mlflow_url": f"http://mlflow/{step}", "code": "c" * 64}
+            about: dict[str, Any] = {"mlflow_url": f"http://mlflow/{step}", "code": "c" * 64}
             about |= {"record": record} if step == "evaluate" else {}
             finish(config, step, {output: folder / output}, **about)
         decision = Run(config).step("gate").run()
@@ -67,7 +69,7 @@ def test_the_champion_is_beaten_by_more_than_the_interval_or_stays(promote, caps
     assert "no champion to beat" in first.read(Decision).reason
     _, equal = promote("equal", 5, seed=1)
     assert equal.metrics["gate/passed"] == 0.0
-    assert champion(config.tracking_uri, "race").version == "1"
+    assert present(champion(config.tracking_uri, "race")).version == "1"
     _, better = promote("better", 7, seed=2)
     decision = better.read(Decision)
     assert (decision.champion, decision.value) == pytest.approx((0.5, 0.7))
@@ -75,7 +77,7 @@ def test_the_champion_is_beaten_by_more_than_the_interval_or_stays(promote, caps
     (check,) = (check for check in decision.checks if check.rule == "improves")
     assert check.interval == pytest.approx((0.2, 0.2))
 
-    new = champion(config.tracking_uri, "race")
+    new = present(champion(config.tracking_uri, "race"))
     assert new.version == "3"
     evidence = open_store(new.provenance["gate_evidence_uri"]).get("decision.json")
     assert json.loads(evidence) == better.record
@@ -88,7 +90,7 @@ def test_the_champion_is_beaten_by_more_than_the_interval_or_stays(promote, caps
 
     main(["rollback", "race", "--set", f"run.directory={config.run.directory}"])
     assert "race: version 1 is champion" in capsys.readouterr().out
-    assert champion(config.tracking_uri, "race").version == "1"
+    assert present(champion(config.tracking_uri, "race")).version == "1"
 
 
 def test_a_champion_that_came_after_the_gate_had_decided_is_not_replaced(promote, capsys):
@@ -99,10 +101,10 @@ def test_a_champion_that_came_after_the_gate_had_decided_is_not_replaced(promote
     capsys.readouterr()
     Run(beaten).step("register").run(fresh=True)
     assert "not promoted: the gate compared with version 1, and version 3 is champion now" in capsys.readouterr().out
-    assert champion(config.tracking_uri, "race").version == "3"
+    assert present(champion(config.tracking_uri, "race")).version == "3"
     Run(config).step("gate").run(fresh=True)
     Run(config).step("register").run(fresh=True)
-    assert champion(config.tracking_uri, "race").version == "3"
+    assert present(champion(config.tracking_uri, "race")).version == "3"
 
 
 def test_the_champion_itself_passes_again(promote):
@@ -113,7 +115,7 @@ def test_the_champion_itself_passes_again(promote):
 
 def test_an_evaluation_that_was_changed_is_no_evidence(promote):
     config, _ = promote("first", 5, seed=0)
-    stored = champion(config.tracking_uri, "race").provenance["evaluation_uri"].removeprefix("file://")
+    stored = present(champion(config.tracking_uri, "race")).provenance["evaluation_uri"].removeprefix("file://")
     for path in Path(stored).rglob("*-responses.parquet"):
         path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(Exception, match=r"responses\.parquet"):

@@ -11,6 +11,7 @@ from fipo.models import load_model, load_tokenizer, save_model
 from fipo.release.chat import Chat, locate
 from fipo.release.registry import champion, find, register, rollback
 from fipo.storage import download_directory, open_store, upload_directory
+from tests.present import present
 
 SETTINGS = Model(
     architecture=Architecture(
@@ -71,11 +72,11 @@ def test_champion_and_rollback(tracking_uri, publish):
     one, two, three = publish(0), publish(1), publish(2)
     assert add(tracking_uri, "race", one, promote=True).aliases == ("candidate", "champion")
     add(tracking_uri, "race", two, score=0.4)
-    assert champion(tracking_uri, "race").version == "1"
+    assert present(champion(tracking_uri, "race")).version == "1"
     add(tracking_uri, "race", three, promote=True, score=0.9)
-    assert champion(tracking_uri, "race").metrics == {"eval/sums/avg_at_k": 0.9}
+    assert present(champion(tracking_uri, "race")).metrics == {"eval/sums/avg_at_k": 0.9}
     assert rollback(tracking_uri, "race").version == "1"
-    assert champion(tracking_uri, "race").aliases == ("champion",)
+    assert present(champion(tracking_uri, "race")).aliases == ("champion",)
     with pytest.raises(RegistryError, match="version 1, had no predecessor"):
         rollback(tracking_uri, "race")
     assert rollback(tracking_uri, "race", "2").aliases == ("champion",)
@@ -95,7 +96,7 @@ def test_it_loads_with_transformers_and_with_mlflow(tracking_uri, publish, tmp_p
     tokenizer = AutoTokenizer.from_pretrained(folder)
     prompt = tokenizer("1 + 2 =", return_tensors="pt")
     plain = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True)
-    expected = plain.generate(**prompt, max_new_tokens=5, do_sample=False)[0]
+    expected = plain.generate(**prompt, max_new_tokens=5, do_sample=False)[0]  # type: ignore[misc]
     mlflow.set_tracking_uri(tracking_uri)
     pipeline = mlflow.transformers.load_model("models:/loads@champion")
     (answer,) = pipeline("1 + 2 =", max_new_tokens=5, do_sample=False, return_tensors=True)
@@ -112,7 +113,7 @@ def test_it_answers_a_prompt_as_it_was_trained(tracking_uri, publish, tmp_path, 
     answer = Chat(found.folder, temperature=0.0).answer("2")
     tokenizer, plain = load_tokenizer(Model(name_or_path=str(found.folder))), load_model(SETTINGS, seed=4)
     prompt = tokenizer("1 + 2 =", return_tensors="pt")
-    expected = plain.generate(**prompt, max_new_tokens=6, do_sample=False)[0, 4:]
+    expected = plain.generate(**prompt, max_new_tokens=6, do_sample=False)[0, 4:]  # type: ignore[operator]
     assert answer == tokenizer.decode(expected, skip_special_tokens=True) != ""
     assert capsys.readouterr().out.split() == answer.split()
     assert locate(str(found.folder), tracking_uri="", directory=tmp_path).folder == found.folder

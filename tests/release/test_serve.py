@@ -19,16 +19,19 @@ from fipo.data.running_sums import generate
 from fipo.data.schema import Problem, tokenize
 from fipo.models import load_model, load_tokenizer
 from fipo.release.registry import fetch, find
+from tests.present import present
 from tests.waiting import wait_until, wait_until_gone
 
 
 def greedy(folder, config, problem, tokens):
     """What transformers' own `generate` makes of the prompt that training used: text, and number of tokens."""
-    model, tokenizer = (load(Model(name_or_path=str(folder))) for load in (load_model, load_tokenizer))
+    saved = Model(name_or_path=str(folder))
+    model, tokenizer = load_model(saved), load_tokenizer(saved)
     import torch
 
     prompt = torch.tensor([tokenize(Problem("", problem, ""), tokenizer, config.data).token_ids])
-    answer = model.generate(prompt, do_sample=False, max_new_tokens=tokens)[0, prompt.shape[1] :]
+    generated = model.generate(prompt, do_sample=False, max_new_tokens=tokens)  # type: ignore[operator]
+    answer = generated[0, prompt.shape[1] :]
     return tokenizer.decode(answer, skip_special_tokens=True), len(answer)
 
 
@@ -55,7 +58,8 @@ def test_a_registered_model_answers_as_it_was_trained_until_ctrl_c(tiny_pipeline
         chat = client.chat.completions.create(
             model="fipo-tiny", messages=[{"role": "user", "content": problem}], max_tokens=8, temperature=0
         )
-        assert (chat.choices[0].message.content.split(), chat.usage.completion_tokens) == (text.split(), tokens)
+        assert present(chat.choices[0].message.content).split() == text.split()
+        assert present(chat.usage).completion_tokens == tokens
         prompt = config.data.prompt_template.replace("{prompt}", problem)
         completion = client.completions.create(model="fipo-tiny", prompt=prompt, max_tokens=8, temperature=0)
         assert completion.choices[0].text.split() == text.split()

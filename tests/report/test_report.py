@@ -50,7 +50,7 @@ def html(data) -> str:
 
 def test_headline_says_the_result(data, html):
     before, after = (result.summary() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
-    sentence = re.search(r"<h1>(.*?)</h1>", html).group(1)
+    (sentence,) = re.findall(r"<h1>(.*?)</h1>", html)
     assert sentence == (
         f"FIPO raised accuracy on running-sums from\xa0{100 * before.avg_at_k.value:.1f}% to\xa0"
         f"{100 * after.avg_at_k.value:.1f}%; the mean response went from {before.mean_response_tokens:.1f} to "

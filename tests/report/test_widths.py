@@ -55,10 +55,12 @@ def pages(data):
 def test_nothing_leaves_its_card(pages, size, width, tmp_path):
     page = tmp_path / "report.html"
     page.write_text(pages[size].replace("</body>", MEASURE))
+    assert CHROMIUM
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path}", f"--window-size={width},1500", page.as_uri()]
     shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120).stdout
-    assert json.loads(re.search(r"<pre>(.*)</pre>", shown)[1]) == {"width": width, "wide": 0, "sticking": []}
+    (measured,) = re.findall(r"<pre>(.*)</pre>", shown)
+    assert json.loads(measured) == {"width": width, "wide": 0, "sticking": []}
 
 
 def test_a_large_number_holds_no_words(pages):

@@ -25,7 +25,9 @@ COMMON = st.one_of(
 
 
 def slowly(given, gold):
-    return same(interpret(given, loose=True), interpret(gold, loose=False))
+    said, meant = interpret(given, loose=True), interpret(gold, loose=False)
+    assert said is not None and meant is not None
+    return same(said, meant)
 
 
 @settings(max_examples=800, deadline=None, derandomize=True)

@@ -12,6 +12,7 @@ import pytest
 from fipo.errors import RewardError
 from fipo.outcome import Outcome
 from fipo.rewards.pool import START_SECONDS, GraderPool
+from tests.present import present
 from tests.waiting import wait_until, wait_until_gone
 
 HOSTILE = {
@@ -115,7 +116,7 @@ pool.verify([(r"\\boxed{10^{10^{9}}}", "1")] * 200)  # 200 s of work
     command = [sys.executable, "-c", program]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as trainer:
         try:
-            assert trainer.stdout.readline() == b"ready\n"
+            assert present(trainer.stdout).readline() == b"ready\n"
             workers = psutil.Process(trainer.pid).children(recursive=True)
             assert len(workers) == 4
             before = [worker.cpu_times().user for worker in workers]

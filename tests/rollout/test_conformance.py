@@ -55,7 +55,9 @@ def build(seed: int, *, tied: bool) -> PreTrainedModel:
         eos_token_id=STOP,
         bos_token_id=None,
     )
-    return Qwen3ForCausalLM(config).eval()
+    model = Qwen3ForCausalLM(config)
+    model.eval()
+    return model
 
 
 @pytest.fixture(scope="module", params=[(kind, tied) for kind in KINDS for tied in (True, False)], ids=str)
@@ -216,7 +218,7 @@ def test_no_prompts_make_no_groups(subject):
 
 
 def test_groups_are_told_of_when_they_are_complete(subject):
-    seen, early = [], []
+    seen, early = [], list[RolloutGroup]()
     groups = subject.engine.generate(
         prompts(4, 12), Sampling(3, 8), lambda done, total: seen.append((done, total)), early.append
     )

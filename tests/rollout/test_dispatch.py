@@ -66,7 +66,7 @@ def running(*servers):
             await runners[-1].setup()
             site = web.TCPSite(runners[-1], "127.0.0.1", 0)
             await site.start()
-            urls.append(f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}")
+            urls.append(f"http://127.0.0.1:{runners[-1].addresses[0][1]}")
         return urls, runners
 
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -218,8 +218,11 @@ def test_the_guard_admits_the_token_only(monkeypatch, path, headers, status):
     async def app(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
+    async def receive():
+        return {}
+
     async def send(message):
         sent.append(message)
 
-    asyncio.run(Guard(app)({"type": "http", "path": path, "headers": headers}, None, send))
+    asyncio.run(Guard(app)({"type": "http", "path": path, "headers": headers}, receive, send))
     assert sent[0]["status"] == status

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -79,7 +80,7 @@ def kill_all(process):
 def test_servers_are_lost_and_come_back(vllm_servers, folder, caplog):
     from fipo.rollout.served.engine import ServedVllmEngine
 
-    processes = []
+    processes: list[Any] = []
     with vllm_servers.running(folder, CONTEXT, 2, processes) as urls:
         engine = ServedVllmEngine(
             urls, model=folder, eos_token_id=STOP, context=CONTEXT, dtype=torch.float32, transfer="gloo",

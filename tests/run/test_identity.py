@@ -63,7 +63,7 @@ def test_every_setting_changes_the_steps_that_read_it_or_says_why_not():
 
 def test_what_is_no_part_of_an_identity_is_decided_here():
     """Whoever adds a setting that changes no result says so twice."""
-    roles = {}
+    roles: dict[Role, set[str]] = {}
     for setting in describe_settings():
         roles.setdefault(setting.role, set()).add(setting.name)
     assert roles[Role.LENGTH] == {"sft.steps", "train.steps", "train.token_budget"}

@@ -2,6 +2,7 @@
 
 import json
 import random
+from typing import Any
 
 import pytest
 import yaml
@@ -11,7 +12,7 @@ from fipo.config import load_config
 from fipo.release.registry import champion
 from fipo.run.run import Run
 
-RECIPE = {
+RECIPE: dict[str, Any] = {
     "run": {"name": "edited"},
     "data": {
         "benchmarks": {"held": {"generator": {"digits": 6, "seed": 3}, "limit": 2}},
@@ -89,7 +90,7 @@ def test_a_model_names_the_data_that_its_training_read(fipo, tmp_path):
         fipo(step)
     config = load_config("r.yaml")
     registered = champion(config.tracking_uri, "edited")
-    assert registered.sha256 == after.outputs["model"].sha256
+    assert registered and registered.sha256 == after.outputs["model"].sha256
     assert registered.provenance["data_sha256"] == problems
     read = json.loads(registered.provenance["data_read"])
     assert read["data.train[0]"] == edited.inputs["data.train[0]"] != first.inputs["data.train[0]"]

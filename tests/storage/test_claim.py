@@ -42,7 +42,7 @@ def first(store):
     """Another process, which holds the claim until its input ends."""
     command = [sys.executable, "-c", HOLDER, store.uri]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "held\n"
+        assert process.stdout and process.stdout.readline() == "held\n"
         yield process
         process.kill()
 

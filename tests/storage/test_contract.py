@@ -19,7 +19,8 @@ def test_what_is_put_is_read_back(store):
 def test_a_file_larger_than_a_part_goes_up_and_down_with_progress(store, tmp_path):
     data = bytes(range(256)) * (80 * 1024)  # 20 MiB, two parts
     (tmp_path / "source").write_bytes(data)
-    up, down = [], []
+    up: list[int] = []
+    down: list[int] = []
     store.put("big", tmp_path / "source", up.append)
     store.download("big", tmp_path / "target", down.append)
     assert (tmp_path / "target").read_bytes() == data

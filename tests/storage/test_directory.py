@@ -37,7 +37,8 @@ class Recorder:
 
 
 def test_a_folder_comes_back_as_it_was(store, folder, tmp_path):
-    up, down = [], []
+    up: list[int] = []
+    down: list[int] = []
     manifest = upload_directory(store, folder, "m", up.append)
     assert download_directory(store, "m", tmp_path / "copy", down.append) == read_manifest(store, "m") == manifest
     assert DirectoryManifest.of(tmp_path / "copy") == manifest

@@ -7,6 +7,7 @@ import pytest
 
 from fipo.errors import StorageError
 from fipo.storage import download_directory, open_store, upload_directory
+from fipo.storage.s3 import S3Store
 
 
 @pytest.fixture(autouse=True)
@@ -97,7 +98,7 @@ def test_a_server_killed_in_a_multipart_upload(aws, servers, tmp_path):
             upload_directory(store, local, "model", kill)
     with servers.serve_rclone(data, port):
         assert [info.key for info in store.list()] == ["model/1-small", "model/MANIFEST.partial.json"]
-        resent = []
+        resent: list[int] = []
         manifest = upload_directory(store, local, "model", resent.append)
         assert sum(resent) == manifest.size
         assert [info.key for info in store.list()] == ["model/1-small", "model/2-big", "model/MANIFEST.json"]
@@ -107,6 +108,7 @@ def test_a_server_killed_in_a_multipart_upload(aws, servers, tmp_path):
 def test_parts_of_a_killed_upload_are_dropped(moto, aws, servers, tmp_path):
     aws(moto)
     store = open_store(f"s3://{servers.make_bucket()}")
+    assert isinstance(store, S3Store)
     client = store._client
     for key in ["big", "bigger"]:
         client.create_multipart_upload(Bucket=store._bucket, Key=key)

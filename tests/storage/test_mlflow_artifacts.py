@@ -24,7 +24,7 @@ def bucket(rclone, aws, servers, monkeypatch):
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # MLflow's: it keeps the credentials of an earlier test
     monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")  # MLflow's own client needs it with rclone
     yield servers.make_bucket()
-    mlflow.set_tracking_uri(None)
+    mlflow.set_tracking_uri(None)  # type: ignore[arg-type]  # as it was
 
 
 def test_artifacts_and_models_in_s3(bucket, tmp_path):

@@ -133,7 +133,7 @@ def test_compare_reads_several_stores(put_run, bucket, empty_folder, capsys):
     for name in ("one/tiny", "two/tiny", "other"):
         assert f" {name} " in printed
     assert "+0.0 [0.0, 0.0] 1.000" in printed, "they gave the same answers"
-    figure = Path(re.search(r"figure (\S+\.png)", printed)[1])
+    figure = Path(*re.findall(r"figure (\S+\.png)", printed))
     assert figure.read_bytes().startswith(b"\x89PNG")
 
 

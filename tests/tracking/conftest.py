@@ -28,7 +28,7 @@ class Server:
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._process = None
+        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1"]
@@ -68,7 +68,7 @@ class Proxy(socketserver.ThreadingTCPServer):
     daemon_threads = allow_reuse_address = True
 
     def __init__(self, upstream: int) -> None:
-        super().__init__(("127.0.0.1", 0), None)
+        super().__init__(("127.0.0.1", 0), socketserver.BaseRequestHandler)
         self.upstream, self.requests = upstream, 0
         self.uri = f"http://127.0.0.1:{self.server_address[1]}"
         self._mode, self._changed = "pass", threading.Event()
@@ -99,10 +99,11 @@ class Proxy(socketserver.ThreadingTCPServer):
         with selectors.DefaultSelector() as selector:
             selector.register(client, selectors.EVENT_READ, upstream)
             selector.register(upstream, selectors.EVENT_READ, client)
+            ends = {end.fileno(): end for end in (client, upstream)}
             while not changed.is_set():
                 for key, _ in selector.select(timeout=0.05):
-                    data = key.fileobj.recv(65536)
-                    if not data or (key.fileobj is upstream and not answer):
+                    data = ends[key.fd].recv(65536)
+                    if not data or (key.fd == upstream.fileno() and not answer):
                         return
                     key.data.sendall(data)
 

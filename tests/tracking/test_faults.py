@@ -6,6 +6,7 @@ import pytest
 
 from fipo.tracking import Tracker, reconcile, replay
 from fipo.tracking.client import connect
+from tests.tracking.found import runs_of
 from tests.waiting import wait_until
 
 
@@ -44,7 +45,7 @@ def story(request, proxy, tmp_path):
 
         def assert_complete(self, server, status):
             client = connect(server.uri)
-            (run,) = client.search_runs([client.get_experiment_by_name(self.experiment).experiment_id])
+            (run,) = runs_of(client, self.experiment)
             points = client.get_metric_history(run.info.run_id, "train/loss")
             assert sorted((p.step, p.value) for p in points) == [(step, step / 8) for step in range(self.step)]
             assert run.info.status == status
@@ -120,7 +121,7 @@ def test_the_server_killed_and_started_again(server, tmp_path, monkeypatch):
         wait_until(lambda: tracker._drain.error)
         server.start()
     client = connect(server.uri)
-    (run,) = client.search_runs([client.get_experiment_by_name("killed").experiment_id])
+    (run,) = runs_of(client, "killed")
     points = client.get_metric_history(run.info.run_id, "train/loss")
     assert sorted(point.step for point in points) == list(range(3000))
     assert run.info.status == "FINISHED"

@@ -16,6 +16,7 @@ import fipo
 from fipo.errors import Interrupted, TrackingError
 from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay, replay_left
 from fipo.tracking.client import connect, find_or_create
+from tests.tracking.found import runs_of
 
 
 @pytest.fixture
@@ -33,7 +34,7 @@ def run(request, tracking_uri, tmp_path):
 
         def all(self):
             client = connect(tracking_uri)
-            return client.search_runs([client.get_experiment_by_name(self.experiment).experiment_id])
+            return runs_of(client, self.experiment)
 
         def read(self):
             (found,) = self.all()
@@ -216,9 +217,9 @@ def test_sigterm_ends_the_run_as_killed(tracking_uri, tmp_path):
     child.send_signal(signal.SIGTERM)
     child.wait()
     client = connect(tracking_uri)
-    (found,) = client.search_runs([client.get_experiment_by_name("sigterm/rl").experiment_id])
+    (found,) = runs_of(client, "sigterm/rl")
     assert found.info.status == "KILLED"
-    (parent,) = client.search_runs([client.get_experiment_by_name("sigterm").experiment_id])
+    (parent,) = runs_of(client, "sigterm")
     assert parent.data.metrics == {"eval/sums/avg_at_k": 0.5}
     assert found.data.tags["mlflow.parentRunId"] == parent.info.run_id
 
@@ -227,7 +228,7 @@ def test_scores_are_on_the_parent_once_however_often_the_step_is_killed(tracking
     for _ in range(2):
         assert start(tracking_uri, tmp_path, "twice", "die").wait() == -signal.SIGKILL
     client = connect(tracking_uri)
-    (parent,) = client.search_runs([client.get_experiment_by_name("twice").experiment_id])
+    (parent,) = runs_of(client, "twice")
     assert [point.value for point in client.get_metric_history(parent.info.run_id, "eval/sums/avg_at_k")] == [0.5]
 
 
@@ -235,7 +236,7 @@ def test_reconcile_closes_what_sigkill_left_open(tracking_uri, tmp_path):
     child = start(tracking_uri, tmp_path, "sigkill", "die")
     assert child.wait() == -signal.SIGKILL
     client = connect(tracking_uri)
-    (found,) = client.search_runs([client.get_experiment_by_name("sigkill/rl").experiment_id])
+    (found,) = runs_of(client, "sigkill/rl")
     assert found.info.status == "RUNNING"
     assert reconcile(tracking_uri, run_key="p/sigkill", status="FAILED") == [found.info.run_id]
     assert client.get_run(found.info.run_id).info.status == "KILLED"

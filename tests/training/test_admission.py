@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from fipo.run.result import StepResult
 from fipo.training.admission import admit, mismatch_warning
 from fipo.training.job import Job
 from tests.models.families import build
+from tests.present import present
 
 CONFIG = load_config(
     Path(__file__).parents[1] / "pipelines" / "tiny.yaml",
@@ -57,7 +59,9 @@ class Case:
         return TransformersEngine(self.model, eos_token_id=stop_ids, pad_token_id=0, max_batch_tokens=4096)
 
     def admit(self):
-        job = Job(self.config, self.engine.world, SimpleNamespace(step="train"), None, None)
+        workspace: Any = SimpleNamespace(step="train")
+        progress: Any = None
+        job = Job(self.config, self.engine.world, workspace, None, progress)
         return admit(job, self.engine, self.tokenizer, self.stops, self.prompts, self.rollout)
 
     def refused(self):
@@ -103,7 +107,8 @@ def test_without_an_engine_the_trainer_is_held_against_transformers(world):
 
 def test_a_scaled_head(world):
     case = Case(world, "granite")
-    case.engine.module.head = replace(case.engine.module.head, scale=case.engine.module.head.scale * 1.5)
+    head = present(case.engine.module.head)
+    case.engine.module.head = replace(head, scale=head.scale * 1.5)
     refused = case.refused()
     assert "must be at most 0.001 nats; measured" in refused["head"]
     assert "packed rows" not in refused, "it is the same in both layouts"
@@ -124,7 +129,11 @@ def test_rows_that_see_each_other(world, monkeypatch):
 def test_a_wrong_window(world, monkeypatch):
     case = Case(world, "mistral", sliding_window=40)
     right = packed_attention._by_length
-    monkeypatch.setattr(packed_attention, "_by_length", lambda *inputs: right(*inputs[:5], None, *inputs[6:]))
+
+    def everywhere(query, key, value, cu_seq_lens, scaling, window=None, softcap=None):
+        return right(query, key, value, cu_seq_lens, scaling, None, softcap)
+
+    monkeypatch.setattr(packed_attention, "_by_length", everywhere)
     refused = case.refused()
     assert set(refused) == {"long row alone", "engine, long row"}
     assert "100 tokens" in refused["long row alone"]
@@ -198,4 +207,4 @@ def test_a_figure_that_is_no_number_is_refused(world):
 
 def test_the_alarm_while_training():
     assert mismatch_warning(0.09, 0.1) is None
-    assert "0.11 nats apart in the mean (rollout.mismatch_limit is 0.1)" in mismatch_warning(0.11, 0.1)
+    assert "0.11 nats apart in the mean (rollout.mismatch_limit is 0.1)" in present(mismatch_warning(0.11, 0.1))

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,8 @@ def test_the_next_batch_is_made_while_this_one_is_trained_on():
         with timer("generate"):
             return step, threading.current_thread()
 
-    batches, timer = RolloutBatches(collect, begins_next=lambda step: step == 1), Timer()
+    batches: Any = RolloutBatches(collect, begins_next=lambda step: step == 1)
+    timer = Timer()
     assert batches.take(1, timer) == (1, threading.current_thread())
     assert began.wait(120)
     go_on.set()

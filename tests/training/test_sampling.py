@@ -1,5 +1,7 @@
 """Filling a rollout batch: the prompt stream, the learning signal, how many prompts to draw."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -86,7 +88,7 @@ class EngineAndScorer:
 
 def filled(teaches, **settings):
     config = load_config("demo", [f"train.{name}={value}" for name, value in settings.items()])
-    parts = EngineAndScorer(teaches)
+    parts: Any = EngineAndScorer(teaches)
     prompts = [Prompt(str(index), "p", (1,), "1") for index in range(1000)]
     return collect(PromptStream(prompts, seed=0), parts, parts, config, OneRank(), 1, Timer()), parts
 
@@ -106,7 +108,7 @@ def test_each_step_of_each_run_samples_with_a_seed_of_its_own():
     for seed in (0, 1, 2):
         config = load_config("demo", [f"run.seed={seed}"])
         for step in range(1, 501):
-            parts = EngineAndScorer(lambda index: True)
+            parts: Any = EngineAndScorer(lambda index: True)
             collect(PromptStream(PROMPTS, seed=seed), parts, parts, config, OneRank(), step, Timer())
             seeds.update(parts.seeds)
     assert len(seeds) == 3 * 500
@@ -123,7 +125,7 @@ def test_without_dynamic_sampling_one_round_is_enough():
 
 
 def test_each_draw_of_a_prompt_in_a_step_is_told_from_the_others():
-    parts = EngineAndScorer(lambda index: False)
+    parts: Any = EngineAndScorer(lambda index: False)
     config = load_config(
         "demo", ["train.prompts_per_step=4", "train.mini_batch_prompts=2", "train.max_generation_rounds=3"]
     )
@@ -143,7 +145,8 @@ def test_a_stop_request_ends_generation_at_once_and_takes_nothing():
             world.request_stop()
             raise AssertionError("generation went on")
 
-    world, parts = OneRank(), AskedToStop(lambda index: True)
+    world = OneRank()
+    parts: Any = AskedToStop(lambda index: True)
     with pytest.raises(StopRequested):
         collect(PromptStream(PROMPTS, seed=0), parts, parts, load_config("demo"), world, 1, Timer())
 

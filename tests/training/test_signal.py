@@ -1,6 +1,7 @@
 """Steps in which no response is correct: told and counted, and only so many in a row end training."""
 
 import re
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -44,7 +45,7 @@ HOPELESS = batch((UNPARSED, True), (UNPARSED, True), (WRONG, True), (UNPARSED, F
 
 
 def watch(most):
-    job = Job()
+    job: Any = Job()
     return job, SignalWatch(job, load_config("demo", [f"train.max_steps_without_signal={most}"]).train, TOKENIZER)
 
 

@@ -9,8 +9,10 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import jsonschema
@@ -73,8 +75,14 @@ def pod_of(manifest):
     return {**manifest["metadata"]["labels"], **predictor["labels"]}, predictor
 
 
+class Answering(ThreadingHTTPServer):
+    answer: Callable[..., tuple[int, Any]]
+
+
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    server: Answering
 
     def respond(self):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
@@ -93,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def listening(answer):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Answering(("127.0.0.1", 0), Handler)
     server.answer = answer
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server

@@ -9,6 +9,7 @@ from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError, ServingError
 from fipo.release.deploy import deploy, follow_champion, page
 from fipo.release.registry import champion, find, rollback, served, set_champion
+from tests.present import present
 
 from .conftest import pod_of
 
@@ -51,7 +52,7 @@ def annotations(cluster, kind, name="sums"):
 def test_the_champion_is_served_asked_and_recorded(cluster, kind, config, versions):
     model = versions(0)
     versions(1, promote=False)
-    deployed = deploy(config)
+    deployed = present(deploy(config))
     assert cluster.serving() == ["1"]
     url = "http://sums.team.svc" if kind == "Deployment" else "http://sums-predictor.team.svc.cluster.local"
     assert (deployed.url, deployed.kind, deployed.changed, deployed.answer) == (url, kind, True, "3")
@@ -59,7 +60,7 @@ def test_the_champion_is_served_asked_and_recorded(cluster, kind, config, versio
     assert asked["messages"] == [{"role": "user", "content": "1 + 2 ="}], "the first problem of its own evaluation"
     assert (asked["model"], asked["temperature"]) == ("sums", 0.0)
     assert annotations(cluster, kind)["fipo.dev/sha256"] == model.sha256
-    recorded = served(config.tracking_uri, "sums")
+    recorded = present(served(config.tracking_uri, "sums"))
     assert (recorded.version, recorded.served_as) == ("1", "team/sums")
     assert find(config.tracking_uri, "sums@served").version == "1"
     assert "served_at" not in recorded.provenance
@@ -71,7 +72,7 @@ def test_the_same_version_again_changes_nothing(cluster, kind, config, versions)
     versions(0)
     deploy(config)
     pods, before = dict(cluster.pods), dict(cluster.objects)
-    deployed = deploy(config)
+    deployed = present(deploy(config))
     assert deployed.changed is False and cluster.pods == pods
     assert {generation for _, generation in cluster.writes} == {1}
     assert cluster.objects == before
@@ -82,9 +83,9 @@ def test_a_new_champion_replaces_the_one_before(cluster, kind, config, versions)
     versions(0)
     deploy(config)
     versions(1)
-    assert deploy(config).changed
+    assert present(deploy(config)).changed
     assert cluster.serving() == ["2"]
-    assert served(config.tracking_uri, "sums").version == "2"
+    assert present(served(config.tracking_uri, "sums")).version == "2"
     assert annotations(cluster, kind)["fipo.dev/version"] == "2"
 
 
@@ -118,7 +119,7 @@ def test_a_version_that_never_starts_is_taken_back(cluster, kind, config, versio
     assert message.endswith("version 1 is served again")
     assert cluster.serving() == ["1"] and len(cluster.pods) == 1
     assert annotations(cluster, kind)["fipo.dev/version"] == "1"
-    assert served(config.tracking_uri, "sums").version == "1"
+    assert present(served(config.tracking_uri, "sums")).version == "1"
     assert "[deploy] waiting: 0 of 1 pods ready; CrashLoopBackOff" in capsys.readouterr().out
 
 
@@ -151,7 +152,7 @@ def test_a_version_that_takes_its_time_is_waited_for(cluster, plain, config, ver
             cluster.make_ready(*cluster.pods.values())
 
     cluster.on_read = becomes_ready
-    assert deploy(config).answer == "3"
+    assert present(deploy(config)).answer == "3"
     assert capsys.readouterr().out.count("waiting: 0 of 1 pods ready") == 1, "said once"
 
 
@@ -195,7 +196,7 @@ def test_a_deployment_stays_one_when_kserve_is_installed_later(cluster, role, co
     versions(0)
     deploy(config)
     cluster.kserve = True
-    assert deploy(config).kind == "Deployment"
+    assert present(deploy(config)).kind == "Deployment"
 
 
 def test_without_a_champion_nothing_is_served(cluster, plain, config, versions):
@@ -226,7 +227,7 @@ def test_the_image_is_the_tasks_own(cluster, plain, config, versions, monkeypatc
         deploy(changed(config, image=""))
     monkeypatch.setenv("KFP_POD_NAME", "task")
     cluster.pods["task"] = task_pod("fipo:2")
-    assert deploy(changed(config, image="")).served.image == "fipo:2"
+    assert present(deploy(changed(config, image=""))).served.image == "fipo:2"
 
 
 def test_rollback_moves_what_is_served_with_the_alias(cluster, kind, config, versions, capsys):
@@ -238,7 +239,8 @@ def test_rollback_moves_what_is_served_with_the_alias(cluster, kind, config, ver
     said = capsys.readouterr().out
     assert "sums: version 1 is champion" in said and "sums: version 1 is served at http://sums" in said
     assert cluster.serving() == ["1"]
-    assert champion(config.tracking_uri, "sums").version == served(config.tracking_uri, "sums").version == "1"
+    assert present(champion(config.tracking_uri, "sums")).version == "1"
+    assert present(served(config.tracking_uri, "sums")).version == "1"
     (pod,) = cluster.pods.values()
     assert pod["spec"]["containers"][0]["resources"]["limits"]["memory"] == "16Gi", "served in the same way"
 
@@ -247,7 +249,7 @@ def test_rollback_where_nothing_is_served_asks_no_cluster(cluster, config, versi
     versions(0)
     versions(1)
     main(["rollback", "sums", "--set", f"tracking.uri={config.tracking_uri}"])
-    assert not cluster.used and champion(config.tracking_uri, "sums").version == "1"
+    assert not cluster.used and present(champion(config.tracking_uri, "sums")).version == "1"
 
 
 @pytest.mark.parametrize("how", ["forbidden", "gone", "broken"])
@@ -266,20 +268,20 @@ def test_rollback_that_cannot_move_it_says_what_is_served(cluster, plain, config
     words = "version 1 is champion, but team/sums in the cluster still serves version 2"
     with pytest.raises(ServingError, match=words):
         follow_champion(config, model)
-    assert served(config.tracking_uri, "sums").version == "2"
+    assert present(served(config.tracking_uri, "sums")).version == "2"
 
 
 def test_outside_the_cluster_readiness_has_to_do(cluster, plain, config, versions, monkeypatch):
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST")
     versions(0)
-    deployed = deploy(config)
+    deployed = present(deploy(config))
     assert (deployed.problem, deployed.answer, cluster.asked) == ("", "", [])
     assert "cannot be reached from here" in page(config, deployed)
 
 
 def test_a_version_without_an_evaluation_is_served_when_it_is_ready(cluster, plain, config, versions):
     versions(0, evaluated=False)
-    assert deploy(config).problem == ""
+    assert present(deploy(config)).problem == ""
 
 
 def test_what_a_model_says_does_not_break_the_page(cluster, plain, config, versions):

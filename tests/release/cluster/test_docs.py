@@ -13,6 +13,7 @@ import yaml
 from fipo.cli import main
 from fipo.config import Deploy, load_config
 from fipo.release.registry import served
+from tests.present import present
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "serving.md").read_text(encoding="utf-8")
@@ -55,7 +56,7 @@ def test_deploy_roll_back_and_chat(cluster, role, registry, versions, capsys):
     main([*command("deploy"), *where])
     assert cluster.serving() == ["2"]
     main([*command("rollback"), *where])
-    assert cluster.serving() == ["1"] and served(registry, "sums").version == "1"
+    assert cluster.serving() == ["1"] and present(served(registry, "sums")).version == "1"
     capsys.readouterr()
     main([*command("chat"), *where, "--temperature", "0"])
     assert capsys.readouterr().out.split()

@@ -14,6 +14,7 @@ from fipo.config import Model, load_config
 from fipo.models import load_model, load_tokenizer
 from fipo.release.deploy import deploy
 from fipo.release.registry import fetch, find
+from tests.present import present
 from tests.waiting import free_port
 
 
@@ -47,13 +48,14 @@ class Kubelet:
         swapped = {"8080": str(port), "run.directory=/models": f"run.directory={self.folder}"}
         command = [swapped.get(word, word) for word in container["command"][1:]]
         name = pod["metadata"]["name"]
-        log = self.cluster.logs[name] = []
+        log: list[str] = []
+        self.cluster.logs[name] = log
         process = subprocess.Popen(
             [sys.executable, "-m", "fipo.cli", *command], env=self.environment(container), text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self.cluster.processes[name], self.cluster.ports[name] = process, port
-        threading.Thread(target=lambda: log.extend(map(str.rstrip, process.stdout)), daemon=True).start()
+        threading.Thread(target=lambda: log.extend(map(str.rstrip, present(process.stdout))), daemon=True).start()
         direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         while process.poll() is None:
             try:
@@ -78,20 +80,21 @@ def greedy(config, version, prompt, folder):
     model = Model(name_or_path=str(fetch(find(config.tracking_uri, f"sums/{version}"), folder)))
     plain, tokenizer = load_model(model), load_tokenizer(model)
     encoded = tokenizer(prompt, return_tensors="pt")
-    tokens = plain.generate(**encoded, do_sample=False, max_new_tokens=config.rollout.max_response_tokens)
+    longest = config.rollout.max_response_tokens
+    tokens = plain.generate(**encoded, do_sample=False, max_new_tokens=longest)  # type: ignore[operator]
     # Untrained models say anything: the server leaves the mark of the end out, and no other.
-    return tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :]).removesuffix("<end>")
+    return str(tokenizer.decode(tokens[0, encoded["input_ids"].shape[1] :])).removesuffix("<end>")
 
 
 @pytest.mark.slow
 def test_a_champion_the_next_one_and_back(config, cluster, versions, object_store, tmp_path):
     settings = config.to_yaml()
     versions(0, settings=settings)
-    first = deploy(config)
+    first = present(deploy(config))
     assert first.answer.split() == greedy(config, 1, "1 + 2 =", tmp_path / "copy").split() != []
 
     versions(1, settings=settings)
-    second = deploy(config)
+    second = present(deploy(config))
     assert cluster.serving() == ["2"]
     assert second.answer.split() == greedy(config, 2, "1 + 2 =", tmp_path / "copy").split() != first.answer.split()
 

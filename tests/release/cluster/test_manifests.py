@@ -11,6 +11,7 @@ from fipo.errors import ConfigError
 from fipo.release.manifests import CONFIG, CONFIG_MAP, SECRET, SECRETS, Served, kubernetes_name
 from fipo.release.registry import RegisteredModel
 from fipo_kfp.pipelines import tasks
+from tests.present import present
 
 from .conftest import check_object, pod_of
 
@@ -100,7 +101,7 @@ def test_people_read_on_the_object_what_is_served(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_record_makes_the_same_objects_again(kind):
     manifest = built(kind, **FULL)
-    again = Served.recorded(manifest)
+    again = present(Served.recorded(manifest))
     assert again.manifests(kind)[-1] == manifest
     other = again.at(RegisteredModel("sums", "2", "s3://fipo/old/model", "cd" * 32, (), {}, {}))
     assert f"s3://fipo/old/model@sha256:{'cd' * 32}" in pod_of(other.manifests(kind)[-1])[1]["containers"][0]["command"]

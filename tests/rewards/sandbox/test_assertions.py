@@ -1,5 +1,7 @@
 """What of an assert line the program is asked, and what stays with the judge; held against Python itself."""
 
+from typing import Any
+
 import pytest
 
 from fipo.outcome import Outcome
@@ -154,7 +156,7 @@ def test_right_programs_pass_and_others_do_not(confined, lines, setup, right, wr
     tests = read_assertions(lines, setup)
     assert judge(right, tests, confined).outcome is Outcome.CORRECT
     # Python agrees.
-    scope = {}
+    scope: dict[str, Any] = {}
     exec("\n".join([right, setup, *lines]), scope)
     for program in wrong:
         assert judge(program, tests, confined).outcome is Outcome.WRONG

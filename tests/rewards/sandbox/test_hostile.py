@@ -16,6 +16,7 @@ from fipo.outcome import Outcome
 from fipo.rewards.sandbox.client import Program, Sandbox
 from fipo.rewards.sandbox.judge import judge
 from tests.hostile_programs import CALLS, CHEATS, HARMFUL, HONEST, SCRIPTS, suite
+from tests.present import present
 from tests.waiting import wait_until, wait_until_gone
 
 
@@ -33,7 +34,7 @@ def test_harmful_programs_do_no_harm(sandbox, tmp_path, monkeypatch, name):
 def test_cheats_earn_nothing(confined, name):
     for layout in (CALLS, SCRIPTS):
         grade = judge(CHEATS[name], suite(layout), confined)
-        assert grade.outcome is Outcome.WRONG and grade.score < 1.0, grade.explanation
+        assert grade.outcome is Outcome.WRONG and present(grade.score) < 1.0, grade.explanation
 
 
 def test_there_are_cheats_enough():
@@ -117,7 +118,7 @@ sandbox.run(Program("import time\\ntime.sleep(1000)"))
 def test_no_program_outlives_who_asked_for_it():
     with subprocess.Popen([sys.executable, "-c", TRAINER], stdout=subprocess.PIPE) as asking:
         try:
-            assert asking.stdout.readline() == b"ready\n"
+            assert present(asking.stdout).readline() == b"ready\n"
             own = psutil.Process(asking.pid)
             sleeping = wait_until(
                 lambda: [
