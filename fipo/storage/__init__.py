@@ -10,7 +10,8 @@ from fipo.storage.directory import (
     read_manifest,
     upload_directory,
 )
-from fipo.storage.store import ObjectInfo, ObjectStore, Progress, open_store
+from fipo.storage.opening import open_store
+from fipo.storage.store import ObjectInfo, ObjectStore, Progress
 
 __all__ = [
     "DirectoryManifest",

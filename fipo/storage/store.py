@@ -1,4 +1,4 @@
-"""The one interface to object storage, and the door to its two implementations."""
+"""The one interface to object storage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import unquote, urlsplit
 
 from fipo.errors import StorageError
 
@@ -77,29 +76,6 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; removing what is not there is no error."""
         ...
-
-
-def open_store(uri: str) -> ObjectStore:
-    """Open `file:///folder` or `s3://bucket/prefix`.
-
-    S3 credentials and endpoint come from the standard AWS chain (environment, config files, instance role;
-    `AWS_ENDPOINT_URL` for servers other than Amazon's), never from the URI.
-
-    Raises:
-        StorageError: the URI is of another kind, or the bucket is missing, forbidden or out of reach.
-    """
-    parts = urlsplit(uri)
-    path = unquote(parts.path)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and path.startswith("/"):
-        from fipo.storage.file import FileStore
-
-        return FileStore(Path(path))
-    if parts.scheme == "s3" and parts.netloc and "@" not in parts.netloc:
-        from fipo.storage.s3 import S3Store
-
-        prefix = path.strip("/")
-        return S3Store(parts.netloc, check_key(prefix) if prefix else "")
-    raise StorageError(f"storage URI {uri!r}: expected file:///folder or s3://bucket/prefix")
 
 
 def check_key(key: str) -> str:
