@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +12,7 @@ from transformers.masking_utils import sdpa_mask
 
 from fipo.distributed.packed_attention import packed_attention
 from fipo.errors import ConfigError
+from fipo.models.inference import inference
 
 NAME = "packed"
 
@@ -45,7 +44,7 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
         return False
     register_packed(NAME, packed_attention)
     own = model.config._attn_implementation
-    with _evaluation(model):
+    with inference(model):
         alone = torch.cat([_hidden(model, ids) for ids in _probe(model)], dim=1)
         model.set_attn_implementation(NAME)
         try:
@@ -92,17 +91,6 @@ def _hidden(model: PreTrainedModel, ids: Tensor, lengths: list[int] | None = Non
         how = packed_arguments(torch.tensor([0, *lengths], device=ids.device).cumsum(0).int(), max(lengths))
     hidden: Tensor = model.base_model(input_ids=ids, position_ids=positions, **how).last_hidden_state
     return hidden
-
-
-@contextmanager
-def _evaluation(model: PreTrainedModel) -> Iterator[None]:
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
 
 
 def attention_parity(model: PreTrainedModel) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +14,7 @@ from transformers import PreTrainedModel
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
 from fipo.models.head import float32_linear, measure_head
+from fipo.models.inference import inference
 from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
 from fipo.rollout.kv_cache import GroupCache
 from fipo.rollout.sampling import response_stream, sample
@@ -87,7 +87,7 @@ class TransformersEngine(RolloutEngine):
         rollouts: list[dict[int, Rollout]] = [{} for _ in prompts]
         groups: dict[int, RolloutGroup] = {}
         done = 0
-        with _inference(self._model):
+        with inference(self._model):
             for batch in self._batches(responses):
                 for response, reason in self._decode(batch, sampling):
                     group, index = divmod(response.position, sampling.group_size)
@@ -244,15 +244,3 @@ def _compaction(live: list[int], ended: list[int]) -> tuple[list[int], list[int]
     """(source, target) rows: the last live rows take the places of ended ones, so that the live rows come first."""
     source = [index for index in live if index >= len(live)]
     return source, [index for index in ended if index < len(live)]
-
-
-@contextmanager
-def _inference(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's mode is restored."""
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        model.train(training)
