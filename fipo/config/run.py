@@ -22,6 +22,14 @@ class Run(Section):
     directory: Annotated[Path, Role.PLACEMENT] = Path("runs")
     """Local folder for work in progress, the summary and the report; `directory/name` is this run's."""
 
+    @field_validator("directory")
+    @classmethod
+    def _is_plain(cls, directory: Path) -> Path:
+        """MLflow's database is named by a URI, in which these would end the path."""
+        if any(character in str(directory) for character in "?#"):
+            raise ValueError(f"must be a path without ? and #, which would end MLflow's address; got {directory}")
+        return directory
+
 
 class Storage(Section):
     """Where data sets, weights and results are kept."""

@@ -11,7 +11,6 @@ from enum import StrEnum
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 from fipo.config import Source
 from fipo.data.running_sums import generate
 from fipo.errors import DataError
+from fipo.uris import local_file
 
 if TYPE_CHECKING:
     from datasets import DatasetBuilder
@@ -91,10 +91,14 @@ def local_path(uri: str) -> Path:
     Raises:
         DataError: the URI is of another kind.
     """
-    parts = urlsplit(uri)
-    if parts.scheme not in ("", "file"):
+    if uri.startswith("file:"):
+        try:
+            return local_file(uri)
+        except ValueError as error:
+            raise DataError(f"uri {error}") from None
+    if "://" in uri:
         raise DataError(f"uri {uri!r}: expected a path, file://, s3:// or hf://organisation/name")
-    return Path(unquote(parts.path)) if parts.scheme else Path(uri)
+    return Path(uri)
 
 
 def commit_of(source: Source) -> str:
@@ -128,8 +132,7 @@ def _rows(source: Source) -> Iterator[Row]:
 @contextmanager
 def _local(uri: str) -> Iterator[Path]:
     """A local file with the content of `uri`."""
-    parts = urlsplit(uri)
-    if parts.scheme == "s3":
+    if uri.startswith("s3:"):
         from fipo.storage import open_store
 
         folder, _, name = uri.rpartition("/")
