@@ -197,3 +197,17 @@ def test_flat_names_settings_for_tracking():
     assert flat["train.prompts_per_step"] == 32
     assert flat["run.name"] == "demo"
     assert yaml.safe_dump(flat)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("gate.minimum", 1.01),
+        ("gate.minimum", -0.01),
+        ("data.validation_fraction", 1.5),
+        ("data.near_duplicate_jaccard", 2),
+    ],
+)
+def test_shares_lie_between_0_and_1(setting, value):
+    with pytest.raises(ConfigError, match=setting.replace(".", r"\.")):
+        load_config("demo", [f"{setting}={value}"])
