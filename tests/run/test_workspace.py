@@ -15,9 +15,11 @@ from fipo.storage import claim, open_store
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """The workspace of one step as a machine with this folder has it; store and MLflow are shared."""
+    """The workspace of one step as a machine with this folder has it; store and MLflow are shared.
+
+    Claims are renewed often, so that one that lives is soon seen to; none here has to be found dead.
+    """
     monkeypatch.setattr(claim, "RENEW_SECONDS", 0.1)
-    monkeypatch.setattr(claim, "STALE_SECONDS", 1.0)
     shared = [f"storage.uri=file://{tmp_path}/objects", f"tracking.uri=sqlite:///{tmp_path}/mlflow.db"]
     return lambda name: Run(load_config("demo", [*shared, f"run.directory={tmp_path / name}"])).step("prepare")
 
