@@ -28,6 +28,13 @@ def digest(tmp_path):
     return digest
 
 
+def test_what_is_remembered_is_the_same_as_what_was_read(tmp_path, file):
+    with Digests(tmp_path / "digests.json") as known:
+        read = known.of(file)
+    with Digests(tmp_path / "digests.json") as known:
+        assert known.of(file) == read and read.size == len(b"before")
+
+
 def sha256sum(path):
     return subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[0]
 

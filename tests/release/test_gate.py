@@ -65,6 +65,19 @@ def test_what_is_kept_is_judged_by_the_fall_and_not_by_the_end_of_its_interval()
     assert not gate(noisy, result(6), (GateRule(rule="keeps", by=0.04),)).passed
 
 
+def test_a_model_that_passes_says_what_it_is_better_at():
+    better = "avg_at_k on aime is 70% and improves on the champion's 60%: +10.00 points [+10.00, +10.00]"
+    keeps = GateRule(rule="keeps", by=0.1)
+    assert gate(result(7), result(6), (keeps, IMPROVES, keeps), minimum=0.5).reason == better
+    assert gate(result(7), result(6), (keeps,), minimum=0.5).reason == "avg_at_k on aime is 70%, at least 50%", (
+        "nothing to beat"
+    )
+    assert (
+        gate(result(7), None, minimum=0.5).reason
+        == "avg_at_k on aime is 70%, at least 50%, and there is no champion to beat"
+    )
+
+
 def test_a_rule_may_ask_for_more():
     ten_points = (GateRule(rule="improves", by=0.1),)
     assert not gate(result(7), result(6), ten_points).passed
