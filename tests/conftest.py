@@ -1,32 +1,51 @@
 """What tests of several rooms share."""
 
 import os
+import signal
 
 import pytest
 
 from fipo.config import Distributed
 
 
+def handlers():
+    """What this process does when it is asked to stop."""
+    return {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_handler():
+    """A handler that outlives its test swallows the signals of those after it, in whatever order they run."""
+    before = handlers()
+    yield
+    assert handlers() == before
+
+
 @pytest.fixture(scope="session")
 def joined():
     """This process as the only rank, once for all tests in it: DeepSpeed keeps the first process group for good.
 
-    And the variables that say so, which what other tests start must not inherit.
+    And the variables and the handlers that a rank has, which other tests must not inherit.
     """
     from fipo.distributed.bootstrap import join_world
 
-    before = dict(os.environ)
+    variables, before = dict(os.environ), handlers()
     with join_world(Distributed(timeout_seconds=60), seed=0) as world:
-        inside = {name: value for name, value in os.environ.items() if before.get(name) != value}
+        inside = {name: value for name, value in os.environ.items() if variables.get(name) != value}, handlers()
         os.environ.clear()
-        os.environ.update(before)
-        yield world, inside
+        os.environ.update(variables)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        yield world, *inside
 
 
 @pytest.fixture
-def world(joined, monkeypatch):
+def world(leaves_no_handler, joined, monkeypatch):
     """The only rank of a group of one."""
-    world, inside = joined
-    for name, value in inside.items():
+    world, variables, inside = joined
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    return world
+    before = {number: signal.signal(number, handler) for number, handler in inside.items()}
+    yield world
+    for number, handler in before.items():
+        signal.signal(number, handler)

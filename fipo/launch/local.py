@@ -73,7 +73,7 @@ def end_with_parent() -> Callable[[], None]:
     def ask_linux() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:  # it was killed before Linux knew
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGKILL)  # SIGTERM could meet a handler of the parent's
 
     return ask_linux
 

@@ -29,13 +29,15 @@ def test_a_child_ends_with_its_parent():
 
 
 def test_a_parent_that_died_before_linux_was_asked_counts():
-    """As when this process is killed between fork and exec: the child finds another one in its place."""
-    ask = end_with_parent()
-    between = os.fork()
-    if not between:
-        child = subprocess.Popen(SLEEP, preexec_fn=ask)
-        os._exit(0 if child.wait(60) == -signal.SIGTERM else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(between, 0)[1]) == 0
+    """As when this process is killed between fork and exec: the child finds another one in its place.
+
+    The parent's own handler, as a rank has one, must not keep the child alive.
+    """
+    code = "import os, signal, subprocess, sys; from fipo.launch.local import end_with_parent; "
+    code += "ask = end_with_parent(); signal.signal(signal.SIGTERM, lambda *_: None)\n"
+    code += f"if os.fork(): os.wait()\nelse: print(subprocess.Popen({SLEEP!r}, preexec_fn=ask).wait())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.stdout == f"{-signal.SIGKILL}\n", done.stderr
 
 
 @pytest.mark.parametrize(("code", "ours"), [(2, 2), (65, 65), (3, 1)])
