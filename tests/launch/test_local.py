@@ -9,7 +9,7 @@ import time
 import pytest
 
 from fipo.errors import LaunchError
-from fipo.launch.local import end_with_parent, torchrun
+from fipo.launch.local import torchrun
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
 
