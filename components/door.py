@@ -101,7 +101,7 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
         rich.print(comparison_table(runs))
         Path(page.path).write_text(experiment_page(runs), encoding="utf-8")
     for run, result in runs.items():
-        scores.log_metric(f"{run}/{config.gate.metric}", float(result.scores(config.gate.metric).mean()))
+        scores.log_metric(f"{run}/{config.gate.metric}", float(result.by_problem(config.gate.metric).mean()))
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from fipo.report.style import ABOVE, BELOW, INK, MUTED, styled
+from fipo.figures import ABOVE, BELOW, INK, MUTED, styled
 
 
 @styled

@@ -15,7 +15,7 @@ from experiments.intervals import Mean, mean_over_seeds
 from experiments.results import ACCURACY, CURVES, Result
 from experiments.study import FOLDER, Question, Study
 from fipo.errors import DataError
-from fipo.report.style import ABOVE, BELOW, INK, MUTED, PHASES, styled, to_png
+from fipo.figures import ABOVE, BELOW, INK, MUTED, PHASES, styled, to_png
 
 TITLES = {
     "avg_at_k": "avg@k",

@@ -31,7 +31,7 @@ class LengthQuantiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
+class Scores:
     """The scores of one model on one benchmark, with 95 % bootstrap intervals over problems."""
 
     benchmark: str
@@ -62,8 +62,8 @@ class Summary:
 class Evaluated:
     """Of `evaluate` and `score`: scores by benchmark."""
 
-    trained: Mapping[str, Summary]
-    warmup: Mapping[str, Summary] = field(default_factory=dict)
+    trained: Mapping[str, Scores]
+    warmup: Mapping[str, Scores] = field(default_factory=dict)
     """Of the model before RL; empty for a model that was not trained here."""
     contaminated: Mapping[str, int] = field(default_factory=dict)
     """Problems of each benchmark that the training data hold after all."""

@@ -17,6 +17,7 @@ MORE = {
     "components": ("tests/pipelines", "tests/test_doors.py"),
     "pipelines": ("tests/pipelines", "tests/k8s/test_task_pods.py"),
     "fipo/run": ("tests/test_cli.py",),
+    "fipo/figures": ("tests/report", "tests/data"),
     "fipo/files": ("tests/inputs", "tests/storage"),
     "fipo/uris": ("tests/storage",),
     "fipo/records": ("tests/report", "tests/run"),

@@ -16,7 +16,8 @@ LAYERS = [
      "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.files", "fipo.outcome", "fipo.records", "fipo.uris"],
+    ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.figures", "fipo.files", "fipo.outcome",
+     "fipo.records", "fipo.uris"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from fipo.config import Data
 from fipo.data.manifest import Manifest, Tally
+from fipo.figures import AFTER, MUTED, PHASES, WARM, panels, styled, to_png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,30 +19,8 @@ if TYPE_CHECKING:
 NAME, FIGURE = "data-card.md", "data-card.png"
 EXAMPLE_CHARACTERS = 600
 
-INK, MUTED = "#0f172a", "#64748b"
-FATES = {"kept": "#4f46e5", "removed": "#d97706", "set aside": "#db2777"}
-SETS = ("#4f46e5", "#0d9488", "#d97706", "#db2777", "#0284c7", "#65a30d", "#7c3aed", "#94a3b8")
+FATES = {"kept": AFTER, "removed": WARM, "set aside": PHASES[3]}
 
-_STYLE: Any = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#cbd5e1",
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.titlecolor": INK,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 9,
-    "xtick.labelcolor": MUTED,
-    "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    # Names of data sets are data: a dollar sign in one is no formula.
-    "text.parse_math": False,
-    "figure.constrained_layout.use": True,
-}
 _ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "handlelength": 0.9}
 
 
@@ -142,17 +121,12 @@ def _example(folder: Path, name: str) -> list[str]:
     return [f"`{name}` begins with", "", *("    " + line for text in lines for line in text.splitlines()), ""]
 
 
+@styled
 def _draw(path: Path, manifest: Manifest, lengths: Mapping[str, Counter[int]], limit: int) -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(11.0, 1.9 + 0.3 * max(4, len(manifest.sources))), dpi=150)
-        left, right = figure.subplots(1, 2)
-        _draw_fates(left, manifest)
-        _draw_lengths(right, lengths, limit)
-        # No date and no version: the same data give the same bytes.
-        figure.savefig(path, metadata={"Software": None})
+    figure, (left, right) = panels(2, height=1.9 + 0.3 * max(4, len(manifest.sources)))
+    _draw_fates(left, manifest)
+    _draw_lengths(right, lengths, limit)
+    path.write_bytes(to_png(figure))
 
 
 def _draw_fates(axes: Axes, manifest: Manifest) -> None:
@@ -183,7 +157,7 @@ def _draw_lengths(axes: Axes, lengths: Mapping[str, Counter[int]], limit: int) -
     high = max(max(counts) for counts in shown.values())
     width = 1 + (high - low) // 40
     edges = [low - 0.5 + step * width for step in range((high - low) // width + 2)]
-    for (name, counts), colour in zip(shown.items(), SETS * len(shown), strict=False):
+    for (name, counts), colour in zip(shown.items(), PHASES * len(shown), strict=False):
         shares = [count / counts.total() for count in counts.values()]
         label = name.removesuffix(".parquet").removeprefix("benchmarks/")
         axes.hist(list(counts), edges, weights=shares, histtype="step", linewidth=1.6, color=colour, label=label)

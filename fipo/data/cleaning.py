@@ -13,7 +13,7 @@ from fipo.config import Data, Source
 from fipo.data.files import batched
 from fipo.data.manifest import Quarantine, Tally
 from fipo.data.overlap import BenchmarkIndex, Template, split_words
-from fipo.data.progress import Progress
+from fipo.data.progress import OnRows
 from fipo.data.schema import Problem, encode, render
 from fipo.data.sources import Reason, Row, RowError, read_rows
 from fipo.data.validation import Refusal, to_problem
@@ -32,7 +32,7 @@ class Rules:
     tokenizer: PreTrainedTokenizerBase
     refusal: Refusal
     quarantine: Quarantine
-    progress: Progress
+    progress: OnRows
 
 
 @dataclass(frozen=True, slots=True)

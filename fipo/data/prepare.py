@@ -27,7 +27,7 @@ from fipo.data.files import ProblemWriter, Staged
 from fipo.data.manifest import Manifest, PreparedFile, Quarantine, Tally, explain
 from fipo.data.near_duplicates import NearDuplicates
 from fipo.data.overlap import BenchmarkIndex, split_words
-from fipo.data.progress import Progress, report_lines
+from fipo.data.progress import OnRows, report_lines
 from fipo.data.schema import Problem
 from fipo.data.sources import Reason
 from fipo.data.validation import MAX_ANSWER_CHARACTERS, Refusal
@@ -44,7 +44,7 @@ def prepare(
     output: Path,
     *,
     refusal: Refusal,
-    progress: Progress | None = None,
+    progress: OnRows | None = None,
 ) -> Manifest:
     """Prepare all sets of `config.data` in the folder `output`; the manifest is written last.
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-Progress = Callable[[str, int], None]
+OnRows = Callable[[str, int], None]
 """Called as `progress(what, rows_done)`, often."""
 
 
-def report_lines(every_seconds: float = 5.0) -> Progress:
+def report_lines(every_seconds: float = 5.0) -> OnRows:
     """Print what is being done when that changes, and how far it is every few seconds."""
     current, started, printed = "", 0.0, 0.0
 

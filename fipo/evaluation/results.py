@@ -1,4 +1,4 @@
-"""What an evaluation found: graded responses, problems, and the summary of a benchmark."""
+"""What an evaluation found: graded responses, problems, and the scores of a benchmark."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fipo.errors import DataError
 from fipo.evaluation.estimators import avg_at_k, bootstrap, cons_at_k, pass_at_k
 from fipo.outcome import Outcome
-from fipo.records import LengthQuantiles, Summary
+from fipo.records import LengthQuantiles, Scores
 
 METRICS = ("avg_at_k", "cons_at_k", "pass_at_k")
 
@@ -109,19 +109,19 @@ class BenchmarkResult:
         """[problems * k] lengths in tokens."""
         return np.concatenate([problem.response_tokens for problem in self.problems])
 
-    def scores(self, metric: str) -> NDArray[np.float64]:
+    def by_problem(self, metric: str) -> NDArray[np.float64]:
         """[problems] `avg_at_k`, `cons_at_k` or `pass_at_k` of each problem."""
         return np.array([getattr(problem, metric) for problem in self.problems])
 
-    def summary(self, *, seed: int = 0) -> Summary:
+    def scores(self, *, seed: int = 0) -> Scores:
         """The scores with their intervals; `seed` determines the bootstrap."""
         tokens = self.response_tokens
         outcomes = Counter(response.outcome for problem in self.problems for response in problem.responses)
-        return Summary(
+        return Scores(
             benchmark=self.benchmark,
             k=self.k,
             problems=len(self.problems),
-            **{metric: bootstrap(self.scores(metric), seed=seed) for metric in METRICS},
+            **{metric: bootstrap(self.by_problem(metric), seed=seed) for metric in METRICS},
             mean_response_tokens=float(tokens.mean()),
             response_tokens=LengthQuantiles(*map(float, np.quantile(tokens, [0, 0.25, 0.5, 0.75, 1]))),
             truncation_rate=sum(problem.truncated for problem in self.problems) / tokens.size,

@@ -78,7 +78,7 @@ def _compare(rule: GateRule, benchmark: str, candidate: Results, champion: Resul
         reason = f"{score}, and the champion has not answered the same problems as often: make one champion by hand"
         return Check(rule.rule, benchmark, metric, False, value, rule.by, None, None, reason)
     theirs = _mean(champion[benchmark], metric)
-    change = paired_bootstrap(champion[benchmark].scores(metric), candidate[benchmark].scores(metric))
+    change = paired_bootstrap(champion[benchmark].by_problem(metric), candidate[benchmark].by_problem(metric))
     passed, words = _verdict(rule, change, theirs)
     interval = (change.low, change.high)
     return Check(rule.rule, benchmark, metric, passed, value, rule.by, theirs, interval, f"{score} and {words}")
@@ -105,7 +105,7 @@ def _comparable(candidate: Results, champion: Results, benchmark: str) -> bool:
 
 
 def _mean(result: BenchmarkResult, metric: str) -> float:
-    return float(result.scores(metric).mean())
+    return float(result.by_problem(metric).mean())
 
 
 def _percent(share: float) -> str:

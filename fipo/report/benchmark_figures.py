@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from fipo.evaluation.estimators import pass_at_k
 from fipo.evaluation.results import METRICS, BenchmarkResult
+from fipo.figures import AFTER, BEFORE, INK, LENGTH, panels, styled
 from fipo.records import Estimate
 from fipo.report import wording
 from fipo.report.axes import percent, percent_axis
 from fipo.report.data import Comparison, against_first
-from fipo.report.style import AFTER, BEFORE, INK, LENGTH, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def attempts(comparison: Comparison) -> Figure:
         correct = [problem.correct for problem in result.problems]
         passes = [np.mean([pass_at_k(k, c, attempts) for c in correct]) for attempts in range(1, k + 1)]
         curve.plot(range(1, k + 1), passes, color=colour, label=label, marker="o", markersize=4 if k <= 32 else 0)
-        counts, _ = np.histogram(result.scores("avg_at_k"), edges)
+        counts, _ = np.histogram(result.by_problem("avg_at_k"), edges)
         _outline(problems, counts, edges, colour, label)
     curve.set_title("pass@k")
     curve.set_xlabel("k, responses that may be tried")
@@ -77,7 +77,7 @@ def comparison_figure(runs: Mapping[str, BenchmarkResult]) -> Figure:
         DataError: fewer than two runs, or they answered different problems or not equally often.
     """
     against_first(runs)
-    summaries = [result.summary() for result in runs.values()]
+    summaries = [result.scores() for result in runs.values()]
     figure, axes = panels(len(METRICS) + 1, height=1.5 + 0.38 * len(runs))
     rows = np.arange(len(runs))
     for ax, metric in zip(axes, METRICS):

@@ -9,8 +9,8 @@ from pathlib import Path
 from fipo.errors import ConfigError
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_results
+from fipo.figures import to_png
 from fipo.report.benchmark_figures import comparison_figure
-from fipo.report.style import to_png
 from fipo.run.run import Run
 from fipo.storage import download_directory, open_store
 

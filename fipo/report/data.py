@@ -46,7 +46,7 @@ class Comparison:
 
     def difference(self, metric: str) -> Difference:
         """Candidate minus baseline in `avg_at_k`, `cons_at_k` or `pass_at_k`, paired by problem."""
-        return paired_bootstrap(self.baseline.scores(metric), self.candidate.scores(metric))
+        return paired_bootstrap(self.baseline.by_problem(metric), self.candidate.by_problem(metric))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_result
+from fipo.figures import to_svg
 from fipo.report.benchmark_figures import comparison_figure
-from fipo.report.style import to_svg
 from fipo.report.terminal import comparison_table
 from fipo.storage import download_directory, open_store
 

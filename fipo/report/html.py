@@ -9,10 +9,10 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from fipo.evaluation.results import METRICS
-from fipo.records import Summary
+from fipo.figures import to_svg
+from fipo.records import Scores
 from fipo.report import benchmark_figures, training_figures, wording
 from fipo.report.data import Comparison, ReportData, TokenInfluence
-from fipo.report.style import to_svg
 from fipo.report.tokens import coloured
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Tile(NamedTuple):
 
 def _tiles(data: ReportData) -> list[Tile]:
     first = data.benchmarks[0]
-    before, after = first.baseline.summary(), first.candidate.summary()
+    before, after = first.baseline.scores(), first.candidate.scores()
     tiles = [
         _score_tile("accuracy", "avg_at_k", first, before, after),
         _score_tile("majority vote", "cons_at_k", first, before, after),
@@ -97,7 +97,7 @@ def _tiles(data: ReportData) -> list[Tile]:
     return tiles
 
 
-def _score_tile(name: str, metric: str, comparison: Comparison, before: Summary, after: Summary) -> Tile:
+def _score_tile(name: str, metric: str, comparison: Comparison, before: Scores, after: Scores) -> Tile:
     scores = [wording.percent(getattr(summary, metric).value) for summary in (before, after)]
     score_name = wording.MEANINGS[metric][0].format(k=after.k)
     note = f"{wording.points(comparison.difference(metric))} points"
@@ -105,7 +105,7 @@ def _score_tile(name: str, metric: str, comparison: Comparison, before: Summary,
 
 
 def _benchmark(comparison: Comparison) -> dict[str, Any]:
-    before, after = comparison.baseline.summary(), comparison.candidate.summary()
+    before, after = comparison.baseline.scores(), comparison.candidate.scores()
     rows = []
     for metric in METRICS:
         name, meaning = wording.MEANINGS[metric]

@@ -11,10 +11,10 @@ import numpy as np
 
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
-from fipo.records import Decision, Evaluated, Registration, Summary
+from fipo.figures import to_png
+from fipo.records import Decision, Evaluated, Registration, Scores
 from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.html import build_report
-from fipo.report.style import to_png
 from fipo.report.training_figures import hero
 from fipo.run.result import StepResult
 from fipo.run.workspace import Attempt, Workspace
@@ -111,7 +111,7 @@ def bring_here(workspace: Workspace, result: StepResult) -> None:
         workspace.of_run.close("SUCCEEDED")
 
 
-def _plain(summary: Summary) -> dict[str, Any]:
+def _plain(summary: Scores) -> dict[str, Any]:
     return {**summary.values(), "k": summary.k, "problems": summary.problems}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from fipo.records import Decision, Evaluated, Registration, Summary
+from fipo.records import Decision, Evaluated, Registration, Scores
 
 if TYPE_CHECKING:
     from fipo.run.result import StepResult
@@ -52,7 +52,7 @@ def _evaluate(result: StepResult) -> str:
     return " ".join(_score(name, evaluated.warmup.get(name), after) for name, after in evaluated.trained.items())
 
 
-def _score(name: str, before: Summary | None, after: Summary) -> str:
+def _score(name: str, before: Scores | None, after: Scores) -> str:
     score, length = _percent(after.avg_at_k.value), f"{after.mean_response_tokens:,.1f} tokens"
     if before is None:
         return f"{name}: {score} of the responses are right, with {length} on average."

@@ -52,7 +52,7 @@ def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:
         DataError: fewer than two runs, or they answered different problems or not equally often.
     """
     comparisons = against_first(runs)
-    summaries = {name: result.summary() for name, result in runs.items()}
+    summaries = {name: result.scores() for name, result in runs.items()}
     baseline, first = next(iter(summaries.items()))
     table = _table(
         f"{first.benchmark}: {first.problems:,} problems, {first.k} responses each",
@@ -74,7 +74,7 @@ def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:
 
 
 def _benchmark(comparison: Comparison) -> Table:
-    before, after = comparison.baseline.summary(), comparison.candidate.summary()
+    before, after = comparison.baseline.scores(), comparison.candidate.scores()
     table = _table(
         f"{comparison.name}: {after.problems:,} held-out problems, {after.k} responses each",
         "Change: points, paired by problem. In brackets: 95% bootstrap intervals",

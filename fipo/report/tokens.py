@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fipo.figures import ABOVE, BELOW
 from fipo.report.data import TokenInfluence
-from fipo.report.style import ABOVE, BELOW
 
 SHOWN_TOKENS = 600
 """Of a longer response, the beginning and the end are shown, three parts to one."""

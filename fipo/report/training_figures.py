@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fipo.figures import ABOVE, AFTER, BEFORE, BELOW, INK, LENGTH, MUTED, PHASES, WARM, panels, styled
 from fipo.report.axes import band, line, percent, percent_axis
 from fipo.report.data import Comparison, History, TokenInfluence, series
-from fipo.report.style import ABOVE, AFTER, BEFORE, BELOW, INK, LENGTH, MUTED, PHASES, WARM, panels, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -109,7 +109,7 @@ def hero(comparison: Comparison, history: History) -> Figure:
     figure, (accuracy, length) = panels(2, width=12.0, height=4.2)
     _accuracy(accuracy, history)
     _length(length, history)
-    before, after = comparison.baseline.summary(), comparison.candidate.summary()
+    before, after = comparison.baseline.scores(), comparison.candidate.scores()
     _ends(accuracy, history, before.avg_at_k.value, after.avg_at_k.value, AFTER, "{:.1%}")
     _ends(length, history, before.mean_response_tokens, after.mean_response_tokens, LENGTH, "{:,.1f}")
     for ax, title in ((accuracy, "Accuracy"), (length, "Response length (tokens)")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fipo.evaluation.estimators import Difference
-from fipo.records import Estimate, Summary
+from fipo.records import Estimate, Scores
 from fipo.report.data import ReportData
 
 MEANINGS = {
@@ -17,7 +17,7 @@ MEANINGS = {
 def headline(data: ReportData) -> str:
     """The result on the first benchmark in one sentence."""
     first = data.benchmarks[0]
-    before, after = first.baseline.summary(), first.candidate.summary()
+    before, after = first.baseline.scores(), first.candidate.scores()
     scores = percent(before.avg_at_k.value), percent(after.avg_at_k.value)
     verdict = {
         "better": f"raised accuracy on {first.name} from\N{NO-BREAK SPACE}{scores[0]} to\N{NO-BREAK SPACE}{scores[1]}",
@@ -65,7 +65,7 @@ def count(mean: float) -> str:
     return f"{mean:,.0f}" if mean >= 1000 else f"{mean:,.1f}"
 
 
-def growth(before: Summary, after: Summary) -> str:
+def growth(before: Scores, after: Scores) -> str:
     """`× 1.57`: how the mean response length has changed."""
     return f"× {after.mean_response_tokens / before.mean_response_tokens:.2f}"
 

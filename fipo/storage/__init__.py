@@ -11,14 +11,14 @@ from fipo.storage.directory import (
     upload_directory,
 )
 from fipo.storage.opening import open_store
-from fipo.storage.store import ObjectInfo, ObjectStore, Progress
+from fipo.storage.store import ObjectInfo, ObjectStore, OnBytes
 
 __all__ = [
     "DirectoryManifest",
     "FileDigest",
     "ObjectInfo",
     "ObjectStore",
-    "Progress",
+    "OnBytes",
     "check_directory",
     "claimed",
     "delete_directory",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fipo.errors import ObjectNotFound, StorageError
 from fipo.files import replacing, sha256_of
-from fipo.storage.store import ObjectStore, Progress, check_key
+from fipo.storage.store import ObjectStore, OnBytes, check_key
 
 MANIFEST = "MANIFEST.json"
 _PARTIAL = "MANIFEST.partial.json"
@@ -57,7 +57,7 @@ class DirectoryManifest:
 
 
 def upload_directory(
-    store: ObjectStore, local: Path, prefix: str, progress: Progress | None = None
+    store: ObjectStore, local: Path, prefix: str, progress: OnBytes | None = None
 ) -> DirectoryManifest:
     """Store every file of `local` under `prefix`, then the manifest.
 
@@ -100,7 +100,7 @@ def upload_directory(
 
 
 def download_directory(
-    store: ObjectStore, prefix: str, local: Path, progress: Progress | None = None
+    store: ObjectStore, prefix: str, local: Path, progress: OnBytes | None = None
 ) -> DirectoryManifest:
     """Bring the files that the manifest under `prefix` names to `local`; those already right stay as they are.
 

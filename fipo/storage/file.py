@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fipo.errors import ObjectNotFound, StorageError
 from fipo.files import sync
-from fipo.storage.store import ObjectInfo, Progress, check_key
+from fipo.storage.store import ObjectInfo, OnBytes, check_key
 
 _TEMPORARY = ".tmp-"  # begins the names of unfinished puts, which no listing shows
 
@@ -28,7 +28,7 @@ class FileStore:
         self._root = root
         self.uri = root.as_uri()
 
-    def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:
+    def put(self, key: str, data: bytes | Path, progress: OnBytes | None = None) -> None:
         """See `ObjectStore.put`: written beside its place, flushed to disk, then renamed."""
         path = self._path(key)
         with self._errors("put", key), _durable_copy(data, path.parent) as temporary:
@@ -59,7 +59,7 @@ class FileStore:
             file.seek(start)
             return file.read(length)
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, key: str, path: Path, progress: OnBytes | None = None) -> None:
         """See `ObjectStore.download`."""
         with self._errors("get", key):
             shutil.copyfile(self._path(key), path)

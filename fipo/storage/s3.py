@@ -25,7 +25,7 @@ from botocore.exceptions import (
 )
 
 from fipo.errors import ObjectNotFound, StorageError
-from fipo.storage.store import ObjectInfo, Progress, check_key
+from fipo.storage.store import ObjectInfo, OnBytes, check_key
 
 _MEBIBYTE = 1 << 20
 _TRANSFER = TransferConfig(multipart_threshold=16 * _MEBIBYTE, multipart_chunksize=16 * _MEBIBYTE, max_concurrency=8)
@@ -48,7 +48,7 @@ class S3Store:
             self._client = boto3.session.Session().client("s3", config=_config())
             self._client.head_bucket(Bucket=bucket)
 
-    def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:
+    def put(self, key: str, data: bytes | Path, progress: OnBytes | None = None) -> None:
         """See `ObjectStore.put`; a large file goes up in parts, eight at a time."""
         full = self._key(key)
         with self._errors("put", key):
@@ -101,7 +101,7 @@ class S3Store:
             # A range of no bytes is not valid HTTP, and the server answers with the whole object.
             return answer["Body"].read() if length else b""
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, key: str, path: Path, progress: OnBytes | None = None) -> None:
         """See `ObjectStore.download`; a large object comes down in parts, eight at a time."""
         full = self._key(key)
         with self._errors("get", key):

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from fipo.errors import StorageError
 
-Progress = Callable[[int], None]
+OnBytes = Callable[[int], None]
 """Called with the number of bytes moved since its last call, perhaps from another thread."""
 
 
@@ -41,7 +41,7 @@ class ObjectStore(Protocol):
         """Whether `put_if_absent` can be relied on; asking tries it once, and needs the right to write."""
         ...
 
-    def put(self, key: str, data: bytes | Path, progress: Progress | None = None) -> None:
+    def put(self, key: str, data: bytes | Path, progress: OnBytes | None = None) -> None:
         """Store bytes, or the contents of a file, and return when they are durable; replaces what was there."""
         ...
 
@@ -57,7 +57,7 @@ class ObjectStore(Protocol):
         """The object's bytes `[start, start + length)`, clipped to its end as in a Python slice."""
         ...
 
-    def download(self, key: str, path: Path, progress: Progress | None = None) -> None:
+    def download(self, key: str, path: Path, progress: OnBytes | None = None) -> None:
         """Write the object to `path`, replacing it; use it for what may not fit into memory."""
         ...
 

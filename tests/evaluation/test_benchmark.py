@@ -95,7 +95,7 @@ def run(engine=None, prompts=PROMPTS, **settings) -> BenchmarkResult:
 
 
 def test_summary_by_hand():
-    summary = run().summary()
+    summary = run().scores()
     assert (summary.benchmark, summary.k, summary.problems) == ("bench", 4, 3)
     assert summary.avg_at_k.value == pytest.approx((2 / 4 + 2 / 4 + 1 / 4) / 3)
     assert summary.cons_at_k.value == pytest.approx((1 + 1 + 0) / 3)
@@ -109,7 +109,7 @@ def test_summary_by_hand():
 
 
 def test_scores_are_stored_with_their_intervals_and_read_back():
-    summary = run().summary()
+    summary = run().scores()
     record = json.loads(json.dumps(asdict(Evaluated({"bench": summary}, contaminated={"bench": 1}))))
     assert StepResult("evaluate", "f" * 64, 1.0, record=record).read(Evaluated).trained == {"bench": summary}
     assert summary.response_tokens.q75 == 2.25
@@ -142,7 +142,7 @@ def test_tables_of_earlier_versions_read_back(tmp_path):
     pq.write_table(table.drop_columns("explanation"), responses)
     old = read_result(responses)
     assert [one.explanation for one in old.problems[1].responses] == [""] * 4
-    assert old.summary() == run().summary()
+    assert old.scores() == run().scores()
 
 
 @pytest.mark.parametrize("content", [b"", b"not parquet"])

@@ -57,7 +57,7 @@ def test_random_weights_are_graded_like_any_others(run, tmp_path):
             if response.answer is None or len(response.answer) == 1:
                 assert (response.outcome is Outcome.CORRECT) == (response.answer == problem.answer)
             assert 1 <= response.tokens <= 6
-    summary = result.summary()
+    summary = result.scores()
     assert sum(summary.outcomes.values()) == pytest.approx(1.0)
     assert 0 < summary.avg_at_k.value < 0.2  # a lucky box now and then
     responses, _ = write_result(result, tmp_path)

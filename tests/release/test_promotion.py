@@ -51,7 +51,7 @@ def promote(tmp_path):
         write_result(result(correct), folder / "results" / "trained")
         (folder / "dataset").mkdir()
         (folder / "dataset" / "train.parquet").write_bytes(b"data of " + name.encode())
-        record = asdict(Evaluated({"aime": result(correct).summary()}))
+        record = asdict(Evaluated({"aime": result(correct).scores()}))
         for step, output in {"prepare": "dataset", "sft": "model", "train": "model", "evaluate": "results"}.items():
             about: dict[str, Any] = {"mlflow_url": f"http://mlflow/{step}", "code": "c" * 64}
             about |= {"record": record} if step == "evaluate" else {}

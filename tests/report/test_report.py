@@ -7,10 +7,10 @@ from rich.console import Console
 
 from fipo.errors import DataError
 from fipo.evaluation.estimators import Difference, paired_bootstrap
+from fipo.figures import to_png, to_svg
 from fipo.report.benchmark_figures import comparison_figure
 from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.html import build_report
-from fipo.report.style import to_png, to_svg
 from fipo.report.terminal import comparison_table, terminal_table
 from fipo.report.tokens import SHOWN_TOKENS, coloured
 from fipo.report.training_figures import hero
@@ -49,7 +49,7 @@ def html(data) -> str:
 
 
 def test_headline_says_the_result(data, html):
-    before, after = (result.summary() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
+    before, after = (result.scores() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
     (sentence,) = re.findall(r"<h1>(.*?)</h1>", html)
     assert sentence == (
         f"FIPO raised accuracy on running-sums from\xa0{100 * before.avg_at_k.value:.1f}% to\xa0"
@@ -192,7 +192,7 @@ def test_models_that_answered_unequally_often_are_not_compared(data):
 
 def test_terminal_table_fits_eighty_columns(data):
     lines = printed(terminal_table(data))
-    after = data.benchmarks[0].candidate.summary()
+    after = data.benchmarks[0].candidate.scores()
     row = next(line for line in lines if line.startswith("avg@8"))
     assert f"{100 * after.avg_at_k.value:.1f}% [{100 * after.avg_at_k.low:.1f}, " in row
     assert "+50." in row  # the row was not broken
@@ -203,7 +203,7 @@ def test_comparison_of_runs_is_against_the_first(data):
     before, after = data.benchmarks[0].baseline, data.benchmarks[0].candidate
     lines = printed(comparison_table({"dapo": before, "again": before, "fipo": after}))
     scores = [line for line in lines if re.match(r"(avg@8 +)?(dapo|again|fipo) .*\[", line)][:3]
-    expected = paired_bootstrap(before.scores("avg_at_k"), after.scores("avg_at_k"))
+    expected = paired_bootstrap(before.by_problem("avg_at_k"), after.by_problem("avg_at_k"))
     assert "+0.0 [0.0, 0.0]" in scores[1] and scores[1].endswith("1.000")
     assert f"{100 * expected.value:+.1f} [{100 * expected.low:.1f}, {100 * expected.high:.1f}]" in scores[2]
     assert scores[2].endswith("< 0.001")
@@ -222,7 +222,7 @@ def test_one_run_alone_is_not_compared(data):
 
 
 def test_wide_picture_names_both_ends(data):
-    before, after = (result.summary() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
+    before, after = (result.scores() for result in (data.benchmarks[0].baseline, data.benchmarks[0].candidate))
     figure = hero(data.benchmarks[0], data.history)
     text = "".join(Page(to_svg(figure, "hero")).text)
     assert f"{100 * before.avg_at_k.value:.1f}%" in text and f"{100 * after.avg_at_k.value:.1f}%" in text

@@ -19,7 +19,7 @@ from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
-from fipo.records import Evaluated, Summary
+from fipo.records import Evaluated, Scores
 from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import GraderPool, open_pool
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
@@ -41,7 +41,7 @@ def evaluate_models(job: Job) -> None:
     if notice := grading_notice(config, "data.benchmarks"):
         job.say(notice)
     overlaps = _contamination(job, dataset)
-    summaries: dict[str, dict[str, Summary]] = {}
+    measured: dict[str, dict[str, Scores]] = {}
     with (
         open_pool(config.reward) as graders,
         closing(_open_engine(job, models["trained"])) as engine,
@@ -51,27 +51,27 @@ def evaluate_models(job: Job) -> None:
             tokenizer = load_tokenizer(Model(name_or_path=str(model)))
             stops = load_stops(Model(name_or_path=str(model)), tokenizer)
             job.say(f"{label} stops at: {stops.names(tokenizer)}")
-            summaries[label] = {}
+            measured[label] = {}
             for benchmark in config.data.benchmarks:
                 problems = dataset / "benchmarks" / f"{benchmark}.parquet"
                 result = _evaluate(job, engine, tokenizer, stops, problems, benchmark, label, graders)
-                summary = result.summary(seed=config.run.seed)
-                summaries[label][benchmark] = summary
+                scores = result.scores(seed=config.run.seed)
+                measured[label][benchmark] = scores
                 # The trained model's scores have the plain names, so that runs compare by them.
                 prefix = f"eval/{benchmark}" if label == "trained" else f"eval/{benchmark}/{label}"
                 job.log_final(
                     {
-                        f"{prefix}/avg_at_k": summary.avg_at_k.value,
-                        f"{prefix}/cons_at_k": summary.cons_at_k.value,
-                        f"{prefix}/pass_at_k": summary.pass_at_k.value,
-                        f"{prefix}/mean_response_tokens": summary.mean_response_tokens,
-                        f"{prefix}/truncated_fraction": summary.truncation_rate,
+                        f"{prefix}/avg_at_k": scores.avg_at_k.value,
+                        f"{prefix}/cons_at_k": scores.cons_at_k.value,
+                        f"{prefix}/pass_at_k": scores.pass_at_k.value,
+                        f"{prefix}/mean_response_tokens": scores.mean_response_tokens,
+                        f"{prefix}/truncated_fraction": scores.truncation_rate,
                     }
                 )
                 job.say(
-                    f"{label} on {benchmark}: avg@{summary.k} {summary.avg_at_k.value:.3f}  "
-                    f"cons@{summary.k} {summary.cons_at_k.value:.3f}  pass@{summary.k} {summary.pass_at_k.value:.3f}  "
-                    f"mean length {summary.mean_response_tokens:.1f} tokens"
+                    f"{label} on {benchmark}: avg@{scores.k} {scores.avg_at_k.value:.3f}  "
+                    f"cons@{scores.k} {scores.cons_at_k.value:.3f}  pass@{scores.k} {scores.pass_at_k.value:.3f}  "
+                    f"mean length {scores.mean_response_tokens:.1f} tokens"
                 )
                 if job.attempt:
                     write_result(result, folder / label, overlaps[benchmark])
@@ -79,7 +79,7 @@ def evaluate_models(job: Job) -> None:
                     job.attempt.tracker.table(rows, f"problems/{benchmark}-{label}.json")
     if job.attempt:
         contaminated = {benchmark: len(problems) for benchmark, problems in overlaps.items()}
-        job.attempt.record(Evaluated(**summaries, contaminated=contaminated))
+        job.attempt.record(Evaluated(**measured, contaminated=contaminated))
         job.attempt.publish("results", folder)
 
 
