@@ -8,7 +8,7 @@ RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-cluster test-vllm coverage lint docs bench experiments ui clean
+.PHONY: help setup demo test test-fast test-cluster test-vllm coverage lint docs bench study ui clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,9 +76,9 @@ bench: setup  ## every benchmark beside its peer (about an hour); writes docs/be
 	@$(PIP) --editable '.[dev,k8s,bench]'
 	@$(BIN)/python -m benchmarks
 
-experiments: setup  ## the study of FIPO against its baselines (hours, resumable); writes docs/experiments.md
-	@$(BIN)/python -m experiments run
-	@$(BIN)/python -m experiments report
+study: setup  ## the study of FIPO against its baselines (hours, resumable); writes docs/demo-study.md
+	@$(BIN)/fipo study run studies/demo-study.yaml
+	@$(BIN)/fipo study report studies/demo-study.yaml --output docs/demo-study.md
 
 ui: setup  ## open MLflow on the local runs
 	@$(BIN)/fipo ui

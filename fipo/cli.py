@@ -14,6 +14,7 @@ import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
 from fipo.errors import FipoError, StorageError
 from fipo.run.step import STEPS
+from fipo.study import command as study
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -343,6 +344,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--json", action="store_true", help="print one JSON object: bytes, seconds, dollars")
     plan.set_defaults(command=_plan)
+
+    study.add_to(commands)
 
     cluster = commands.add_parser("cluster", help="look after a Kubernetes cluster")
     check = cluster.add_subparsers(required=True, metavar="command").add_parser(

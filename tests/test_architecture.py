@@ -11,6 +11,7 @@ LAYERS = [
     ["fipo_kfp.pipelines"],
     ["fipo_kfp.components"],
     ["fipo.cli"],
+    ["fipo.study"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
      "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run"],

@@ -1,21 +1,23 @@
-"""Tables and figures of a study, put into its text: `experiments/NAME.md` becomes `docs/experiments.md`."""
+"""Verdicts, tables and figures of a study, put into its text: the `.md` file beside it, or one that fits any study."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
+from jinja2 import StrictUndefined
+from jinja2.sandbox import SandboxedEnvironment
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from experiments.intervals import Mean, mean_over_seeds
-from experiments.results import ACCURACY, CURVES, Result
-from experiments.study import FOLDER, Question, Study
 from fipo.errors import DataError
 from fipo.figures import ABOVE, BELOW, INK, MUTED, PHASES, styled, to_png
+from fipo.study.comparisons import along, paired, scores_by_seed, token_grid, verdicts
+from fipo.study.results import CURVES, Result
+from fipo.study.statistics import Mean, mean_over_seeds
+from fipo.study.study import Question, Study
 
 TITLES = {
     "avg_at_k": "avg@k",
@@ -27,14 +29,20 @@ TITLES = {
 """Scores in a table; `learning` is the accuracy of all responses sampled in training, averaged over the budget."""
 COMPARED = {"avg_at_k": "avg@k", "learning": "accuracy while learning", "mean_response_tokens": "tokens"}
 """Scores of which tables give the difference to the baseline."""
+DEFAULT_TEXT = Path(__file__).with_name("report.md")
 COLUMNS = 4
 """Panels in a row of a figure."""
-GRID = 60
-"""Points of a curve over sampled tokens."""
 
 
-def write_report(study: Study, results: Sequence[Result], document: Path) -> list[Path]:
+def write_report(study: Study, results: Sequence[Result], document: Path, *, text: str, standing: str) -> list[Path]:
     """Write the document and its figures beside it; returns the files.
+
+    Args:
+        study: what was compared.
+        results: its finished trials.
+        document: to write.
+        text: of the document, a Jinja template: it calls `table`, `figure`, `overview`, `verdict`, `value`, `change`.
+        standing: whether the study was registered.
 
     Raises:
         DataError: the text names a question that the study does not have, or no seed has all arms of one.
@@ -47,13 +55,13 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
         path = images / f"{document.stem}-{name}{'-short' if curves else ''}.png"
         path.write_bytes(to_png(curves_figure(study, _question(study, name), results, curves)))
         written.append(path)
-        return f"![{study.questions[name].title}](images/{path.name})"
+        return f"![{study.asked[name].title}](images/{path.name})"
 
     def table(name: str) -> str:
         return score_table(study, _question(study, name), results)
 
     def value(task: str, arm: str, score: str = "avg_at_k") -> str:
-        return _text(score, mean_over_seeds(list(_scores(results, task, arm, score).values())))
+        return _text(score, mean_over_seeds(list(scores_by_seed(results, task, arm, score).values())))
 
     def change(task: str, arm: str, score: str = "avg_at_k", baseline: str = study.baseline) -> str:
         return _change(score, _paired(results, task, baseline, arm, score)).strip("*")
@@ -64,12 +72,13 @@ def write_report(study: Study, results: Sequence[Result], document: Path) -> lis
         written.append(path)
         return f"![Every arm against {study.baseline}](images/{path.name})"
 
-    environment = Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    text = environment.from_string((FOLDER / f"{study.name}.md").read_text(encoding="utf-8"))
+    environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     names = {result.trial.name for result in results}
     document.write_text(
-        text.render(
+        environment.from_string(text).render(
             study=study,
+            standing=standing,
+            verdict=lambda: verdict_table(study, results),
             table=table,
             figure=figure,
             overview=overview,
@@ -95,7 +104,7 @@ def score_table(study: Study, question: Question, results: Sequence[Result]) -> 
     lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for task in study.tasks:
         for arm in _arms(study, question):
-            found = {score: _scores(results, task, arm, score) for score in TITLES}
+            found = {score: scores_by_seed(results, task, arm, score) for score in TITLES}
             if not found["avg_at_k"]:
                 continue
             means = [_text(score, mean_over_seeds(list(found[score].values()))) for score in TITLES]
@@ -104,6 +113,20 @@ def score_table(study: Study, question: Question, results: Sequence[Result]) -> 
                 changes = [_change(score, _paired(results, task, study.baseline, arm, score)) for score in COMPARED]
             lines.append(f"| {' | '.join([task, f'`{arm}`', *means, *changes, str(len(found['avg_at_k']))])} |")
     return "\n".join(lines)
+
+
+def verdict_table(study: Study, results: Sequence[Result]) -> str:
+    """What the outcome says of each arm, all comparisons together; empty for a study without an outcome."""
+    if not study.outcome:
+        return ""
+    score = study.outcome.score
+    lines = [
+        f"| {one.task} | `{one.arm}` | {_change(score, one.difference).strip('*')} | {one.p:.2g} | "
+        f"{one.equivalence_p:.2g} | {one.difference.seeds} | **{one.word}** |"
+        for one in verdicts(study, study.outcome, results)
+    ]
+    head = f"| task | arm | {TITLES[score]} over {study.baseline} | p | p of equivalence | seeds | verdict |"
+    return "\n".join([head, "|---|---|---|---|---|---|---|", *lines])
 
 
 @styled
@@ -163,19 +186,8 @@ def curves_figure(study: Study, question: Question, results: Sequence[Result], c
 
 def _on_one_axis(results: Sequence[Result], metric: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """[GRID] tokens and [seeds, GRID] values, as far as all seeds go."""
-    grid = _grid(results)
-    return grid, np.array([_along(result, metric, grid) for result in results])
-
-
-def _grid(results: Sequence[Result]) -> NDArray[np.float64]:
-    """[GRID] counts of sampled tokens that all results have reached."""
-    return np.linspace(max(one.tokens[0] for one in results), min(one.tokens[-1] for one in results), GRID)
-
-
-def _along(result: Result, metric: str, grid: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A metric at each count of sampled tokens, between steps on a straight line."""
-    logged = np.isfinite(result.curves[metric])
-    return np.asarray(np.interp(grid, result.tokens[logged], result.curves[metric][logged]), np.float64)
+    grid = token_grid(results)
+    return grid, np.array([along(result, metric, grid) for result in results])
 
 
 def _arms(study: Study, question: Question) -> Iterable[str]:
@@ -183,26 +195,15 @@ def _arms(study: Study, question: Question) -> Iterable[str]:
 
 
 def _question(study: Study, name: str) -> Question:
-    if name not in study.questions:
-        raise DataError(f"study {study.name}: its text asks for {name!r}; questions are {', '.join(study.questions)}")
-    return study.questions[name]
-
-
-def _scores(results: Sequence[Result], task: str, arm: str, score: str) -> Mapping[int, float]:
-    """By seed."""
-    of_task = [result for result in results if result.trial.task == task]
-    chosen = [result for result in of_task if result.trial.arm == arm]
-    if score == "learning":  # over the tokens that all have sampled
-        grid = _grid(of_task)
-        return {result.trial.seed: float(_along(result, ACCURACY, grid).mean()) for result in chosen}
-    return {result.trial.seed: result.scores[score] for result in chosen}
+    if name not in study.asked:
+        raise DataError(f"study {study.name}: its text asks for {name!r}; questions are {', '.join(study.asked)}")
+    return study.asked[name]
 
 
 def _paired(results: Sequence[Result], task: str, baseline: str, arm: str, score: str) -> Mean | None:
-    """The difference over the seeds that have both; they share the warmed-up model and the order of the data."""
-    before, after = _scores(results, task, baseline, score), _scores(results, task, arm, score)
-    seeds = sorted(before.keys() & after.keys())
-    return mean_over_seeds([after[seed] - before[seed] for seed in seeds]) if seeds else None
+    """The mean difference over the seeds that have both."""
+    differences = paired(results, task, baseline, arm, score)
+    return mean_over_seeds(differences) if differences else None
 
 
 def _text(score: str, mean: Mean) -> str:

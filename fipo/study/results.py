@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.study import Study, Trial
 from fipo.errors import DataError
+from fipo.study.study import Study, Trial
 from fipo.tracking import finished_runs
 
 SCORES = ("avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens")
@@ -70,7 +70,7 @@ def read_results(study: Study, directory: Path) -> list[Result]:
                 )
             )
     if not results:
-        raise DataError(f"study {study.name}: no finished trial in {uri}; run `python -m experiments run` first")
+        raise DataError(f"study {study.name}: no finished trial in {uri}; run `fipo study run` first")
     return results
 
 
@@ -88,15 +88,13 @@ def stored_results(study: Study, path: Path) -> list[Result]:
         DataError: there is no such file, or it has a trial that the study does not.
     """
     if not path.is_file():
-        raise DataError(f"study {study.name}: {path} does not exist; `python -m experiments report` writes it")
+        raise DataError(f"study {study.name}: {path} does not exist; `fipo study report` writes it")
     trials = {trial.name: trial for trial in study.trials()}
     results = []
     for line in path.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if row["run"] not in trials:
-            raise DataError(
-                f"{path}: run {row['run']!r} is no trial of study {study.name}; see `python -m experiments list`"
-            )
+            raise DataError(f"{path}: run {row['run']!r} is no trial of study {study.name}; see `fipo study list`")
         curves = {name: np.array(curve, dtype=np.float64) for name, curve in row["curves"].items()}
         results.append(Result(trials[row["run"]], row["scores"], np.array(row["tokens"], dtype=np.float64), curves))
     return results

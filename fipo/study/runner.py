@@ -11,10 +11,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments import worker
-from experiments.study import Trial
 from fipo.errors import FipoError, Interrupted
 from fipo.run.run import Run
+from fipo.study import worker
+from fipo.study.study import Trial
 
 SHARED = ("prepare", "sft")
 """Steps that the arms of a seed share."""

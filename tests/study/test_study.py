@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experiments.study import FOLDER, load_study
 from fipo.errors import ConfigError
+from fipo.study.study import load_study
 
+STUDIES = Path(__file__).parents[2] / "studies"
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 
 
-@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_shipped_studies_load_and_their_questions_cover_all_arms(path):
-    study = load_study(path.stem)
-    asked = {study.baseline, *(arm for question in study.questions.values() for arm in question.arms)}
+    study = load_study(path)
+    asked = {study.baseline, *(arm for question in study.asked.values() for arm in question.arms)}
     assert asked == study.arms.keys()
     assert len(study.seeds) >= (2 if study.name == "pilot" else 5)
     assert len({trial.name for trial in study.trials()}) == len(study.tasks) * len(study.arms) * len(study.seeds)
@@ -31,7 +32,7 @@ def write(tmp_path, **changes):
     }
     path = tmp_path / "study.yaml"
     path.write_text(yaml.safe_dump(study | changes))
-    return str(path)
+    return path
 
 
 def test_arms_of_a_seed_share_a_warm_up_and_differ_in_their_settings(tmp_path):
@@ -58,6 +59,23 @@ def test_a_mistake_is_named_before_anything_runs(tmp_path, changes, message):
         load_study(write(tmp_path, **changes))
 
 
-def test_an_unknown_study_names_the_known_ones():
-    with pytest.raises(ConfigError, match="demo-study"):
-        load_study("no-such")
+@pytest.mark.parametrize("text", ["", "a: [", "3", "name: s"])
+def test_what_is_no_study_is_refused(tmp_path, text):
+    path = tmp_path / "study.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"study\.yaml"):
+        load_study(path)
+    with pytest.raises(ConfigError, match=r"no-such\.yaml: no such file"):
+        load_study(tmp_path / "no-such.yaml")
+
+
+def test_a_recipe_beside_the_study_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "own.yaml").write_text(TINY.read_text())
+    path = write(tmp_path, tasks={"sums": {"recipe": "own.yaml"}, "shipped": {"recipe": "demo"}})
+    monkeypatch.chdir("/")
+    recipes = {name: task.recipe for name, task in load_study(path).tasks.items()}
+    assert recipes == {"sums": str(tmp_path / "own.yaml"), "shipped": "demo"}
+
+
+def test_a_study_without_questions_shows_all_arms(tmp_path):
+    assert load_study(write(tmp_path, questions={})).asked["arms"].arms == ("fipo",)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from fipo.config import Config, Name, Section, load_config
 from fipo.errors import ConfigError
-
-FOLDER = Path(__file__).parent
 
 
 class Task(Section):
@@ -33,6 +31,19 @@ class Question(Section):
     """Beside the baseline."""
 
 
+class Outcome(Section):
+    """What decides, said before anything is seen."""
+
+    score: Literal["avg_at_k", "cons_at_k", "pass_at_k", "mean_response_tokens", "learning"]
+    """Of the trained model on the benchmark; `learning` is the accuracy of all that training samples."""
+    smallest_effect: float = Field(gt=0)
+    """The smallest difference worth finding, 0.01 being one point of accuracy: arms closer than that are equivalent."""
+    power: float = Field(default=0.8, gt=0, lt=1)
+    """Share of studies that shall find it."""
+    significance: float = Field(default=0.05, gt=0, lt=1)
+    """Share of studies that may find a difference where there is none, all comparisons together."""
+
+
 class Study(Section):
     """Tasks x arms x seeds; every arm of a seed starts from the same warmed-up model."""
 
@@ -45,7 +56,10 @@ class Study(Section):
     baseline: Name
     """The arm that the others are compared with, seed by seed."""
     seeds: tuple[int, ...] = Field(min_length=2)
-    questions: dict[Name, Question] = Field(min_length=1)
+    outcome: Outcome | None = None
+    """Without one, intervals are shown and nothing is concluded."""
+    questions: dict[Name, Question] = Field(default_factory=dict)
+    """Which arms are shown together (default: all)."""
 
     @model_validator(mode="after")
     def _arms_exist(self) -> Self:
@@ -53,6 +67,12 @@ class Study(Section):
         if unknown := sorted(named - self.arms.keys()):
             raise ValueError(f"baseline, questions: must name arms; got {', '.join(unknown)}")
         return self
+
+    @property
+    def asked(self) -> Mapping[str, Question]:
+        """The questions; of a study that has none, one about all arms."""
+        others = tuple(arm for arm in self.arms if arm != self.baseline)
+        return self.questions or {"arms": Question(title="All arms", arms=others)}
 
     def trials(self) -> Iterator[Trial]:
         """Seed by seed, so that whatever is finished compares all arms."""
@@ -102,21 +122,26 @@ class Trial:
         return load_config(self.study.tasks[self.task].recipe, self.overrides(directory, warmup=warmup))
 
 
-def load_study(name: str) -> Study:
-    """A study by the name of a file here (`demo`) or by path.
+def load_study(path: Path) -> Study:
+    """A study from its YAML file; recipes in it that are files are found beside it.
 
     Raises:
         ConfigError: there is no such file, or its contents are refused.
     """
-    path = FOLDER / f"{name}.yaml" if (FOLDER / f"{name}.yaml").is_file() else Path(name)
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.yaml")))
-        raise ConfigError(f"study {name!r}: expected a YAML file or one of {known}")
-    tree: Mapping[str, object] = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raise ConfigError(f"study {path}: no such file; docs/studies.md has an example")
     try:
-        study = Study.model_validate(tree)
+        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"study {path}: is no YAML: {error}") from None
     except ValidationError as error:
         raise ConfigError(f"study {path}: {error}") from None
+    beside = {
+        name: task.model_copy(update={"recipe": str(path.parent / task.recipe)})
+        for name, task in study.tasks.items()
+        if (path.parent / task.recipe).is_file()
+    }
+    study = study.model_copy(update={"tasks": {**study.tasks, **beside}})
     for trial in study.trials():
         trial.config(Path("runs"))
     return study

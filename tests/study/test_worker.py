@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments import worker
 from fipo.config import load_config
 from fipo.errors import ConfigError
 from fipo.run.run import Run
+from fipo.study import worker
 
 pytestmark = pytest.mark.slow
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"

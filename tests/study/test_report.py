@@ -1,16 +1,15 @@
 """From MLflow to the document: means, intervals, paired differences, figures."""
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from jinja2.exceptions import SecurityError
 
-from experiments.intervals import mean_over_seeds
-from experiments.report import score_table, write_report
-from experiments.results import CURVES, SCORES, TOKENS, compare_results, read_results, store_results, stored_results
-from experiments.study import Study
 from fipo.errors import DataError
+from fipo.study.report import DEFAULT_TEXT, score_table, write_report
+from fipo.study.results import CURVES, SCORES, TOKENS, compare_results, read_results, store_results, stored_results
+from fipo.study.study import Outcome, Study
 from fipo.tracking import Tracker
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
@@ -23,15 +22,6 @@ STUDY = Study(
     questions={"losses": {"title": "Losses", "arms": ("fipo",)}},
 )
 ACCURACY = {("dapo", 1): 0.5, ("dapo", 2): 0.6, ("dapo", 3): 0.7, ("fipo", 1): 0.6, ("fipo", 2): 0.7, ("fipo", 3): 0.8}
-
-
-def test_students_interval_by_hand():
-    mean = mean_over_seeds([1.0, 2.0, 3.0])  # t(0.975, 2) = 4.3027, error 1 / sqrt(3)
-    assert (mean.value, mean.seeds) == (2.0, 3)
-    assert mean.half_width == pytest.approx(4.3027 / math.sqrt(3), rel=1e-4)
-    assert not mean.differs_from_zero
-    assert mean_over_seeds([2.0, 2.1, 1.9]).differs_from_zero
-    assert not mean_over_seeds([5.0]).differs_from_zero
 
 
 @pytest.fixture(scope="module")
@@ -71,26 +61,31 @@ def test_the_table_pairs_arms_by_seed(runs):
 
 
 @pytest.mark.slow
-def test_the_document_and_its_figures_are_written(runs, tmp_path, monkeypatch):
-    (tmp_path / "demo-study.md").write_text(
-        "{{ trials }} trials: {{ value('sums', 'fipo') }}\n{{ figure('losses') }}\n"
-    )
-    monkeypatch.setattr("experiments.report.FOLDER", tmp_path)
-    document, figure = write_report(STUDY, read_results(STUDY, runs), tmp_path / "docs" / "experiments.md")
-    assert document.read_text() == "6 trials: 70.0 ± 24.8\n![Losses](images/experiments-losses.png)\n"
+def test_the_document_and_its_figures_are_written(runs, tmp_path):
+    def write(text, name="study", study=STUDY):
+        document = tmp_path / "docs" / f"{name}.md"
+        return write_report(study, read_results(STUDY, runs), document, text=text, standing="Registered.")
+
+    document, figure = write("{{ trials }} trials: {{ value('sums', 'fipo') }}\n{{ figure('losses') }}\n")
+    assert document.read_text() == "6 trials: 70.0 ± 24.8\n![Losses](images/study-losses.png)\n"
     assert figure.read_bytes().startswith(b"\x89PNG")
-    (tmp_path / "demo-study.md").write_text("{{ overview() }}")
-    document, figure = write_report(STUDY, read_results(STUDY, runs), tmp_path / "docs" / "other.md")
+    document, figure = write("{{ overview() }}", "other")
     assert document.read_text() == "![Every arm against dapo](images/other-overview.png)"
     assert figure.read_bytes().startswith(b"\x89PNG")
 
-    (tmp_path / "demo-study.md").write_text("{{ table('colours') }}")
     with pytest.raises(DataError, match="'colours'; questions are losses"):
-        write_report(STUDY, read_results(STUDY, runs), document)
+        write("{{ table('colours') }}")
+    decided = STUDY.model_copy(update={"outcome": Outcome(score="avg_at_k", smallest_effect=0.05), "questions": {}})
+    document, *_ = write(DEFAULT_TEXT.read_text(), "any", decided)
+    # Every seed gains exactly 10 points: nothing is left to chance.
+    assert "| sums | `fipo` | +10.0 ± 0.0 | 0 | 1 | 3 | **higher** |" in document.read_text()
+    assert "## All arms" in document.read_text() and "Registered." in document.read_text()
+    with pytest.raises(SecurityError):
+        write("{{ study.__class__.__mro__ }}")
 
 
 def test_a_study_without_runs_says_what_to_do(tmp_path):
-    with pytest.raises(DataError, match="python -m experiments run"):
+    with pytest.raises(DataError, match="fipo study run"):
         read_results(STUDY, tmp_path)
 
 
