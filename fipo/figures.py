@@ -41,7 +41,7 @@ _SETTINGS: Any = {
     "axes.grid.axis": "y",
     "axes.axisbelow": True,
     "axes.titlesize": 10,
-    "axes.titleweight": "semibold",
+    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
     "axes.titlecolor": INK,
