@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fipo.outcome import Grade
 from fipo.outcome import Outcome as Outcome
 
 SHOWN_CHARACTERS = 1000
@@ -19,7 +20,7 @@ SHOWN_CHARACTERS = 1000
 
 
 class FinishReason(StrEnum):
-    """Why a response ended: the model emitted a stop token, or it reached the length limit."""
+    """Why a response ended: the model emitted a stop token, or it reached the limit of tokens or of turns."""
 
     STOP = "stop"
     LENGTH = "length"
@@ -45,6 +46,10 @@ class Prompt:
     """What tells right from wrong."""
     columns: str = "{}"
     """What it reads besides the answer, as JSON."""
+    environment: str = ""
+    """What answers the model's turns; empty where a response is one turn."""
+    room: int | None = None
+    """Tokens that the response may have, where an earlier turn has used some of the limit."""
 
     @property
     def draw_id(self) -> str:
@@ -59,15 +64,40 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One sampled response."""
+    """One sampled response: all that follows the prompt. With an environment its observations stand between turns."""
 
     token_ids: NDArray[np.int32]
     """[tokens]; the stop token is included when `finish_reason` is `stop`."""
     log_probs: NDArray[np.float32]
-    """[tokens]; `rollout_log_probs`: what the engine sampled with, at the sampling temperature."""
+    """[tokens]; `rollout_log_probs`: what the engine sampled with, at the sampling temperature; 0 on observations."""
     finish_reason: FinishReason
     weight_version: int
     """Version of the weights that sampled it: the number of optimizer steps done."""
+    response_mask: NDArray[np.bool_] | None = None
+    """[tokens]; True where the policy sampled the token, False on observations. None: it sampled them all."""
+    grade: Grade | None = None
+    """The environment's verdict; None leaves it to the grader."""
+
+    @property
+    def own(self) -> NDArray[np.bool_]:
+        """[tokens]; `response_mask`, written out."""
+        return np.ones(len(self.token_ids), bool) if self.response_mask is None else self.response_mask
+
+    @property
+    def own_tokens(self) -> int:
+        """Tokens that the policy sampled."""
+        return int(self.own.sum())
+
+    @property
+    def turns(self) -> int:
+        """How often the policy spoke: observations stand between two turns, and none at the ends."""
+        return 1 + int((self.own[1:] & ~self.own[:-1]).sum())
+
+    @property
+    def last_turn(self) -> NDArray[np.int32]:
+        """The tokens after the last observation: what is judged."""
+        observed = np.flatnonzero(~self.own)
+        return self.token_ids[observed[-1] + 1 :] if len(observed) else self.token_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +177,8 @@ class PackedTokens:
     """[1, time] int64; 0, 1, ... by sequence."""
     lengths: tuple[int, ...]
     """Tokens of each sequence; they add up to the row."""
+    have_observations: bool = False
+    """Whether tokens that the policy did not sample stand inside responses."""
 
     def to(self, device: torch.device) -> PackedTokens:
         """The same tokens on `device`."""

@@ -14,7 +14,7 @@ LAYERS = [
     ["fipo.study"],
     ["fipo.training"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
-     "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run"],
+     "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run", "fipo.environments"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
     ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.figures", "fipo.files", "fipo.outcome",
@@ -45,8 +45,13 @@ ALLOWED_SIDEWAYS = {
     # A step starts its job; `verify` asks the registry which version it was.
     ("fipo.run", "fipo.launch"),
     ("fipo.run", "fipo.release"),
-    # The verifier says which reference answers it can read.
+    # The verifier says which reference answers it can read, an environment which rows.
     ("fipo.data", "fipo.rewards"),
+    ("fipo.data", "fipo.environments"),
+    # A response of several turns is answered by its environment in between, whose tools run in the graders' sandbox.
+    ("fipo.rollout", "fipo.environments"),
+    ("fipo.rollout", "fipo.rewards"),
+    ("fipo.environments", "fipo.rewards"),
     ("fipo.config", "fipo.errors"),
     # The loss's options are a section of the settings as they are.
     ("fipo.config", "fipo.algorithm.options"),

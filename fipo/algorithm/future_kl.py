@@ -19,13 +19,15 @@ def future_kl(
     half_life: float,
     segment_ids: Tensor | None = None,
     sequence_group: ProcessGroup | None = None,
+    own_tokens: Tensor | None = None,
 ) -> Tensor:
     """How far the policy has moved on a token and everything after it (Eq. 6).
 
         future_kl_t = Σ_{k>=t} mask_k · gamma^(k-t) · log_ratio_k,    gamma = 2^(-1 / half_life)
 
-    The distance `k - t` counts positions, masked ones too. It is the recurrence F_t = x_t + gamma · F_{t+1}, so it
-    costs O(batch · time). Sums are float32 whatever the input: bfloat16 would round a half-life of 32 to 35.
+    The distance `k - t` counts the policy's own tokens, those that M_k masks too: what an environment says in between
+    adds nothing and fades nothing. It is the recurrence F_t = x_t + gamma · F_{t+1}, so it costs O(batch · time). Sums
+    are float32 whatever the input: bfloat16 would round a half-life of 32 to 35.
 
     Args:
         log_ratio: [batch, time], `log_probs - old_log_probs`; read without gradient.
@@ -35,20 +37,24 @@ def future_kl(
             where the id changes. None: a row is one response.
         sequence_group: the ranks over which the time axis lies split, evenly and in order (sequence parallelism). Each
             passes its shard; ids must then differ between all responses of the whole row.
+        own_tokens: [batch, time] bool, the tokens that the policy sampled, where others stand between them. None: none
+            do, so that distance is position.
 
     Returns:
         [batch, time] float32 without gradient; 0 where no unmasked token follows.
     """
     if not half_life > 0:
         raise ConfigError(f"half_life: must be a positive number of tokens; got {half_life}")
-    gamma = 2.0 ** (-1.0 / half_life)
-    if log_ratio.is_cuda:
+    gamma, steps = 2.0 ** (-1.0 / half_life), None if own_tokens is None else own_tokens.long()
+    if log_ratio.is_cuda and own_tokens is None:
         from fipo.algorithm.scan_triton import masked_reverse_scan
 
         result = masked_reverse_scan(log_ratio.detach(), mask, half_life, segment_ids)
     else:
-        result = reverse_scan(torch.where(mask, log_ratio.detach(), 0).float(), gamma, segment_ids)
-    return result if sequence_group is None else carry_across_ranks(result, gamma, segment_ids, sequence_group)
+        result = reverse_scan(torch.where(mask, log_ratio.detach(), 0).float(), gamma, segment_ids, steps)
+    if sequence_group is None:
+        return result
+    return carry_across_ranks(result, gamma, segment_ids, sequence_group, steps)
 
 
 def influence_weights(

@@ -42,6 +42,7 @@ def influence(
         half_life=options.half_life,
         segment_ids=responses.segment_ids,
         sequence_group=responses.sequence_group,
+        own_tokens=response_mask if responses.have_observations else None,
     )
     weights = torch.ones_like(kl)
     if options.loss == "fipo":

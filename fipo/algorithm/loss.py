@@ -82,6 +82,7 @@ def fipo_loss(
     num_loss_tokens: Tensor | float | None = None,
     segment_ids: Tensor | None = None,
     rollout_log_probs: Tensor | None = None,
+    have_observations: bool = False,
 ) -> LossOutput:
     """FIPO's loss (Eq. 8), to be minimised; `policy_loss` explains the arguments and `LossOptions` the settings."""
     options = LossOptions(
@@ -104,6 +105,7 @@ def fipo_loss(
         num_loss_tokens=num_loss_tokens,
         segment_ids=segment_ids,
         rollout_log_probs=rollout_log_probs,
+        have_observations=have_observations,
     )
 
 
@@ -120,6 +122,7 @@ def policy_loss(
     segment_ids: Tensor | None = None,
     sequence_group: ProcessGroup | None = None,
     rollout_log_probs: Tensor | None = None,
+    have_observations: bool = False,
 ) -> LossOutput:
     """The loss of one micro-batch, to be minimised, with gradient in `log_probs` alone.
 
@@ -136,12 +139,14 @@ def policy_loss(
         segment_ids: [batch, time] integers that tell the responses of a packed row apart. None: a row is one response.
         sequence_group: the ranks over which the time axis lies split; pass the counts above with it.
         rollout_log_probs: [batch, time], from the inference engine, for `options.correction` and the mismatch metrics.
+        have_observations: whether responses hold tokens that the policy did not sample (False in `response_mask`), so
+            that the distances of Future-KL must skip them.
 
     Raises:
         ConfigError: the shapes differ, `response_mask` is not bool, or an argument that the loss needs is missing.
     """
     _check(options, log_probs, old_log_probs, advantages, response_mask, rollout_log_probs, max_response_tokens)
-    responses = Responses(segment_ids, sequence_group)
+    responses = Responses(segment_ids, sequence_group, have_observations)
     advantages = torch.where(response_mask, advantages, 0).float()
     log_ratio = masked_log_ratio(log_probs, old_log_probs, response_mask)  # Eq. 3
     token = influence(options, log_ratio, advantages, response_mask, responses)  # Eqs. 5 to 7

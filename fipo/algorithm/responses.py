@@ -20,6 +20,8 @@ class Responses:
     sequence_group: dist.ProcessGroup | None = None
     """The ranks over which the time axis lies split, evenly and in order (sequence parallelism). Then `segment_ids`
     must count the responses of the whole row: 0, 1, ..."""
+    have_observations: bool = False
+    """Whether tokens of an environment stand between the policy's own."""
 
     def sums(self, values: Tensor) -> Tensor:
         """At every token, the sum over its response; differentiable."""

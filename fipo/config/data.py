@@ -12,6 +12,9 @@ from fipo.config.base import Name, Probability, Role, Section, require
 GRADERS = ("math", "exact", "choice", "tests")
 """Those that are built in."""
 
+ENVIRONMENTS = ("python", "guess")
+"""Those that are built in."""
+
 TEST_COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code")
 """Columns that `tests` reads where a row has them."""
 
@@ -59,7 +62,10 @@ class Source(Section):
     """What tells right from wrong: `math` compares answers as mathematics, `exact` as text, `choice` by letters;
     `tests` runs the response's program on the tests in the answer's column; or a `package.module:function`."""
     columns: tuple[str, ...] = ()
-    """Columns that the grader reads besides the answer; `tests` knows its own."""
+    """Columns that grader and environment read besides the answer; `tests` knows its own."""
+    environment: str = ""
+    """What answers the model's turns: `python` runs the code that they hold, `guess` is a game with a hidden number;
+    or a `package.module:Class`. Empty: a response is one turn."""
     generator: RunningSums | None = None
     """Make the problems instead of reading them."""
     limit: int | None = Field(None, ge=1)
@@ -79,6 +85,15 @@ class Source(Section):
             raise ValueError(f"must be one of {', '.join(GRADERS)}, or package.module:function; got {grader!r}")
         return grader
 
+    @field_validator("environment")
+    @classmethod
+    def _is_one(cls, environment: str) -> str:
+        if environment not in ("", *ENVIRONMENTS) and not re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", environment):
+            raise ValueError(
+                f"must be empty, one of {', '.join(ENVIRONMENTS)}, or package.module:Class; got {environment!r}"
+            )
+        return environment
+
 
 class Benchmark(Source):
     """A held-out set and how it is measured; what is empty here follows the run's other settings."""
@@ -87,6 +102,8 @@ class Benchmark(Source):
     """Text around the problem; empty is `data.prompt_template`: the model is asked as it was trained."""
     grader: Annotated[str, Role.GRADING] = "math"
     """As of a source to learn from: `math`, `exact`, `choice`, `tests`, or `package.module:function`."""
+    environment: Annotated[str, Role.GRADING] = ""
+    """As of a source to learn from: `python`, `guess`, `package.module:Class`, or empty."""
     samples: Annotated[int | None, Role.MEASURING] = Field(None, ge=1)
     """Responses to each problem; null is `evaluation.samples`."""
     temperature: Annotated[float | None, Role.MEASURING] = Field(None, ge=0.0)

@@ -25,7 +25,13 @@ class RolloutSettings(Section):
     group_size: int = Field(16, ge=2)
     """Responses to one prompt."""
     max_response_tokens: int = Field(20480, ge=1)
-    """Generation stops here, in training and evaluation."""
+    """Generation stops here, in training and evaluation; an environment's observations count."""
+    max_turns: int = Field(8, ge=1)
+    """Turns of one response at most, where its source has an environment."""
+    max_observation_tokens: int = Field(512, ge=2)
+    """Tokens of one observation at most; of a longer one the middle is left out."""
+    environment_workers: Annotated[int, Role.PLACEMENT] = Field(8, ge=1)
+    """Environments that answer at once on each rank, and with them programs of the tool `python` that run at once."""
     temperature: float = Field(1.0, gt=0.0)
     """Logits are divided by it, in sampling and in the trained policy alike."""
     top_p: float = Field(1.0, gt=0.0, le=1.0)

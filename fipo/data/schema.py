@@ -16,7 +16,7 @@ from fipo.batch import Prompt
 from fipo.config import Data
 from fipo.errors import DataError
 
-COLUMNS = ("id", "prompt", "answer", "response", "source", "grader", "columns")
+COLUMNS = ("id", "prompt", "answer", "response", "source", "grader", "columns", "environment")
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 """Layout of every prepared file."""
 
@@ -39,6 +39,8 @@ class Problem:
     """What tells right from wrong."""
     columns: str = "{}"
     """What it reads besides the answer, as JSON."""
+    environment: str = ""
+    """What answers the model's turns."""
 
 
 def content_id(prompt: str) -> str:
@@ -80,6 +82,7 @@ def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, data: Data) -
         source=problem.source,
         grader=problem.grader,
         columns=problem.columns,
+        environment=problem.environment,
     )
 
 

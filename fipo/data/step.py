@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from fipo.data.audit import Audit
 from fipo.data.prepare import SETS, prepare
-from fipo.data.samples import check_graders
+from fipo.data.samples import check_environments, check_graders
+from fipo.environments.notice import notice
 from fipo.models import load_tokenizer
-from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import open_pool
 
 if TYPE_CHECKING:
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 def prepare_run(attempt: Attempt) -> None:
     """Publish the output `dataset`; its parts `problems` and `demonstrations` are what RL and the warm-up read."""
     config, folder = attempt.workspace.config, attempt.workspace.directory / "dataset"
-    if notice := grading_notice(config):
-        print(f"[prepare] {notice}", flush=True)
+    if said := notice(config):
+        print(f"[prepare] {said}", flush=True)
     # In processes that can be killed: a hostile reference answer keeps the parser busy for ever.
     with open_pool(config.reward, workers=1) as graders:
         check_graders(config, graders.refusal)
+        check_environments(config)
         manifest = prepare(config, load_tokenizer(config.model), folder, refusal=Audit(graders))
     attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():

@@ -48,7 +48,8 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
     if reason:
         raise RowError(Reason.UNVERIFIABLE, reason)
     own_name = _own_name(record) or name
-    return Problem(content_id(prompt), prompt, answer, response, own_name, source.grader, columns)
+    id_, environment = content_id(prompt), source.environment
+    return Problem(id_, prompt, answer, response, own_name, source.grader, columns, environment)
 
 
 def too_long(answer: str, grader: str) -> str:

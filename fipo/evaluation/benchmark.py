@@ -96,13 +96,19 @@ def _shifted(progress: Progress | None, before: int, responses: int) -> Progress
 
 
 def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, graders: Graders) -> list[ProblemResult]:
-    token_ids = [rollout.token_ids.tolist() for group in groups for rollout in group.rollouts]
-    decoded = iter(tokenizer.batch_decode(token_ids, skip_special_tokens=True))
-    texts = [[next(decoded) for _ in group.rollouts] for group in groups]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    judged = iter(tokenizer.batch_decode([one.last_turn.tolist() for one in rollouts], skip_special_tokens=True))
+    shown = iter(tokenizer.batch_decode([one.token_ids.tolist() for one in rollouts], skip_special_tokens=True))
+    texts = [[next(judged) for _ in group.rollouts] for group in groups]
     prompts = [group.prompt for group in groups]
-    items = [(one.grader, text, one.answer, one.columns) for one, said in zip(prompts, texts) for text in said]
+    items = [
+        (group.prompt.grader, text, group.prompt.answer, group.prompt.columns)
+        for group, said in zip(groups, texts)
+        for text, rollout in zip(said, group.rollouts)
+        if rollout.grade is None
+    ]
     found = iter(graders.grade(items))
-    grades = [[next(found) for _ in said] for said in texts]
+    grades = [[rollout.grade or next(found) for rollout in group.rollouts] for group in groups]
     ballots = [
         Ballot(said, [grade.answer for grade in own], [grade.outcome for grade in own])
         for said, own in zip(texts, grades)
@@ -116,16 +122,16 @@ def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, g
             answer=group.prompt.shown_answer,
             responses=tuple(
                 GradedResponse(
-                    text=text,
+                    text=next(shown),
                     answer=grade.answer,
                     outcome=grade.outcome,
-                    tokens=len(rollout.token_ids),
+                    tokens=rollout.own_tokens,
                     truncated=rollout.finish_reason is FinishReason.LENGTH,
                     vote=vote,
                     explanation=grade.explanation,
                 )
-                for rollout, text, grade, vote in zip(group.rollouts, said, own, counted, strict=True)
+                for rollout, grade, vote in zip(group.rollouts, own, counted, strict=True)
             ),
         )
-        for group, said, own, counted in zip(groups, texts, grades, votes, strict=True)
+        for group, own, counted in zip(groups, grades, votes, strict=True)
     ]

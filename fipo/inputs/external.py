@@ -128,10 +128,11 @@ def _rewards(config: Config, digests: Digests) -> Found:
 
 
 def _graders(config: Config, digests: Digests, *, sets: str) -> Found:
-    """Graders of one's own, of the sources that the step reads."""
+    """Graders and environments of one's own, of the sources that the step reads."""
     for setting, source in config.data.sources.items():
         if setting.startswith(sets):
             yield from _function(f"{setting}.grader", source.grader, digests)
+            yield from _function(f"{setting}.environment", source.environment, digests)
 
 
 def _function(setting: str, name: str, digests: Digests) -> Found:

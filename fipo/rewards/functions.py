@@ -21,9 +21,9 @@ class Response:
 
     prompt: Prompt
     text: str
-    """Without special tokens."""
+    """Without special tokens; of several turns the last."""
     tokens: int
-    """Length, the stop token included."""
+    """Length, the stop token and an environment's observations included: what counts towards the limit."""
     finish_reason: FinishReason
     outcome: Outcome
     """The grader's verdict, never `timeout`: responses without a verdict are not rewarded."""

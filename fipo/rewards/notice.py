@@ -25,8 +25,16 @@ def grading_notice(config: Config, sets: str = "data.") -> str:
             find(grader)
         except ConfigError as error:
             raise ConfigError(f"{name}.grader: {error}") from error
-    if "tests" not in graders.values():
-        return ""
+    return sandbox_notice(config) if "tests" in graders.values() else ""
+
+
+def sandbox_notice(config: Config) -> str:
+    """What holds programs in here, in words.
+
+    Raises:
+        ConfigError: `reward.sandbox.require_isolation` is set, and less is in force.
+        RewardError: programs cannot be run here at all.
+    """
     with Sandbox() as sandbox:
         found, refused = sandbox.isolation, sandbox.refused
     if config.reward.sandbox.require_isolation and not found.is_complete:

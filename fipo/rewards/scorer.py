@@ -38,11 +38,15 @@ class Scorer:
     def begin(self, group: RolloutGroup) -> None:
         """Grade a group while others are still generated; `score` then waits for what is left."""
         texts = self._tokenizer.batch_decode(
-            [rollout.token_ids.tolist() for rollout in group.rollouts], skip_special_tokens=True
+            [rollout.last_turn.tolist() for rollout in group.rollouts], skip_special_tokens=True
         )
         prompt = group.prompt
-        items = [Item(prompt.grader, text, prompt.answer, prompt.columns) for text in texts]
-        self._begun[group] = texts, self._pool.submit(items)
+        open_ = [text for text, rollout in zip(texts, group.rollouts, strict=True) if rollout.grade is None]
+        grades = iter(self._pool.submit([Item(prompt.grader, text, prompt.answer, prompt.columns) for text in open_]))
+        self._begun[group] = (
+            texts,
+            [next(grades) if rollout.grade is None else _given(rollout.grade) for rollout in group.rollouts],
+        )
 
     def score(self, groups: Sequence[RolloutGroup]) -> list[RolloutGroup]:
         """The groups with their scores.
@@ -87,3 +91,10 @@ class Scorer:
             buffer_tokens=self._reward.overlong_buffer_tokens,
             penalty=self._reward.overlong_penalty,
         )
+
+
+def _given(grade: Grade) -> Future[Grade]:
+    """An environment's verdict, as the graders' come."""
+    future: Future[Grade] = Future()
+    future.set_result(grade)
+    return future

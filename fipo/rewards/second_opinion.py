@@ -17,7 +17,7 @@ from fipo.rewards.math import extract_answer
 def disagrees(sample: Sample) -> bool | None:
     """Whether texts alone would have given another verdict; None where no mathematical verdict was given."""
     prompt, score = sample.prompt, sample.score
-    if prompt.grader != "math" or score.outcome is Outcome.TIMEOUT:
+    if prompt.grader != "math" or sample.rollout.grade or score.outcome is Outcome.TIMEOUT:
         return None
     same = score.answer is not None and score.answer == _text(prompt.answer)
     return same != (score.outcome is Outcome.CORRECT)

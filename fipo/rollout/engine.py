@@ -80,6 +80,12 @@ def ids_that_stop(eos_token_id: int | Collection[int]) -> frozenset[int]:
     return frozenset([eos_token_id] if isinstance(eos_token_id, int) else eos_token_id)
 
 
+def response_limit(prompt: Prompt, sampling: Sampling, context: int) -> int:
+    """Tokens that a response to the prompt may have, in a context of so many."""
+    limit = min(sampling.max_response_tokens, context - len(prompt.token_ids))
+    return limit if prompt.room is None else min(limit, prompt.room)
+
+
 def check_prompts(prompts: Sequence[Prompt], context: int) -> None:
     """Each prompt must leave room for a response in the model's `context` tokens.
 

@@ -9,11 +9,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fipo.config import Config, Model
+from fipo.environments.host import Host
 from fipo.errors import ConfigError
 from fipo.models import load_model, load_model_config, load_stops
 from fipo.models.precision import place
+from fipo.models.stops import Stops
+from fipo.rewards.sandbox.client import Limits
 from fipo.rollout.engine import RolloutEngine
+from fipo.rollout.observations import Observations
 from fipo.rollout.transformers import TransformersEngine
+from fipo.rollout.turns import TurnsEngine
 
 SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
 """Environment variable with the servers' addresses, separated by commas: who starts trainer and servers sets it."""
@@ -29,7 +34,8 @@ def open_engine(
     rank: int,
     trained: PreTrainedModel | None = None,
 ) -> RolloutEngine:
-    """The engine `rollout.engine`; it has no weights before its first `load_weights`.
+    """The engine `rollout.engine`, with turns where a source names an environment; it has no weights before its first
+    `load_weights`.
 
     Args:
         config: all settings.
@@ -43,11 +49,37 @@ def open_engine(
     Raises:
         ConfigError: the engine's package is not installed, or `served` lacks servers or their token.
     """
-    settings, stops = config.rollout, load_stops(Model(name_or_path=str(folder)), tokenizer).ids
+    stops = load_stops(Model(name_or_path=str(folder)), tokenizer)
+    engine = _open(config, folder, tokenizer, stops, dtype=dtype, device=device, rank=rank, trained=trained)
+    if not any(source.environment for source in config.data.sources.values()):
+        return engine
+    settings, programs = config.rollout, config.reward.sandbox
+    return TurnsEngine(
+        engine,
+        Host(settings.environment_workers, Limits(programs.cpu_seconds, programs.memory_megabytes << 20)),
+        Observations(tokenizer, stops, chat=config.data.chat, max_tokens=settings.max_observation_tokens),
+        tokenizer,
+        max_turns=settings.max_turns,
+        context=context_of(config, folder),
+    )
+
+
+def _open(
+    config: Config,
+    folder: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    stops: Stops,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    rank: int,
+    trained: PreTrainedModel | None,
+) -> RolloutEngine:
+    settings = config.rollout
     if settings.engine == "transformers":
         return TransformersEngine(
             trained or place(load_model(Model(name_or_path=str(folder)), dtype=dtype), dtype, device),
-            eos_token_id=stops,
+            eos_token_id=stops.ids,
             pad_token_id=tokenizer.pad_token_id,
             max_batch_tokens=settings.max_batch_tokens,
         )
@@ -64,7 +96,7 @@ def open_engine(
 
         return VllmEngine(
             str(folder),
-            eos_token_id=stops,
+            eos_token_id=stops.ids,
             context=context,
             dtype=dtype_name(dtype),
             tensor_parallel=settings.tensor_parallel,
@@ -75,7 +107,7 @@ def open_engine(
     return ServedVllmEngine(
         _servers(config),
         model=str(folder),
-        eos_token_id=stops,
+        eos_token_id=stops.ids,
         context=context,
         dtype=dtype,
         transfer=transfer_backend(),

@@ -15,7 +15,16 @@ from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
 from fipo.models.head import float32_linear, measure_head
 from fipo.models.inference import inference
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
+from fipo.rollout.engine import (
+    OnGroup,
+    Progress,
+    RolloutEngine,
+    Sampling,
+    Weights,
+    check_prompts,
+    ids_that_stop,
+    response_limit,
+)
 from fipo.rollout.kv_cache import GroupCache
 from fipo.rollout.sampling import response_stream, sample
 from fipo.rollout.weights import checked, shapes_of
@@ -132,7 +141,7 @@ class TransformersEngine(RolloutEngine):
             _Response(
                 position=position,
                 prompt=prompt,
-                limit=min(sampling.max_response_tokens, self._context - len(prompt.token_ids)),
+                limit=response_limit(prompt, sampling, self._context),
                 stream=response_stream(sampling.seed, prompt.draw_id, index),
             )
             for position, (prompt, index) in enumerate(pairs)

@@ -14,7 +14,16 @@ from torch import nn
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import ConfigError, RolloutError
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
+from fipo.rollout.engine import (
+    OnGroup,
+    Progress,
+    RolloutEngine,
+    Sampling,
+    Weights,
+    check_prompts,
+    ids_that_stop,
+    response_limit,
+)
 from fipo.rollout.weights import checked, expected_of
 
 if TYPE_CHECKING:
@@ -221,7 +230,7 @@ def sampling_params(prompt: Prompt, sampling: Sampling, *, stop_ids: list[int], 
         n=distinct_responses(sampling),
         temperature=sampling.temperature,
         top_p=sampling.top_p,
-        max_tokens=min(sampling.max_response_tokens, context - len(prompt.token_ids)),
+        max_tokens=response_limit(prompt, sampling, context),
         stop_token_ids=stop_ids,
         seed=request_seed(sampling.seed, prompt.draw_id),
         logprobs=0,

@@ -62,9 +62,14 @@ _QUANTILES = {
 
 
 def _lengths(prefix: str) -> tuple[Metric, ...]:
-    return tuple(
-        Metric(f"{prefix}/response_tokens_{name}", "tokens", f"{word} response length")
-        for name, word in _QUANTILES.items()
+    return (
+        *(
+            Metric(f"{prefix}/response_tokens_{name}", "tokens", f"{word} response length, observations left out")
+            for name, word in _QUANTILES.items()
+        ),
+        Metric(f"{prefix}/turns_mean", "turns", "Mean turns of a response; with environments only"),
+        Metric(f"{prefix}/turns_max", "turns", "The same, of the response with most"),
+        Metric(f"{prefix}/observation_tokens_mean", "tokens", "Mean tokens of environments in a response"),
     )
 
 
@@ -124,7 +129,7 @@ METRICS: tuple[Metric, ...] = (
         "fraction",
         "Mathematical verdicts that texts alone would not have given; MLflow's disagreements.json shows some",
     ),
-    Metric("rollout/truncated_fraction", "fraction", "Sampled responses that reached max_response_tokens"),
+    Metric("rollout/truncated_fraction", "fraction", "Sampled responses that reached a limit, of tokens or of turns"),
     Metric("rollout/signal_fraction", "fraction", "Sampled groups whose responses are not all right or all wrong"),
     Metric("rollout/sampled_batches", "batches", "Rounds of generation until the rollout batch was full"),
     Metric("rollout/trained_prompts", "prompts", "Prompts in the rollout batch"),
@@ -139,7 +144,9 @@ METRICS: tuple[Metric, ...] = (
     ),
     *_lengths("rollout"),
     Metric("validation/accuracy", "fraction", "Validation problems answered right, one response each"),
-    Metric("validation/truncated_fraction", "fraction", "Validation responses that reached max_response_tokens"),
+    Metric(
+        "validation/truncated_fraction", "fraction", "Validation responses that reached a limit, of tokens or of turns"
+    ),
     *_lengths("validation"),
     Metric("sft/loss", "nats/token", "Negative log-likelihood of the response tokens in the batch"),
     Metric("sft/validation_loss", "nats/token", "The same on held-out demonstrations"),

@@ -19,6 +19,8 @@ class Row:
 
     prompt_ids: Sequence[int]
     response_ids: NDArray[np.int32]
+    response_mask: NDArray[np.bool_] | None = None
+    """[response tokens]; False on what is read and not learned: an environment's observations. None: all is learned."""
 
     def __len__(self) -> int:
         """Tokens in all."""
@@ -41,7 +43,7 @@ def pack_rows(rows: Sequence[Row], pad_token_id: int, *, multiple_of: int = 1) -
         answer = end - len(row.response_ids)
         input_ids[0, end - len(row) : answer] = row.prompt_ids
         input_ids[0, answer:end] = row.response_ids
-        response_mask[0, answer - 1 : end - 1] = True
+        response_mask[0, answer - 1 : end - 1] = True if row.response_mask is None else row.response_mask
     starts = np.repeat(ends - lengths, lengths)
     return PackedTokens(
         input_ids=torch.from_numpy(input_ids),
@@ -50,11 +52,12 @@ def pack_rows(rows: Sequence[Row], pad_token_id: int, *, multiple_of: int = 1) -
         position_ids=torch.from_numpy(np.arange(used + padding) - starts)[None],
         segment_ids=torch.from_numpy(np.repeat(np.arange(len(lengths)), lengths))[None],
         lengths=tuple(lengths),
+        have_observations=any(row.response_mask is not None for row in rows),
     )
 
 
 def spread(values: Sequence[float | NDArray[np.float32]], tokens: PackedTokens) -> Tensor:
-    """Write one value (or one per token) of each row over its response: [1, time] float32, else 0."""
+    """Write one value (or one per token that is learned) of each row over its response: [1, time] float32, else 0."""
     result = torch.zeros(tokens.input_ids.shape, dtype=torch.float32)
     for segment, value in enumerate(values):
         where = tokens.response_mask & (tokens.segment_ids == segment)

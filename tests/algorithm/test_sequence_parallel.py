@@ -74,6 +74,18 @@ def worker(rank: int, store: str) -> None:
             log_ratio[:, shard], mask[:, shard], half_life=32.0, segment_ids=ids[:, shard], sequence_group=group
         )
         torch.testing.assert_close(part_kl, whole_kl[:, shard], rtol=1e-6, atol=1e-6)
+
+    for start, end in ((20, 40), (50, 70), (40, 119), (0, 60)):  # an observation before, across, from and up to it
+        own = mask & ~((torch.arange(TIME) >= start) & (torch.arange(TIME) < end))
+        whole_kl = future_kl(log_ratio, own, half_life=32.0, segment_ids=packed, own_tokens=own)
+        part_kl = future_kl(
+            *(x[:, shard] for x in (log_ratio, own)),
+            half_life=32.0,
+            segment_ids=packed[:, shard],
+            sequence_group=group,
+            own_tokens=own[:, shard],
+        )
+        torch.testing.assert_close(part_kl, whole_kl[:, shard], rtol=1e-6, atol=1e-6)
     dist.destroy_process_group()
 
 

@@ -64,7 +64,10 @@ class Result:
 
 
 def groups():
-    """Two updates of two prompts each; one row is longer than a micro-batch may be, one response timed out."""
+    """Two updates of two prompts each; one row is longer than a micro-batch may be, one response timed out.
+
+    Four responses have turns: among them the long one, whose observations reach over the bounds of ranks that share it.
+    """
     generator = np.random.default_rng(5)
     result = []
     for index in range(4):
@@ -76,6 +79,7 @@ def groups():
                 generator.uniform(-4.0, -2.0, length).astype(np.float32),
                 FinishReason.STOP,
                 0,
+                observed(length, *((4, 9), (12, 20)) if length == 30 else ((2, 5),)) if length > 5 else None,
             )
             for length in lengths
         )
@@ -84,6 +88,11 @@ def groups():
                        for position, outcome in enumerate(outcomes))  # fmt: skip
         result.append(compared(RolloutGroup(prompt, rollouts, scores)))
     return result
+
+
+def observed(length, *spans):
+    """A mask whose tokens in the spans are an environment's."""
+    return np.array([not any(start <= at < end for start, end in spans) for at in range(length)])
 
 
 def row_of(sample):
@@ -101,7 +110,7 @@ def make_model(key_value_heads):
 
 
 def response_log_probs(plain, row):
-    """[tokens] log-probs of the response and the mean entropy there, of one row alone."""
+    """[tokens] log-probs of the response and the entropies there, of one row alone."""
     ids = torch.tensor([[*row.prompt_ids, *row.response_ids.tolist()]])
     logits = plain(ids).logits[0, len(row.prompt_ids) - 1 : -1]
     log_probs = -torch_cross_entropy(logits, ids[0, len(row.prompt_ids) :], reduction="none")
@@ -130,7 +139,9 @@ def reference(key_value_heads):
     options = CONFIG.algorithm
     updates = [[one for group in pair for one in group.samples] for pair in (groups()[:2], groups()[2:])]
     with torch.no_grad():
-        old = [[response_log_probs(plain, row_of(one))[0] for one in mini_batch] for mini_batch in updates]
+        old = [
+            [response_log_probs(plain, row_of(one))[0][one.rollout.own] for one in mini_batch] for mini_batch in updates
+        ]
     measured = []
     for mini_batch, old_log_probs in zip(updates, old):
         learned = [
@@ -139,7 +150,8 @@ def reference(key_value_heads):
         num_loss_tokens = sum(len(before) for _, before in learned)
         loss, metrics = torch.zeros(()), {"entropy": 0.0}
         for one, before in learned:
-            log_probs, entropy = response_log_probs(plain, row_of(one))
+            # Of the response as if there were no observation in it.
+            log_probs, entropy = (found[one.rollout.own] for found in response_log_probs(plain, row_of(one)))
             output = policy_loss(
                 options,
                 log_probs[None],
@@ -148,7 +160,7 @@ def reference(key_value_heads):
                 torch.ones(1, len(before), dtype=torch.bool),
                 num_loss_tokens=num_loss_tokens,
                 num_loss_responses=len(learned),
-                rollout_log_probs=torch.as_tensor(one.rollout.log_probs)[None],
+                rollout_log_probs=torch.as_tensor(one.rollout.log_probs[one.rollout.own])[None],
             )
             loss = loss + output.loss
             metrics["entropy"] += entropy.sum().item() / num_loss_tokens

@@ -12,9 +12,16 @@ import torch
 from transformers import PreTrainedModel, Qwen3Config, Qwen3ForCausalLM
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
+from fipo.config import Architecture, Model
+from fipo.environments.host import Host
 from fipo.errors import RolloutError
+from fipo.models import load_tokenizer
+from fipo.models.stops import Stops
+from fipo.rewards.sandbox.client import Limits
 from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.rollout.observations import Observations
 from fipo.rollout.transformers import TransformersEngine
+from fipo.rollout.turns import TurnsEngine
 
 VOCABULARY, CONTEXT, STOP, PAD = 64, 384, 1, 0
 LONG = 280
@@ -224,6 +231,53 @@ def test_groups_are_told_of_when_they_are_complete(subject):
     )
     assert {id(group) for group in early} == {id(group) for group in groups} and len(early) == 4
     assert seen[-1] == (12, 12) and [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+class Thrice:
+    """Answers the first two turns."""
+
+    def reset(self, prompt, reference, columns):
+        self.left = 2
+
+    def step(self, text):
+        self.left -= 1
+        return "w7 w8 w9" if self.left >= 0 else None
+
+    def grade(self): ...
+
+
+def turning(engine: RolloutEngine) -> TurnsEngine:
+    """The engine with turns; `w7` is token 9."""
+    vocabulary = tuple(f"w{index}" for index in range(VOCABULARY - 2))
+    tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=vocabulary)))
+    observations = Observations(tokenizer, Stops((STOP,), None, STOP), chat=False, max_tokens=8)
+    return TurnsEngine(engine, Host(2, Limits()), observations, tokenizer, max_turns=8, context=CONTEXT)
+
+
+def test_turns_go_on_from_the_tokens_as_they_were_sampled(subject):
+    subject.sync(13, 4)
+    asked = [replace(prompt, environment="tests.rollout.test_conformance:Thrice") for prompt in prompts(16, 12)]
+    found = rollouts(turning(subject.engine).generate(asked, Sampling(8, 64)))
+    assert {rollout.turns for _, rollout in found} == {1, 2, 3}
+    for prompt, rollout in found:
+        own = rollout.own
+        ratio = np.exp(trainer_log_probs(subject.reference, prompt, rollout, 1.0) - rollout.log_probs)[own]
+        assert abs(ratio - 1.0).max() < 1e-2
+        # Three tokens after each turn but the last, which alone may be cut.
+        turns = np.split(rollout.token_ids, np.flatnonzero(np.diff(own)) + 1)
+        assert all(turn.tolist() == [9, 10, 11] for turn in turns[1::2])
+        assert all(turn[-1] == STOP and STOP not in turn[:-1] for turn in turns[:-1:2])
+        assert (rollout.finish_reason is FinishReason.STOP) == (rollout.turns == 3 and turns[-1][-1] == STOP)
+        assert rollout.finish_reason is FinishReason.STOP or len(rollout.token_ids) > 60
+
+
+def test_turns_depend_on_the_seed_and_not_on_who_else_is_asked(subject):
+    asked = [replace(prompt, environment="tests.rollout.test_conformance:Thrice") for prompt in prompts(6, 12)]
+    engine, runs = turning(subject.engine), []
+    for some, seed in ((asked, 7), (asked, 7), (asked, 8), (asked[3:], 7)):
+        found = rollouts(engine.generate(some, Sampling(2, 40, seed=seed)))
+        runs.append([rollout.token_ids.tolist() for _, rollout in found])
+    assert runs[0] == runs[1] != runs[2] and runs[0][6:] == runs[3]
 
 
 def test_weights_that_do_not_fit_are_refused(subject):

@@ -13,7 +13,7 @@ import numpy as np
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import OnGroup, Progress, Sampling
+from fipo.rollout.engine import OnGroup, Progress, Sampling, response_limit
 from fipo.rollout.served.replicas import Replicas, answer
 from fipo.rollout.vllm import distinct_responses, repeated, request_seed
 
@@ -121,7 +121,7 @@ class Dispatcher:
                 "n": distinct_responses(sampling),
                 "temperature": sampling.temperature,
                 "top_p": sampling.top_p,
-                "max_tokens": min(sampling.max_response_tokens, self._context - len(prompt.token_ids)),
+                "max_tokens": response_limit(prompt, sampling, self._context),
                 "stop_token_ids": self._stop_ids,
                 "seed": request_seed(sampling.seed, prompt.draw_id),
                 "logprobs": 0,

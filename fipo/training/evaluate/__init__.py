@@ -13,6 +13,7 @@ from fipo.config import Benchmark, Config, Model
 from fipo.data.contamination import contaminated
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import weights_dtype
+from fipo.environments.notice import notice
 from fipo.evaluation.benchmark import PROMPTS_PER_PART, evaluate
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
@@ -20,7 +21,6 @@ from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
 from fipo.records import Evaluated, Scores
-from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import GraderPool, open_pool
 from fipo.rollout.engine import Progress, RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
@@ -38,8 +38,8 @@ def evaluate_models(job: Job) -> None:
     config, folder = job.config, job.workspace.directory / "results"
     dataset = job.input("prepare", "dataset")
     models = {label: job.input(step, "model") for label, step in MODELS[job.workspace.step].items()}
-    if notice := grading_notice(config, "data.benchmarks"):
-        job.say(notice)
+    if said := notice(config, "data.benchmarks"):
+        job.say(said)
     overlaps = _contamination(job, dataset)
     measured: dict[str, dict[str, Scores]] = {}
     with (

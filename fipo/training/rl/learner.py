@@ -66,6 +66,7 @@ class Learner:
             segment_ids=batch.tokens.segment_ids,
             sequence_group=sequence.group,
             rollout_log_probs=batch.rollout_log_probs,
+            have_observations=batch.tokens.have_observations,
         )
         measure = Measure(batch.tokens.response_mask, at_least_one(mini_batch.num_loss_tokens))
         own = {"loss": Measurement(output.loss.detach(), SHARE), "entropy": measure.mean(entropy.detach())}
@@ -89,14 +90,14 @@ class Learner:
         )
         packed = [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
         learned = [sample for sample in samples if sample.advantage is not None]
-        return MiniBatch(packed, sum(len(sample.rollout.token_ids) for sample in learned), len(learned))
+        return MiniBatch(packed, sum(sample.rollout.own_tokens for sample in learned), len(learned))
 
     def _packed(self, samples: list[Sample]) -> TrainingBatch:
         """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
         sequence, device = self._engine.sequence, self._engine.world.device
         rows = pack_rows([_row(sample) for sample in samples], self._tokenizer.pad_token_id, multiple_of=sequence.size)
         advantages = spread([sample.advantage or 0.0 for sample in samples], rows)
-        rollout_log_probs = spread([sample.rollout.log_probs for sample in samples], rows)
+        rollout_log_probs = spread([sample.rollout.log_probs[sample.rollout.own] for sample in samples], rows)
         learned = torch.tensor([*(sample.advantage is not None for sample in samples), False])  # the last is padding
         mask = rows.response_mask & learned[rows.segment_ids]
         tokens = replace(rows, response_mask=mask).to(device)
@@ -108,4 +109,4 @@ class Learner:
 
 
 def _row(sample: Sample) -> Row:
-    return Row(sample.prompt.token_ids, sample.rollout.token_ids)
+    return Row(sample.prompt.token_ids, sample.rollout.token_ids, sample.rollout.response_mask)

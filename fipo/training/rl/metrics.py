@@ -67,7 +67,7 @@ def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
     scores = [sample.score for sample in samples]
     outcomes = [score.outcome for score in scores]
     ages = [version - sample.rollout.weight_version for sample in samples]
-    learned = [len(sample.rollout.token_ids) for sample in samples if sample.advantage is not None]
+    learned = [sample.rollout.own_tokens for sample in samples if sample.advantage is not None]
     return {
         "rollout/reward_mean": _mean([score.reward for score in scores]),
         "rollout/accuracy": _mean([score.accuracy for score in scores]),
@@ -98,11 +98,19 @@ def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:
 
 
 def length_metrics(prefix: str, groups: Sequence[RolloutGroup]) -> dict[str, float]:
-    """Minimum, quartiles, mean and maximum of the response tokens."""
-    lengths = [len(rollout.token_ids) for group in groups for rollout in group.rollouts]
+    """Quantiles and mean of the response tokens that were sampled; with environments also turns and what they said."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = [rollout.own_tokens for rollout in rollouts]
     low, q25, median, q75, high = np.quantile(lengths, [0.0, 0.25, 0.5, 0.75, 1.0])
     quantiles = {"min": low, "q25": q25, "mean": np.mean(lengths), "median": median, "q75": q75, "max": high}
-    return {f"{prefix}/response_tokens_{name}": float(value) for name, value in quantiles.items()}
+    found = {f"{prefix}/response_tokens_{name}": float(value) for name, value in quantiles.items()}
+    if any(group.prompt.environment for group in groups):
+        found[f"{prefix}/turns_mean"] = _mean([rollout.turns for rollout in rollouts])
+        found[f"{prefix}/turns_max"] = float(max(rollout.turns for rollout in rollouts))
+        found[f"{prefix}/observation_tokens_mean"] = _mean(
+            [len(rollout.token_ids) - rollout.own_tokens for rollout in rollouts]
+        )
+    return found
 
 
 def reduce_updates(measured: Sequence[Mapping[str, Measurement]], world: Ranks) -> dict[str, Series]:

@@ -12,8 +12,8 @@ from fipo.batch import Prompt
 from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
+from fipo.environments.notice import notice
 from fipo.models import load_model, load_stops, load_tokenizer, save_model
-from fipo.rewards.notice import grading_notice
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine
 from fipo.rollout.factory import open_engine
@@ -86,8 +86,8 @@ class Parts:
 def open_parts(job: Job) -> tuple[Parts, RlState]:
     """The parts, and the state of the newest checkpoint, which is restored in them."""
     config, world, settings = job.config, job.world, job.config.train
-    if notice := grading_notice(config, "data.train"):
-        job.say(notice)
+    if said := notice(config, "data.train"):
+        job.say(said)
     dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
     start = Model(name_or_path=str(warmed_up))
     tokenizer = load_tokenizer(start)

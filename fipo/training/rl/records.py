@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
@@ -29,6 +30,8 @@ def influence_record(
 ) -> dict[str, Any]:
     """The longest learned response of a micro-batch, token by token: what FIPO makes of the policy's movement.
 
+    An environment's observations stand in it with a weight of 1.
+
     Args:
         options: of the loss.
         batch: with `old_log_probs`.
@@ -41,13 +44,15 @@ def influence_record(
     only = tokens.segment_ids[0] == segment
     mask, advantages, ids = tokens.response_mask[:, only], batch.advantages[:, only], tokens.input_ids[0, only]
     log_ratio = masked_log_ratio(log_probs[:, only], batch.old_log_probs[:, only], mask)
-    seen = influence(options, log_ratio, advantages, mask, Responses())
+    seen = influence(options, log_ratio, advantages, mask, Responses(have_observations=tokens.have_observations))
+    learned = mask[0].nonzero()[:, 0]
+    start, end = (int(learned[0]), int(learned[-1]) + 1) if len(learned) else (len(ids) - 1, len(ids) - 1)
     return {
-        "prompt": tokenizer.decode(ids[: len(ids) - int(mask.sum())]),
-        "tokens": [tokenizer.decode([token]) for token in tokens.targets[:, only][mask].tolist()],
-        "influence_weights": seen.weights[mask].tolist(),
-        "future_kl": seen.future_kl[mask].tolist(),
-        "log_ratio": log_ratio[mask].tolist(),
+        "prompt": tokenizer.decode(ids[: start + 1]),
+        "tokens": [tokenizer.decode([token]) for token in tokens.targets[0, only][start:end].tolist()],
+        "influence_weights": torch.where(mask, seen.weights, 1.0)[0, start:end].tolist(),
+        "future_kl": torch.where(mask, seen.future_kl, 0.0)[0, start:end].tolist(),
+        "log_ratio": log_ratio[0, start:end].tolist(),
         "advantage": advantages[mask].mean().item() if mask.any() else 0.0,
     }
 

@@ -72,8 +72,8 @@ class RolloutBatch:
 
     @property
     def sampled_tokens(self) -> int:
-        """Response tokens in all."""
-        return sum(len(rollout.token_ids) for group in self.sampled for rollout in group.rollouts)
+        """Response tokens in all, those that the policy sampled."""
+        return sum(rollout.own_tokens for group in self.sampled for rollout in group.rollouts)
 
 
 def collect(
