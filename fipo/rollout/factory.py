@@ -50,6 +50,7 @@ def open_engine(
             eos_token_id=stops,
             pad_token_id=tokenizer.pad_token_id,
             max_batch_tokens=settings.max_batch_tokens,
+            in_training=trained is not None,
         )
     try:
         import vllm  # noqa: F401

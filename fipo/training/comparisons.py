@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from fipo.batch import Prompt, Rollout
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
+from fipo.models.lora import has_adapter, merged_error
 from fipo.models.stops import Stops
 from fipo.records import Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
@@ -35,6 +36,9 @@ OWN_LIMIT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 ENGINE_LIMIT_FLOAT32 = 5e-3
 """Nats between trainer and engine in float32; in bfloat16 it is `rollout.mismatch_limit`."""
+
+ADAPTER_LIMIT = {torch.float32: 1e-4, torch.bfloat16: 0.02}
+"""Distance of a merged layer's output from peft's, over its size: in bfloat16 each rounds to a part in 256."""
 
 WEIGHT_LIMIT = 0.03
 """Distance from 1 of the mean importance weight of tokens that the engine sampled."""
@@ -128,6 +132,14 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
             "rows in one pass of the trainer see each other",
         ),
     ]
+    if has_adapter(engine.model):
+        checks.append(
+            Measurement(
+                *("adapter", merged_error(engine.model, engine.whole), ADAPTER_LIMIT[engine.dtype], "of an output"),
+                "weights with the adapter added to them, as engines and the published model have them, make other "
+                "outputs than the adapter beside them",
+            )
+        )
     if not len(samples[0].rollout_log_probs):
         return checks
     said = [sample.rollout_log_probs for sample in samples]

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
-from fipo.models import load_model, load_stops, load_tokenizer, save_model
+from fipo.models import load_model, load_stops, load_tokenizer
+from fipo.models.lora import add_adapter
 from fipo.models.stops import Stops
 from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.job import Job, run_job
+from fipo.training.publishing import publish, publish_adapter
 from fipo.training.rollback import RollBack
 from fipo.training.rows import Row, pack_rows
 
@@ -45,8 +46,10 @@ def train(job: Job) -> None:
     tokenizer = load_tokenizer(config.model)
     model = load_model(config.model, seed=config.run.seed)
     if settings.steps == 0:
-        _publish(job, model, tokenizer, state_dict=None)
+        publish(job, model, tokenizer, state_dict=None)
         return
+    if config.model.lora:
+        add_adapter(model, config.model.lora, seed=config.run.seed)
     dataset = job.input("prepare", "dataset")
     stops = load_stops(config.model, tokenizer)
     train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, stops, config)
@@ -80,7 +83,8 @@ def train(job: Job) -> None:
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
         checkpoints.reached(SftState(step, drawn), score=score)
     checkpoints.close()
-    _publish(job, model, tokenizer, state_dict=engine.state_dict())
+    publish(job, model, tokenizer, state_dict=engine.state_dict())
+    publish_adapter(job, engine, base=config.model.name_or_path)
 
 
 class Pace:
@@ -139,15 +143,6 @@ def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, stops: Stops
         )
         for problem in read_problems(path)
     ]
-
-
-def _publish(
-    job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state_dict: dict[str, Tensor] | None
-) -> None:
-    if job.attempt:
-        folder = job.workspace.directory / "model"
-        save_model(model, tokenizer, folder, state_dict)
-        job.attempt.publish("model", folder)
 
 
 if __name__ == "__main__":
