@@ -31,5 +31,4 @@ def test_every_stage_equals_plain_adamw_and_resumes_bit_for_bit(tmp_path):
 
 @pytest.mark.slow
 def test_an_adapter_trains_as_pefts_at_every_stage_and_resumes_bit_for_bit(tmp_path):
-    assert run(2, tmp_path, "write", worker=ADAPTERS).count("write ok") == 4
-    assert run(1, tmp_path, "read", worker=ADAPTERS).count("read ok") == 4
+    assert run(2, tmp_path, worker=ADAPTERS).count("adapter ok") == 4
