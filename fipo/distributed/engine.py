@@ -20,6 +20,7 @@ from fipo.distributed.memory import save_activation_memory
 from fipo.distributed.sequence import SequenceParallel
 from fipo.distributed.token_log_probs import TokenLogProbs
 from fipo.distributed.zero import Zero
+from fipo.models.experts import load_metrics
 from fipo.models.lora import has_adapter, plain_parameters
 from fipo.models.precision import place
 
@@ -79,6 +80,19 @@ class TrainingEngine:
             tokens.input_ids, tokens.targets, tokens.response_mask, tokens.position_ids, ends, max(tokens.lengths)
         )
         return result
+
+    @property
+    def balance(self) -> Tensor | None:
+        """The load-balancing loss of the last micro-batch's experts, weighted; None where the model asks for none."""
+        return self.module.balance
+
+    def expert_load(self) -> dict[str, float]:
+        """How even the experts' load was over all tokens since the last call (`load_metrics`); collective.
+
+        Empty for a dense model.
+        """
+        load, self.module.expert_load = self.module.expert_load, None
+        return {} if load is None else load_metrics(self.world.sum(load.tolist()))
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this micro-batch's part of the global loss."""

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
+from fipo.models.experts import experts_of
 from fipo.models.head import float32_linear, measure_head
 from fipo.models.inference import inference
 from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
@@ -70,6 +71,8 @@ class TransformersEngine(RolloutEngine):
         self._windows = kinds != {"full_attention"} or getattr(config, "sliding_window", None) is not None
         self._head = measure_head(model) if model.dtype is not torch.float32 else None
         self._model, self._in_training = model, in_training
+        # A model that was told to compute it would take the mask of the cache for one of tokens.
+        self._without_loss = {"output_router_logits": False} if experts_of(model) else {}
         self.stop_ids = ids_that_stop(eos_token_id)
         self._pad_id = pad_token_id
         self._max_batch_tokens = max_batch_tokens
@@ -116,6 +119,11 @@ class TransformersEngine(RolloutEngine):
             for name, tensor in checked(source, shapes_of(self._model), version):
                 parameters[name].copy_(tensor)
         self._version = version
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """That it samples from."""
+        return self._model
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -229,7 +237,7 @@ class TransformersEngine(RolloutEngine):
     def _logits(self, **inputs: Any) -> Tensor:
         """[rows, vocabulary] after the last position: the model's own; its own head in float32 where that is less."""
         if self._head is None:
-            logits: Tensor = self._model(**inputs, use_cache=True).logits
+            logits: Tensor = self._model(**inputs, use_cache=True, **self._without_loss).logits
             return logits[:, -1]
         inputs.pop("logits_to_keep", None)
         last = self._model.base_model(**inputs, use_cache=True).last_hidden_state[:, -1]

@@ -54,7 +54,9 @@ def admit(
     token_checks = _token_checks(engine.model, tokenizer, stops, prompts, rollout)
     longest = _longest(engine.model, job.config)
     checks = [*token_checks, _angle_check(engine, longest)]
-    if not engine.world.max([not all(check.passed for check in checks)])[0]:  # else it cannot be asked, or answers wrong
+    if not engine.world.max([not all(check.passed for check in checks)])[
+        0
+    ]:  # else it cannot be asked, or answers wrong
         with shown(engine.model, engine.whole):
             samples = samples_of(engine, job.config, stops, prompts, longest, rollout)
             checks += compare(engine, job.config, samples, stops)

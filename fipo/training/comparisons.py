@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
 
@@ -15,10 +15,12 @@ from transformers import PreTrainedModel
 from fipo.batch import Prompt, Rollout
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
+from fipo.models.experts import watching
 from fipo.models.lora import has_adapter, merged_error
 from fipo.models.stops import Stops
 from fipo.records import Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.rollout.transformers import TransformersEngine
 from fipo.training.rows import Row, pack_rows
 
 PROMPTS, GROUP, RESPONSE_TOKENS, LONG_TOKENS = 2, 4, 16, 8
@@ -41,6 +43,9 @@ ENGINE_LIMIT_FLOAT32 = 5e-3
 ADAPTER_LIMIT = {torch.float32: 1e-4, torch.bfloat16: 0.02}
 """Distance of a merged layer's output from peft's, over its size: in bfloat16 each rounds to a part in 256."""
 
+EXPERT_LIMIT = {torch.float32: 0.01, torch.bfloat16: 0.2}
+"""Share of tokens that may go to other experts: where two logits are as good as equal, rounding decides."""
+
 WEIGHT_LIMIT = 0.03
 """Distance from 1 of the mean importance weight of tokens that the engine sampled."""
 
@@ -57,6 +62,8 @@ class Sample:
     is_first: bool
     """The first response to its prompt: that is held against transformers; the others differ from it in a few tokens,
     and are held against the engine."""
+    router_logits: Sequence[Tensor] = ()
+    """Of an embedded engine, for a mixture of experts, where the row was sampled alone: each pass's layers in turn."""
 
 
 def samples_of(
@@ -79,6 +86,7 @@ def samples_of(
     if rollout is None:
         return [_sample(prompt, None, prompt is long) for prompt in (*short, long) if len(prompt.token_ids) > 1]
     rollout.load_weights(engine.weights(), version=engine.steps_done)
+    sampler = rollout.model if engine.module.experts and isinstance(rollout, TransformersEngine) else None
     found = []
     for asked, count, tokens in ((short, GROUP, new_tokens), ([long], 1, after_long)):
         sampling = Sampling(
@@ -88,9 +96,11 @@ def samples_of(
             top_p=config.rollout.top_p,
             seed=config.run.seed,
         )
-        for group in rollout.generate(asked, sampling):
+        with watching(sampler) if sampler and count == 1 else nullcontext(()) as router_logits:
+            groups = rollout.generate(asked, sampling)
+        for group in groups:
             found += [
-                _sample(group.prompt, one, asked is not short, is_first=index == 0)
+                _sample(group.prompt, one, asked is not short, is_first=index == 0, router_logits=router_logits)
                 for index, one in enumerate(group.rollouts)
             ]
     rollout.sleep()
@@ -99,11 +109,18 @@ def samples_of(
     return mine
 
 
-def _sample(prompt: Prompt, rollout: Rollout | None, is_long: bool, *, is_first: bool = True) -> Sample:
+def _sample(
+    prompt: Prompt,
+    rollout: Rollout | None,
+    is_long: bool,
+    *,
+    is_first: bool = True,
+    router_logits: Sequence[Tensor] = (),
+) -> Sample:
     ids = [*prompt.token_ids, *(rollout.token_ids.tolist() if rollout else ())]
     start = max(1, len(ids) - POSITIONS)
     said = torch.from_numpy(rollout.log_probs) if rollout else torch.empty(0)
-    return Sample(Row(ids[:start], np.array(ids[start:], np.int32)), said, is_long, is_first)
+    return Sample(Row(ids[:start], np.array(ids[start:], np.int32)), said, is_long, is_first, router_logits)
 
 
 def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops: Stops) -> list[Measurement]:
@@ -152,6 +169,14 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
                 "outputs than the adapter beside them",
             )
         )
+    checks += [
+        Measurement(
+            *("experts", expert_mismatch(engine, sample), EXPERT_LIMIT[engine.dtype], "of tokens and layers"),
+            "the rollout engine sends tokens to other experts than the trainer",
+        )
+        for sample in samples
+        if engine.module.experts and sample.router_logits and engine.sequence.size == 1
+    ]
     if not len(samples[0].rollout_log_probs):
         return checks
     said = [sample.rollout_log_probs for sample in samples]
@@ -175,6 +200,19 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
             *("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"
         ),
     ]
+
+
+def expert_mismatch(engine: TrainingEngine, sample: Sample) -> float:
+    """The share of tokens, mean over layers, that trainer and engine send to different sets of experts."""
+    experts = engine.module.experts
+    assert experts
+    with watching(engine.model) as trained:
+        _trained(engine, [sample.row])
+    layers = len(trained)
+    passes = [sample.router_logits[start : start + layers] for start in range(0, len(sample.router_logits), layers)]
+    theirs = torch.cat([experts.chosen(one) for one in passes], dim=1).cpu()
+    ours = experts.chosen(trained).cpu()[:, : theirs.shape[1]]  # the last token was sampled, and never an input
+    return float((ours != theirs).any(-1).double().mean())
 
 
 def _mean_gap(ours: list[Tensor], theirs: list[Tensor], which: list[int]) -> float:

@@ -72,6 +72,7 @@ def train(job: Job) -> None:
             step = roll_back.before(step).step  # but the batches that led here stay behind
             continue
         metrics = {"sft/skipped_updates": float(outcome.skipped)}
+        metrics |= {f"sft/{name}": value for name, value in engine.expert_load().items()}
         if not outcome.skipped:
             metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
         if held_out and (step % settings.evaluate_every == 0 or last):
@@ -107,7 +108,11 @@ class Pace:
 def cross_entropy(
     engine: TrainingEngine, rows: Sequence[Row], pad_token_id: int, max_tokens: int, *, learn: bool
 ) -> float:
-    """Mean negative log-likelihood of the response tokens over all ranks; with `learn`, its gradient is accumulated."""
+    """Mean negative log-likelihood of the response tokens over all ranks; with `learn`, its gradient is accumulated.
+
+    Where the configuration of a mixture of experts asks for it, the gradient is that of the load-balancing loss too,
+    each micro-batch's weighted with its share of the tokens.
+    """
     world, total = engine.world, 0.0
     num_loss_tokens = sum(len(row.response_ids) for row in rows)
     plan = plan_micro_batches(
@@ -122,7 +127,9 @@ def cross_entropy(
             log_probs, _ = engine.log_probs(engine.sequence.shard(packed).to(world.device))
         loss = -log_probs.sum() / num_loss_tokens
         if learn:
-            engine.backward(loss)
+            balance = engine.balance
+            share = sum(packed.lengths) / sum(map(len, rows))
+            engine.backward(loss if balance is None else loss + share * balance)
         total += loss.item()
     return float(world.sum([total])[0])
 

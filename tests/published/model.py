@@ -6,6 +6,7 @@ Without it, `make_tiny` makes a model of the same architecture, with a tokenizer
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -26,7 +27,7 @@ def convert(folder):
     [gguf] = Path(spec.submodule_search_locations[0]).glob("*.gguf")
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     loaded = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-    config = loaded.config
+    config: Any = loaded.config
     del config.quantization_config
     config._name_or_path = ""
     model = LlamaForCausalLM(config)
@@ -55,7 +56,8 @@ def make_tiny(folder):
     config = LlamaConfig(
         vocab_size=len(whole), hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=6,
         num_key_value_heads=2, head_dim=8, max_position_embeddings=512, tie_word_embeddings=True, rms_norm_eps=1e-5,
-        rope_parameters={"rope_theta": 100000.0, "rope_type": "default"}, bos_token_id=1, eos_token_id=2, pad_token_id=2,
+        rope_parameters={"rope_theta": 100000.0, "rope_type": "default"}, bos_token_id=1, eos_token_id=2,
+        pad_token_id=2,
     )  # fmt: skip
     torch.manual_seed(0)
     LlamaForCausalLM(config).save_pretrained(folder)

@@ -36,7 +36,8 @@ def _days(name, thing, a, b, c):
 
 def problems(count, *, seed):
     """Rows with `prompt`, `answer` and `response`; no two alike."""
-    draw, made = random.Random(seed), {}
+    draw = random.Random(seed)
+    made: dict[str, dict[str, str]] = {}
     while len(made) < count:
         kind = draw.choice((_gives, _packs, _days))
         prompt, work, answer = kind(
@@ -53,3 +54,8 @@ def problems(count, *, seed):
 def write(path, rows):
     """As JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def digits(response):
+    """A reward of RL's tests: the share of digits among the characters."""
+    return sum(letter.isdigit() for letter in response.text) / max(1, len(response.text))

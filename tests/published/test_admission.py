@@ -7,7 +7,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
 
 from fipo.config import Distributed, Lora, Model, load_config
 from fipo.distributed import packed_attention
@@ -22,7 +21,7 @@ from fipo.training.job import Job
 from tests.published.problems import problems
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
-LONGEST = 384
+LONGEST = 320
 
 
 class Case:
@@ -48,9 +47,12 @@ class Case:
 
     def admit(self, **other):
         rollout = TransformersEngine(
-            self.copied, eos_token_id=other.pop("engine_stops", self.stops.ids), pad_token_id=self.tokenizer.pad_token_id, max_batch_tokens=8192,
+            self.copied,
+            eos_token_id=other.pop("engine_stops", self.stops.ids),
+            pad_token_id=self.tokenizer.pad_token_id,
+            max_batch_tokens=8192,
             in_training=self.copied is self.model,
-        )  # fmt: skip
+        )
         given: dict[str, Any] = {"config": self.config, "tokenizer": self.tokenizer, "stops": self.stops}
         given |= {"prompts": self.prompts} | other
         workspace: Any = SimpleNamespace(step="train")
@@ -108,7 +110,7 @@ def test_rows_that_see_each_other(case, monkeypatch):
 
 
 def test_a_wrong_window(case, monkeypatch):
-    attending(monkeypatch, lambda ends, window: (ends, 128))
+    attending(monkeypatch, lambda ends, window: (ends, 100))
     refused = case.refused()
     assert {"long row alone", "engine, long row"} <= refused and "rows alone" not in refused
 

@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
@@ -43,34 +44,29 @@ def main(folder, out, settings):
     )
     with join_world(Distributed(), seed=0) as world:
         engine = TrainingEngine(model, optimizer, Distributed(precision="fp32"), world)
-        seconds, tokens, loss = [], 0, 0.0
+        rows = [row for row, *_ in held_out]
+        before = cross_entropy(engine, rows, tokenizer.pad_token_id, 1024, learn=False)
+        answered_before = accuracy(engine, held_out, tokenizer, stops, settings["response_tokens"])
+        seconds, cpu_seconds, tokens, loss = [], [], 0, 0.0
         for step in range(1, settings["steps"] + 1):
             batch = [taught[index][0] for index in draw(len(taught), settings["batch"], step, 0)]
-            began = time.perf_counter()
+            began, cpu_began = time.perf_counter(), time.process_time()
             loss = cross_entropy(engine, batch, tokenizer.pad_token_id, 1024, learn=True)
             engine.step()
             seconds.append(time.perf_counter() - began)
+            cpu_seconds.append(time.process_time() - cpu_began)
             tokens += sum(map(len, batch))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
         answered = accuracy(engine, held_out, tokenizer, stops, settings["response_tokens"])
-        held_out_loss = cross_entropy(engine, [row for row, *_ in held_out], tokenizer.pad_token_id, 1024, learn=False)
+        after = cross_entropy(engine, rows, tokenizer.pad_token_id, 1024, learn=False)
         save_model(model, tokenizer, Path(out) / "model", engine.state_dict())
         if lora:
             save_adapter(engine.adapter(), lora, folder, Path(out) / "adapter")
-    median = sorted(seconds)[len(seconds) // 2] if seconds else 0.0
-    print(
-        json.dumps(
-            {
-                "accuracy": answered,
-                "held_out_loss": held_out_loss,
-                "loss": loss,
-                "tokens": tokens,
-                "seconds_per_step": median,
-                "peak_mib": peak / 2**20,
-                "trained_parameters": sum(one.numel() for _, one in engine.trained_parameters()),
-            }
-        )  # fmt: skip
-    )
+    found = {"accuracy": answered, "accuracy_before": answered_before, "held_out_loss": after, "loss_before": before}
+    found |= {"loss": loss, "tokens": tokens, "seconds_per_step": median(seconds), "cpu_seconds": median(cpu_seconds)}
+    found |= {"peak_mib": peak / 2**20}
+    found["trained_parameters"] = sum(one.numel() for _, one in engine.trained_parameters())
+    print(json.dumps(found))
 
 
 def rows_of(problem, tokenizer, stops):
