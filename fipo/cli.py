@@ -332,7 +332,9 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--gpus", type=_count, help="GPUs of each (default: trainjob.gpus_per_node, distributed.processes, or 8)"
     )
-    plan.add_argument("--gpu", choices=["a100", "h100", "h200", "b200", "l40s"], default="h100", help="default: h100")
+    plan.add_argument(
+        "--gpu", choices=["a100", "h100", "h200", "b200", "l40s", "l4"], default="h100", help="default: h100"
+    )
     plan.add_argument("--servers", type=_count, help="vLLM servers, with rollout.engine = served (default: 1)")
     plan.add_argument("--model-config", type=Path, metavar="FILE", help="the model's config.json, instead of the hub's")
     plan.add_argument(

@@ -61,6 +61,7 @@ ALLOWED_SIDEWAYS = {
 ADAPTERS = {
     "deepspeed": {"fipo.distributed"},
     "vllm": {"fipo.rollout"},
+    "peft": {"fipo.models"},
     "boto3": {"fipo.storage"},
     "botocore": {"fipo.storage"},
     "mlflow": {"fipo.tracking", "fipo.release"},

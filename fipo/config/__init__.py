@@ -12,7 +12,7 @@ from fipo.config.cluster import Deploy, Distributed, TrainJobs
 from fipo.config.data import Benchmark, Data, RunningSums, Source
 from fipo.config.evaluation import Evaluation, Gate, GateRule, Registry
 from fipo.config.help import Setting, describe_settings
-from fipo.config.model import Architecture, Model
+from fipo.config.model import Architecture, Lora, Model
 from fipo.config.recipes import benchmark_names, load_config, recipe_names
 from fipo.config.rollout import Reward, RolloutSettings
 from fipo.config.run import Links, Run, Storage, Tracking
@@ -31,6 +31,7 @@ __all__ = [
     "Gate",
     "GateRule",
     "Links",
+    "Lora",
     "Model",
     "Name",
     "Optimizer",

@@ -46,6 +46,19 @@ class Architecture(Section):
         return self
 
 
+class Lora(Section):
+    """A low-rank adapter (arXiv 2106.09685) is trained in place of the model's weights: a layer computes
+    W x + alpha / rank * B A x, with W as it was."""
+
+    rank: int = Field(32, ge=1)
+    """Rows of A and columns of B. Few are enough for RL; demonstrations may need more."""
+    alpha: float = Field(32.0, gt=0.0)
+    """Size of the adapter's part: left as it is, one learning rate suits every rank."""
+    targets: tuple[str, ...] = ()
+    """Linear layers that get an adapter, by the last part of their names: `q_proj`, `down_proj`. Empty is all but the
+    head."""
+
+
 class Model(Section):
     """The model to start from: `name_or_path` or `architecture`."""
 
@@ -57,6 +70,9 @@ class Model(Section):
     """Longest sequence, prompt and response, in place of what the loaded model says; null leaves it."""
     architecture: Architecture | None = None
     """Build a model with random weights instead of loading one."""
+
+    lora: Lora | None = None
+    """Train a low-rank adapter, in the warm-up and in RL, in place of all weights; null trains them all."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

@@ -1,7 +1,8 @@
 """Checkpoints as commits: safetensors shards, hashed and fsynced, then one atomic COMMIT file that names them all.
 
 The layout is per parameter (float32 weights and Adam's two moments, spread over the ranks' files), so that any
-number of ranks and any ZeRO stage reads what any other wrote, bit for bit, and nothing is ever unpickled. A folder
+number of ranks and any ZeRO stage reads what any other wrote, bit for bit, and nothing is ever unpickled. Where an
+adapter is trained it holds that alone: the model's own weights are the step's input, and do not change. A folder
 without a valid COMMIT is what a crash left behind: it is ignored.
 """
 
@@ -121,7 +122,7 @@ def load_checkpoint(engine: TrainingEngine, checkpoint: Path, commit: Commit) ->
     shards = [safe_open(checkpoint / name, framework="pt") for name in commit.files]
     where = {key: shard for shard in shards for key in shard.keys()}  # noqa: SIM118 (no mapping)
     engine.null_step()  # Adam's moments exist after the first step only
-    for index, (name, parameter) in enumerate(engine.model.named_parameters()):
+    for index, (name, parameter) in enumerate(engine.trained_parameters()):
         if f"weight/{name}" not in where:
             raise CheckpointError(f"checkpoint {checkpoint}: no weights for {name}; it is of another model")
         # One rank reads, so that the files are read once and not once a rank.
@@ -155,7 +156,7 @@ def _write_commit(path: Path, commit: Commit) -> None:
 def _owned_tensors(engine: TrainingEngine) -> list[tuple[str, torch.Tensor]]:
     """This rank's share of all tensors; every rank takes part in gathering each."""
     owned = []
-    for index, (name, parameter) in enumerate(engine.model.named_parameters()):
+    for index, (name, parameter) in enumerate(engine.trained_parameters()):
         tensors = engine.get_parameter(parameter)
         if index % engine.world.size == engine.world.rank:
             owned += [(f"{kind}/{name}", tensor.cpu().contiguous()) for kind, tensor in tensors.items()]

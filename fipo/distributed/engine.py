@@ -20,6 +20,8 @@ from fipo.distributed.memory import save_activation_memory
 from fipo.distributed.sequence import SequenceParallel
 from fipo.distributed.token_log_probs import TokenLogProbs
 from fipo.distributed.zero import Zero
+from fipo.models.experts import load_metrics
+from fipo.models.lora import has_adapter, plain_parameters
 from fipo.models.precision import place
 
 logger = logging.getLogger(__name__)
@@ -79,6 +81,19 @@ class TrainingEngine:
         )
         return result
 
+    @property
+    def balance(self) -> Tensor | None:
+        """The load-balancing loss of the last micro-batch's experts, weighted; None where the model asks for none."""
+        return self.module.balance
+
+    def expert_load(self) -> dict[str, float]:
+        """How even the experts' load was over all tokens since the last call (`load_metrics`); collective.
+
+        Empty for a dense model.
+        """
+        load, self.module.expert_load = self.module.expert_load, None
+        return {} if load is None else load_metrics(self.world.sum(load.tolist()))
+
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradient of this micro-batch's part of the global loss."""
         self._loss += loss.detach()
@@ -95,18 +110,36 @@ class TrainingEngine:
         self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
         return StepOutcome(skipped=not taken, grad_norm=self._zero.grad_norm)
 
-    def whole(self, parameter: nn.Parameter) -> AbstractContextManager[None]:
-        """Inside, the parameter is whole on every rank; collective."""
-        return self._zero.whole(parameter)
+    def whole(self, *parameters: nn.Parameter, modified: bool = False) -> AbstractContextManager[None]:
+        """Inside, the parameters are whole on every rank, with `modified` kept as rank 0 leaves them; collective."""
+        return self._zero.whole(*parameters, modified=modified)
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once."""
-        for name, parameter in self.model.named_parameters():
+        """Whole parameters by name, on every rank alike; gathered one at a time under ZeRO-3, so use each at once.
+
+        They are those of a plain model: an adapter is added to the weights that it belongs to.
+        """
+        for name, parameter, adapter in plain_parameters(self.model):
+            parts = (adapter.a, adapter.b) if adapter else ()
+            with self._zero.whole(parameter, *parts):
+                yield name, adapter.added_to(parameter) if adapter else parameter.detach()
+
+    def trained_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """What the optimizer updates, by name: all parameters, or the adapter's."""
+        return [(name, one) for name, one in self.model.named_parameters() if one.requires_grad]
+
+    def adapter(self) -> dict[str, Tensor]:
+        """The adapter's parameters by name, on the CPU; empty without one. Collective."""
+        found = {}
+        for name, parameter in self.trained_parameters() if has_adapter(self.model) else ():
             with self._zero.whole(parameter):
-                yield name, parameter.detach()
+                found[name] = parameter.detach().cpu()
+        return found
 
     def state_dict(self) -> dict[str, Tensor]:
         """The whole model's state, as `save_pretrained` takes it; collective, complete on rank 0."""
+        if has_adapter(self.model):
+            return {name: weight.cpu() for name, weight in self.weights() if self.world.is_main}
         if self.zero_stage < 3:
             return dict(self.model.state_dict())
         gathered = self._zero.engine._zero3_consolidated_16bit_state_dict() or {}

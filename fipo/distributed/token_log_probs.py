@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
@@ -9,6 +11,7 @@ from transformers import PreTrainedModel
 
 from fipo.algorithm.log_probs import linear_log_probs, log_probs_of_logits
 from fipo.distributed.attention import packed_arguments, packs
+from fipo.models.experts import Experts, experts_of
 from fipo.models.head import measure_head
 
 
@@ -27,6 +30,11 @@ class TokenLogProbs(nn.Module):
         self.chunk_tokens: int | None = None
         """Of `linear_log_probs`."""
         self.head, self.packed = measure_head(model), packs(model)
+        self.experts = experts_of(model) if self.packed else None
+        self.expert_load: Tensor | None = None
+        """Tokens by layer and expert, of all passes since it was None."""
+        self.balance: Tensor | None = None
+        """The load-balancing loss of the last pass with gradient, where the model's configuration asks for it."""
         name = model.config.model_type
         self.fallbacks = [
             line
@@ -66,7 +74,11 @@ class TokenLogProbs(nn.Module):
         model = self.model if self.head is None else self.model.base_model
         if self.packed:
             packed = packed_arguments(cu_seq_lens, longest)
+            if self.experts:
+                packed["output_router_logits"] = True
             output = model(input_ids=input_ids, position_ids=position_ids, **packed)
+            if self.experts:
+                self._measure(self.experts, output.router_logits)
         else:
             output = model(input_ids=_padded(input_ids, cu_seq_lens), use_cache=False)
         last = output.logits if self.head is None else output.last_hidden_state
@@ -76,6 +88,12 @@ class TokenLogProbs(nn.Module):
         log_probs, entropy = self.log_probs_of(last[mask], targets[mask])
         zeros = torch.zeros(mask.shape, dtype=torch.float32, device=mask.device)
         return zeros.masked_scatter(mask, log_probs), zeros.masked_scatter(mask, entropy)
+
+    def _measure(self, experts: Experts, router_logits: Sequence[Tensor]) -> None:
+        load = experts.load(router_logits)
+        self.expert_load = load if self.expert_load is None else self.expert_load + load
+        wanted = experts.balance_weight and torch.is_grad_enabled()
+        self.balance = experts.balance_weight * experts.balance(router_logits) if wanted else None
 
     def log_probs_of(self, last: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """From the last hidden states (logits, where `head` is None) of some tokens; under ZeRO-3 the head is whole."""

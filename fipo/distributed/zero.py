@@ -59,7 +59,7 @@ class Zero:
     def __init__(self, module: nn.Module, optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> None:
         self.stage = distributed.zero_stage
         self.adamw = GuardedAdamW(
-            module.parameters(),
+            [parameter for parameter in module.parameters() if parameter.requires_grad],
             lr=optimizer.learning_rate,
             betas=(0.9, 0.999),
             weight_decay=optimizer.weight_decay,
@@ -100,12 +100,15 @@ class Zero:
         for state in self.adamw.state.values():
             state["step"].fill_(steps)
 
-    def whole(self, parameter: nn.Parameter, *, modified: bool = False) -> AbstractContextManager[None]:
-        """Inside, the parameter is whole everywhere; ZeRO-3 partitions it again afterwards, as rank 0 left it."""
+    def whole(self, *parameters: nn.Parameter, modified: bool = False) -> AbstractContextManager[None]:
+        """Inside, the parameters are whole everywhere; ZeRO-3 partitions them again afterwards.
+
+        `modified`: as rank 0 left them.
+        """
         if self.stage < 3:
             return nullcontext()
         gathered: AbstractContextManager[None] = import_deepspeed().zero.GatheredParameters(
-            [parameter], modifier_rank=0 if modified else None
+            list(parameters), modifier_rank=0 if modified else None
         )
         return gathered
 

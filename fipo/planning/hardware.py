@@ -31,9 +31,10 @@ GPUS = {
     "h100": Gpu(79.0, 989e12, 3.35e12, 450e9, 50e9, 2.8),
     "h200": Gpu(139.0, 989e12, 4.8e12, 450e9, 50e9, 3.5),
     "b200": Gpu(178.0, 2250e12, 8.0e12, 900e9, 50e9, 5.5),
+    "l4": Gpu(22.5, 121e12, 0.3e12, 32e9, 6.25e9, 0.8),
     "l40s": Gpu(44.0, 362e12, 0.864e12, 32e9, 12.5e9, 1.1),
 }
-"""SXM versions, 80 GB of the A100 and H100; the L40S on PCIe 4."""
+"""SXM versions, 80 GB of the A100 and H100; the L4 and L40S on PCIe 4."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,9 +109,9 @@ class Memory:
 
 def memory_of(shape: ModelShape, layout: Layout, config: Config, *, gpu_bytes: float = 0.0) -> Memory:
     """What each part of RL training by `config` takes on a rank; vLLM's share is of `gpu_bytes`."""
-    whole, part = shape.parameters, shape.parameters / layout.ranks
+    whole, part = shape.trained_parameters, shape.trained_parameters / layout.ranks
     stage, weight = layout.zero_stage, layout.weight_bytes
-    weights = weight * (part if stage == 3 else whole)
+    weights = weight * (shape.parameters + shape.adapter_parameters) / (layout.ranks if stage == 3 else 1)
     optimizer = _optimizer_bytes(layout) * (part if stage else whole)
     gradients = _gradient_bytes(layout) * (part if stage >= 2 else whole)
     moved = [optimizer, gradients] if layout.offload != "none" else []
@@ -138,22 +138,26 @@ def layer_bytes(shape: ModelShape, weight_bytes: int, *, tiled_mlp: bool = False
     Each of two norms: its input in float32, normalised, and its result. Queries, keys, values; the attention's output
     twice, as the kernel and as the projection keep it; with normalised queries and keys, those in float32 and before
     their scale. Feed-forward: both products, the gate's activation, the input of the last product; tiled, nothing.
+    With an adapter, norms have no gradient of their scale, which needs what is normalised; each adapter keeps A x.
     """
-    norms = 2 * shape.hidden_size * (FLOAT32 + 2 * weight_bytes)
+    scaled = 0 if shape.adapter_parameters else weight_bytes
+    norms = 2 * shape.hidden_size * (FLOAT32 + weight_bytes + scaled)
     attention = weight_bytes * (3 * shape.query_size + 2 * shape.key_value_size)
     if shape.query_key_norm:
-        attention += (FLOAT32 + weight_bytes) * (shape.query_size + shape.key_value_size)
-    return norms + attention + (0 if tiled_mlp else _mlp_bytes(shape, weight_bytes))
+        attention += (FLOAT32 + scaled) * (shape.query_size + shape.key_value_size)
+    adapter = weight_bytes * shape.adapter_channels / shape.layers
+    return norms + attention + adapter + (0 if tiled_mlp else _mlp_bytes(shape, weight_bytes))
 
 
 def logits_bytes(shape: ModelShape, tokens: float, weight_bytes: int) -> float:
     """Peak of `linear_log_probs`, in the backward pass: two chunks of float32 logits and the head's float32 gradient.
 
-    In bf16 one chunk and the gradient exist in bf16 too.
+    In bf16 one chunk and the gradient exist in bf16 too. With an adapter the head has no gradient.
     """
     chunk = min(tokens * shape.vocabulary, max(LOGITS, shape.vocabulary))
     copies = weight_bytes if weight_bytes < FLOAT32 else 0
-    return chunk * (2 * FLOAT32 + copies) + shape.head_parameters * (FLOAT32 + copies)
+    head = 0 if shape.adapter_parameters else shape.head_parameters
+    return chunk * (2 * FLOAT32 + copies) + head * (FLOAT32 + copies)
 
 
 def cache_bytes(shape: ModelShape, weight_bytes: int) -> float:
@@ -175,7 +179,9 @@ def _gradient_bytes(layout: Layout) -> int:
 
 
 def _buffer_bytes(shape: ModelShape, layout: Layout) -> float:
-    reduced = (FLOAT32 if layout.zero_stage == 1 else layout.weight_bytes) * min(shape.parameters, REDUCE_BUCKET)
+    reduced = (FLOAT32 if layout.zero_stage == 1 else layout.weight_bytes) * min(
+        shape.trained_parameters, REDUCE_BUCKET
+    )
     gathered = layout.weight_bytes * min(shape.parameters, LIVE_PARAMETERS) if layout.zero_stage == 3 else 0.0
     return reduced + gathered
 

@@ -30,6 +30,15 @@ class ModelShape:
     """The input embeddings are the LM head."""
     query_key_norm: bool
     """Queries and keys are normalised (Qwen3)."""
+    adapter_parameters: int = 0
+    """Of `model.lora`; they are trained in place of the others."""
+    adapter_channels: int = 0
+    """Rank x adapted layers."""
+
+    @property
+    def trained_parameters(self) -> int:
+        """Those with a gradient and an optimizer's state."""
+        return self.adapter_parameters or self.parameters
 
     @property
     def matrix_parameters(self) -> int:
@@ -51,6 +60,7 @@ def shape_of(model: Model, config_file: Path | None = None) -> ModelShape:
     from transformers import AutoModelForCausalLM
 
     from fipo.models import load_model_config
+    from fipo.models.lora import adaptable
 
     if config_file:
         config = _read(config_file)
@@ -65,7 +75,10 @@ def shape_of(model: Model, config_file: Path | None = None) -> ModelShape:
 
     try:
         with torch.device("meta"):
-            parameters = dict(AutoModelForCausalLM.from_config(config).named_parameters())
+            meta = AutoModelForCausalLM.from_config(config)
+        parameters = dict(meta.named_parameters())
+        adapted = adaptable(meta, model.lora.targets).values() if model.lora else []
+        rank = model.lora.rank if model.lora else 0
         head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         return ModelShape(
             parameters=sum(parameter.numel() for parameter in parameters.values()),
@@ -78,6 +91,8 @@ def shape_of(model: Model, config_file: Path | None = None) -> ModelShape:
             context=model.max_position_embeddings or config.max_position_embeddings,
             tied=config.tie_word_embeddings,
             query_key_norm=any("q_norm" in name for name in parameters),
+            adapter_parameters=sum(rank * (one.in_features + one.out_features) for one in adapted),
+            adapter_channels=rank * len(adapted),
         )
     except (ValueError, AttributeError) as error:
         raise ConfigError(f"model {config.model_type}: a plan needs a dense decoder such as Qwen2: {error}") from error

@@ -31,8 +31,9 @@ def plan_tables(plan: Plan, name: str) -> Group:
     shape, hardware = plan.shape, plan.hardware
     served = f" and {plan.gpus - plan.layout.ranks} for vLLM servers" if plan.gpus > plan.layout.ranks else ""
     gpus = f"{hardware.nodes} x {hardware.gpus_per_node} GPUs{served}"
+    adapter = f" and {shape.adapter_parameters / 1e6:,.3g}M of the adapter" if shape.adapter_parameters else ""
     head = (
-        f"{name}: {shape.parameters / 1e9:,.3g}B parameters, on {gpus}, "
+        f"{name}: {shape.parameters / 1e9:,.3g}B parameters{adapter}, on {gpus}, "
         f"ZeRO-{plan.layout.zero_stage}, micro-batches of {plan.layout.micro_batch_tokens:,} tokens"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan)]

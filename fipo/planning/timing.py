@@ -119,7 +119,8 @@ def step_time(
     forward = forward_flops(shape, work.tokens_trained, work.responses_trained, work.row) / layout.ranks
     # The LM head's logits are computed again for the backward pass, and with checkpointing the layers are.
     again = 2 * shape.head_parameters * work.tokens_trained / layout.ranks
-    passes = 4 if layout.activation_checkpointing else 3
+    # A backward pass is two forward passes, one for the gradients of frozen layers' inputs alone.
+    passes = (2 if shape.adapter_parameters else 3) + layout.activation_checkpointing
     weights = layout.weight_bytes * shape.parameters
     sync = 0.0 if config.rollout.engine == "transformers" and layout.zero_stage < 3 else weights / bandwidth
     return StepTime(
@@ -160,14 +161,15 @@ def _exchanged(shape: ModelShape, layout: Layout, work: Workload) -> float:
     """Bytes that a rank sends in old log-probs and updates, in rings: (n - 1) / n of what is gathered or scattered."""
     n = layout.ranks
     whole = layout.weight_bytes * shape.parameters * (n - 1) / n
+    trained = layout.weight_bytes * shape.trained_parameters * (n - 1) / n
     data_ranks = n / layout.sequence_parallel
     micro_batches = math.ceil(work.tokens_trained / work.updates / data_ranks / layout.micro_batch_tokens)
-    gradients = whole * (2 if layout.zero_stage < 2 else 1)
+    gradients = trained * (2 if layout.zero_stage < 2 else 1)
     if layout.zero_stage == 3:
         # Gathered in each forward pass, old log-probs included, and in each backward pass.
         per_update = micro_batches * (3 * whole + gradients)
     else:
-        per_update = micro_batches * gradients + (whole if layout.zero_stage else 0.0)
+        per_update = micro_batches * gradients + (trained if layout.zero_stage else 0.0)
     exchanged = work.updates * per_update
     if layout.sequence_parallel > 1:
         # Ulysses exchanges queries, keys, values and outputs, in each forward pass and as often in the backward pass.
@@ -178,6 +180,6 @@ def _exchanged(shape: ModelShape, layout: Layout, work: Workload) -> float:
 
 def _optimizer_step(shape: ModelShape, layout: Layout, gpu: Gpu, assumptions: Assumptions) -> float:
     """Reads weight, gradient and moments in float32, writes weight and moments: 7 x 4 bytes a parameter."""
-    part = shape.parameters / (layout.ranks if layout.zero_stage else 1)
+    part = shape.trained_parameters / (layout.ranks if layout.zero_stage else 1)
     bandwidth = gpu.memory_bandwidth if layout.offload == "none" else assumptions.host_bandwidth
     return 7 * FLOAT32 * part / bandwidth

@@ -82,6 +82,7 @@ def _open(
             eos_token_id=stops.ids,
             pad_token_id=tokenizer.pad_token_id,
             max_batch_tokens=settings.max_batch_tokens,
+            in_training=trained is not None,
         )
     try:
         import vllm  # noqa: F401

@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
+from fipo.models.experts import experts_of
 from fipo.models.head import float32_linear, measure_head
 from fipo.models.inference import inference
 from fipo.rollout.engine import (
@@ -57,6 +58,7 @@ class TransformersEngine(RolloutEngine):
         eos_token_id: the token, or tokens, that end a response.
         pad_token_id: any valid token; it is masked.
         max_batch_tokens: cache positions in use at once, prompts and responses; more responses than fit wait.
+        in_training: the model is the trained one itself, with its adapter if it has one.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class TransformersEngine(RolloutEngine):
         eos_token_id: int | Collection[int],
         pad_token_id: int,
         max_batch_tokens: int,
+        in_training: bool = False,
     ) -> None:
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
@@ -76,7 +79,9 @@ class TransformersEngine(RolloutEngine):
             )
         self._windows = kinds != {"full_attention"} or getattr(config, "sliding_window", None) is not None
         self._head = measure_head(model) if model.dtype is not torch.float32 else None
-        self._model = model
+        self._model, self._in_training = model, in_training
+        # A model that was told to compute it would take the mask of the cache for one of tokens.
+        self._without_loss = {"output_router_logits": False} if experts_of(model) else {}
         self.stop_ids = ids_that_stop(eos_token_id)
         self._pad_id = pad_token_id
         self._max_batch_tokens = max_batch_tokens
@@ -113,16 +118,21 @@ class TransformersEngine(RolloutEngine):
 
     @torch.no_grad()
     def load_weights(self, source: Weights, version: int) -> None:
-        """Copy what is not already the model's own storage, as it is where the trained model generates itself.
+        """Copy the weights; where the trained model generates itself there is nothing to copy.
 
         Raises:
             RolloutError: `source` lacks a parameter, has one that the model lacks, or one of another shape.
         """
-        parameters = dict(self._model.named_parameters())
-        for name, tensor in checked(source, shapes_of(self._model), version):
-            if tensor.data_ptr() != parameters[name].data_ptr():
+        if not self._in_training:
+            parameters = dict(self._model.named_parameters())
+            for name, tensor in checked(source, shapes_of(self._model), version):
                 parameters[name].copy_(tensor)
         self._version = version
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """That it samples from."""
+        return self._model
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -236,7 +246,7 @@ class TransformersEngine(RolloutEngine):
     def _logits(self, **inputs: Any) -> Tensor:
         """[rows, vocabulary] after the last position: the model's own; its own head in float32 where that is less."""
         if self._head is None:
-            logits: Tensor = self._model(**inputs, use_cache=True).logits
+            logits: Tensor = self._model(**inputs, use_cache=True, **self._without_loss).logits
             return logits[:, -1]
         inputs.pop("logits_to_keep", None)
         last = self._model.base_model(**inputs, use_cache=True).last_hidden_state[:, -1]

@@ -112,6 +112,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("train/future_kl_square_mean", "nats²", "Mean squared Future-KL"),
     Metric("train/future_kl_noise", "nats", "Spread of Future-KL before the first update, where only noise moves it"),
     Metric("train/future_kl_masked_fraction", "fraction", "Tokens that the mask M_k keeps out of Future-KL"),
+    Metric(
+        "train/expert_load_max", "1", "Tokens of the busiest expert over the mean, in the layer where it is largest"
+    ),
+    Metric("train/expert_idle_fraction", "fraction", "Experts that got no token in the step's passes"),
     Metric("train/updates", "updates", "Optimizer updates in the step"),
     Metric(
         "train/skipped_updates",
@@ -152,6 +156,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("sft/validation_loss", "nats/token", "The same on held-out demonstrations"),
     Metric("sft/grad_norm", "1", "Gradient norm before clipping"),
     Metric("sft/skipped_updates", "updates", "1 where the step was left out, as train/skipped_updates says"),
+    Metric("sft/expert_load_max", "1", "As train/expert_load_max, of the batch"),
+    Metric("sft/expert_idle_fraction", "fraction", "As train/expert_idle_fraction, of the batch"),
     Metric("sft/learning_rate", "1", "Learning rate"),
     *(
         metric

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import AdmissionError
+from fipo.models.lora import shown
 from fipo.models.precision import rotary_error
 from fipo.models.stops import Stops
 from fipo.records import Admission, Measurement
@@ -53,9 +54,12 @@ def admit(
     token_checks = _token_checks(engine.model, tokenizer, stops, prompts, rollout)
     longest = _longest(engine.model, job.config)
     checks = [*token_checks, _angle_check(engine, longest)]
-    if all(check.passed for check in token_checks):  # else the model cannot even be asked
-        samples = samples_of(engine, job.config, stops, prompts, longest, rollout)
-        checks += compare(engine, job.config, samples, stops)
+    if not engine.world.max([not all(check.passed for check in checks)])[
+        0
+    ]:  # else it cannot be asked, or answers wrong
+        with shown(engine.model, engine.whole):
+            samples = samples_of(engine, job.config, stops, prompts, longest, rollout)
+            checks += compare(engine, job.config, samples, stops)
     engine.model.train(training)
     figures = engine.world.max([np.nan_to_num(check.figure, nan=np.inf) for check in checks]).tolist()
     admission = Admission(

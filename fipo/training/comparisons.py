@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
 
@@ -15,13 +15,17 @@ from transformers import PreTrainedModel
 from fipo.batch import Prompt, Rollout
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
+from fipo.models.experts import watching
+from fipo.models.lora import has_adapter, merged_error
 from fipo.models.stops import Stops
 from fipo.records import Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.rollout.transformers import TransformersEngine
 from fipo.training.rows import Row, pack_rows
 
-PROMPTS, GROUP, RESPONSE_TOKENS = 2, 2, 32
-"""Prompts that are answered, responses to each, and tokens of one."""
+PROMPTS, GROUP, RESPONSE_TOKENS, LONG_TOKENS = 2, 4, 16, 8
+"""Prompts that are answered, responses to each, tokens of one, and tokens after the long prompt: a token more is a pass
+of the engine over all its weights, a response more hardly anything."""
 
 POSITIONS = 256
 """Of each row, at its end, that are compared."""
@@ -36,6 +40,12 @@ OWN_LIMIT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 ENGINE_LIMIT_FLOAT32 = 5e-3
 """Nats between trainer and engine in float32; in bfloat16 it is `rollout.mismatch_limit`."""
 
+ADAPTER_LIMIT = {torch.float32: 1e-4, torch.bfloat16: 0.02}
+"""Distance of a merged layer's output from peft's, over its size: in bfloat16 each rounds to a part in 256."""
+
+EXPERT_LIMIT = {torch.float32: 0.01, torch.bfloat16: 0.2}
+"""Share of tokens that may go to other experts: where two logits are as good as equal, rounding decides."""
+
 WEIGHT_LIMIT = 0.03
 """Distance from 1 of the mean importance weight of tokens that the engine sampled."""
 
@@ -49,6 +59,11 @@ class Sample:
     rollout_log_probs: Tensor
     """[tokens] of the sampled tokens at its end; empty without an engine."""
     is_long: bool
+    is_first: bool
+    """The first response to its prompt: that is held against transformers; the others differ from it in a few tokens,
+    and are held against the engine."""
+    router_logits: Sequence[Tensor] = ()
+    """Of an embedded engine, for a mixture of experts, where the row was sampled alone: each pass's layers in turn."""
 
 
 def samples_of(
@@ -60,59 +75,77 @@ def samples_of(
     rollout: RolloutEngine | None,
 ) -> list[Sample]:
     """Some prompts with responses of the engine, and a row of `longest` tokens; the same on ranks that share rows."""
-    new_tokens = min(RESPONSE_TOKENS, config.rollout.max_response_tokens, longest // 4)
-    room = longest - new_tokens
-    short = [Prompt(str(index), "", tuple(prompt[-room:]), "") for index, prompt in enumerate(prompts[:PROMPTS])]
+    most = min(config.rollout.max_response_tokens, longest // 4)
+    new_tokens, after_long = min(RESPONSE_TOKENS, most), min(LONG_TOKENS, most)
+    short = [
+        Prompt(str(index), "", tuple(prompt[new_tokens - longest :]), "")
+        for index, prompt in enumerate(prompts[:PROMPTS])
+    ]
     ids = (token for token in chain.from_iterable(cycle(prompts)) if token not in stops.ids)
-    long = Prompt("long", "", tuple(islice(ids, room)), "")
+    long = Prompt("long", "", tuple(islice(ids, longest - after_long)), "")
     if rollout is None:
         return [_sample(prompt, None, prompt is long) for prompt in (*short, long) if len(prompt.token_ids) > 1]
     rollout.load_weights(engine.weights(), version=engine.steps_done)
+    sampler = rollout.model if engine.module.experts and isinstance(rollout, TransformersEngine) else None
     found = []
-    for asked, count in ((short, GROUP), ([long], 1)):
+    for asked, count, tokens in ((short, GROUP, new_tokens), ([long], 1, after_long)):
         sampling = Sampling(
             group_size=count,
-            max_response_tokens=new_tokens,
+            max_response_tokens=tokens,
             temperature=config.rollout.temperature,
             top_p=config.rollout.top_p,
             seed=config.run.seed,
         )
-        groups = rollout.generate(asked, sampling)
-        found += [_sample(group.prompt, one, group.prompt is long) for group in groups for one in group.rollouts]
+        with watching(sampler) if sampler and count == 1 else nullcontext(()) as router_logits:
+            groups = rollout.generate(asked, sampling)
+        for group in groups:
+            found += [
+                _sample(group.prompt, one, asked is not short, is_first=index == 0, router_logits=router_logits)
+                for index, one in enumerate(group.rollouts)
+            ]
     rollout.sleep()
     sequence = engine.sequence
     mine: list[Sample] = engine.world.gather(found)[sequence.data_rank * sequence.size]
     return mine
 
 
-def _sample(prompt: Prompt, rollout: Rollout | None, is_long: bool) -> Sample:
+def _sample(
+    prompt: Prompt,
+    rollout: Rollout | None,
+    is_long: bool,
+    *,
+    is_first: bool = True,
+    router_logits: Sequence[Tensor] = (),
+) -> Sample:
     ids = [*prompt.token_ids, *(rollout.token_ids.tolist() if rollout else ())]
     start = max(1, len(ids) - POSITIONS)
     said = torch.from_numpy(rollout.log_probs) if rollout else torch.empty(0)
-    return Sample(Row(ids[:start], np.array(ids[start:], np.int32)), said, is_long)
+    return Sample(Row(ids[:start], np.array(ids[start:], np.int32)), said, is_long, is_first, router_logits)
 
 
 def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops: Stops) -> list[Measurement]:
     """What the model is told by trainer and transformers of the same rows, and what the engine said; for this rank."""
     rows = [sample.row for sample in samples]
-    own, head = zip(*(_own_forward(engine, row) for row in rows))
+    first = [index for index, sample in enumerate(samples) if sample.is_first]
+    theirs = {index: _own_forward(engine, rows[index]) for index in first}
+    own, head = ({index: both[which] for index, both in theirs.items()} for which in (0, 1))
     engine.module.chunk_tokens = HEAD_CHUNK
-    alone = [_trained(engine, [row])[0] for row in rows]
+    alone = {index: _trained(engine, [rows[index]])[0] for index in first}
     engine.module.chunk_tokens = None
     order = sorted(range(len(rows)), key=lambda index: index % 2)  # the long row has others on both sides
     packed_in_order = _trained(engine, [rows[index] for index in order])
-    packed = [packed_in_order[order.index(index)] for index in range(len(rows))]
+    packed = {index: packed_in_order[order.index(index)] for index in range(len(rows))}
     limit = OWN_LIMIT[engine.dtype]
     long, short = ([i for i, sample in enumerate(samples) if sample.is_long is which] for which in (True, False))
 
-    def apart(ours: Sequence[Tensor], theirs: Sequence[Tensor], which: Sequence[int]) -> float:
+    def apart(ours: Mapping[int, Tensor], theirs: Mapping[int, Tensor], which: Sequence[int]) -> float:
         """The largest mean distance of a row."""
-        return max((float((ours[i] - theirs[i]).abs().mean()) for i in which), default=0.0)
+        return max((float((ours[i] - theirs[i]).abs().mean()) for i in which if i in theirs), default=0.0)
 
     longest = max(map(len, rows))
     checks = [
         Measurement(
-            *("head", apart(head, own, range(len(rows))), limit, "nats"),
+            *("head", apart(head, own, first), limit, "nats"),
             "logits that the trainer computes from the model's hidden states are not the model's (scale, cap, bias)",
         ),
         Measurement(
@@ -124,14 +157,30 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
             f"the same of a row of {longest:,} tokens: a sliding window, or positions far out, are not the model's",
         ),
         Measurement(
-            *("packed rows", apart(packed, alone, range(len(rows))), limit, "nats"),
+            *("packed rows", apart(packed, alone, first), limit, "nats"),
             "rows in one pass of the trainer see each other",
         ),
+    ]
+    if has_adapter(engine.model):
+        checks.append(
+            Measurement(
+                *("adapter", merged_error(engine.model, engine.whole), ADAPTER_LIMIT[engine.dtype], "of an output"),
+                "weights with the adapter added to them, as engines and the published model have them, make other "
+                "outputs than the adapter beside them",
+            )
+        )
+    checks += [
+        Measurement(
+            *("experts", expert_mismatch(engine, sample), EXPERT_LIMIT[engine.dtype], "of tokens and layers"),
+            "the rollout engine sends tokens to other experts than the trainer",
+        )
+        for sample in samples
+        if engine.module.experts and sample.router_logits and engine.sequence.size == 1
     ]
     if not len(samples[0].rollout_log_probs):
         return checks
     said = [sample.rollout_log_probs for sample in samples]
-    ours = [log_probs[-len(one) :] for log_probs, one in zip(packed, said)]
+    ours = [packed[index][-len(one) :] for index, one in enumerate(said)]
     gap_limit = ENGINE_LIMIT_FLOAT32 if engine.dtype is torch.float32 else config.rollout.mismatch_limit
     weights = torch.cat([one - other for one, other in zip(ours, said)]).exp()
     past = sum(int(token) in stops.ids for s in samples for token in s.row.response_ids[-len(s.rollout_log_probs) : -1])
@@ -151,6 +200,19 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
             *("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"
         ),
     ]
+
+
+def expert_mismatch(engine: TrainingEngine, sample: Sample) -> float:
+    """The share of tokens, mean over layers, that trainer and engine send to different sets of experts."""
+    experts = engine.module.experts
+    assert experts
+    with watching(engine.model) as trained:
+        _trained(engine, [sample.row])
+    layers = len(trained)
+    passes = [sample.router_logits[start : start + layers] for start in range(0, len(sample.router_logits), layers)]
+    theirs = torch.cat([experts.chosen(one) for one in passes], dim=1).cpu()
+    ours = experts.chosen(trained).cpu()[:, : theirs.shape[1]]  # the last token was sampled, and never an input
+    return float((ours != theirs).any(-1).double().mean())
 
 
 def _mean_gap(ours: list[Tensor], theirs: list[Tensor], which: list[int]) -> float:

@@ -12,18 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
-from fipo.models import load_model, load_stops, load_tokenizer, save_model
+from fipo.models import load_model, load_stops, load_tokenizer
+from fipo.models.lora import add_adapter
 from fipo.models.stops import Stops
 from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.job import Job, run_job
+from fipo.training.publishing import publish, publish_adapter
 from fipo.training.rollback import RollBack
 from fipo.training.rows import Row, pack_rows
 
@@ -45,8 +46,10 @@ def train(job: Job) -> None:
     tokenizer = load_tokenizer(config.model)
     model = load_model(config.model, seed=config.run.seed)
     if settings.steps == 0:
-        _publish(job, model, tokenizer, state_dict=None)
+        publish(job, model, tokenizer, state_dict=None)
         return
+    if config.model.lora:
+        add_adapter(model, config.model.lora, seed=config.run.seed)
     dataset = job.input("prepare", "dataset")
     stops = load_stops(config.model, tokenizer)
     train_rows = _demonstrations(dataset / "sft.parquet", tokenizer, stops, config)
@@ -69,6 +72,7 @@ def train(job: Job) -> None:
             step = roll_back.before(step).step  # but the batches that led here stay behind
             continue
         metrics = {"sft/skipped_updates": float(outcome.skipped)}
+        metrics |= {f"sft/{name}": value for name, value in engine.expert_load().items()}
         if not outcome.skipped:
             metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
         if held_out and (step % settings.evaluate_every == 0 or last):
@@ -80,7 +84,8 @@ def train(job: Job) -> None:
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
         checkpoints.reached(SftState(step, drawn), score=score)
     checkpoints.close()
-    _publish(job, model, tokenizer, state_dict=engine.state_dict())
+    publish(job, model, tokenizer, state_dict=engine.state_dict())
+    publish_adapter(job, engine, base=config.model.name_or_path)
 
 
 class Pace:
@@ -103,7 +108,11 @@ class Pace:
 def cross_entropy(
     engine: TrainingEngine, rows: Sequence[Row], pad_token_id: int, max_tokens: int, *, learn: bool
 ) -> float:
-    """Mean negative log-likelihood of the response tokens over all ranks; with `learn`, its gradient is accumulated."""
+    """Mean negative log-likelihood of the response tokens over all ranks; with `learn`, its gradient is accumulated.
+
+    Where the configuration of a mixture of experts asks for it, the gradient is that of the load-balancing loss too,
+    each micro-batch's weighted with its share of the tokens.
+    """
     world, total = engine.world, 0.0
     num_loss_tokens = sum(len(row.response_ids) for row in rows)
     plan = plan_micro_batches(
@@ -118,7 +127,9 @@ def cross_entropy(
             log_probs, _ = engine.log_probs(engine.sequence.shard(packed).to(world.device))
         loss = -log_probs.sum() / num_loss_tokens
         if learn:
-            engine.backward(loss)
+            balance = engine.balance
+            share = sum(packed.lengths) / sum(map(len, rows))
+            engine.backward(loss if balance is None else loss + share * balance)
         total += loss.item()
     return float(world.sum([total])[0])
 
@@ -139,15 +150,6 @@ def _demonstrations(path: Path, tokenizer: PreTrainedTokenizerBase, stops: Stops
         )
         for problem in read_problems(path)
     ]
-
-
-def _publish(
-    job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state_dict: dict[str, Tensor] | None
-) -> None:
-    if job.attempt:
-        folder = job.workspace.directory / "model"
-        save_model(model, tokenizer, folder, state_dict)
-        job.attempt.publish("model", folder)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,12 @@ import pytest
 WORKER = Path(__file__).with_name("stages_worker.py")
 
 
-def run(ranks, *arguments):
+ADAPTERS = Path(__file__).with_name("lora_worker.py")
+
+
+def run(ranks, *arguments, worker=WORKER):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    done = subprocess.run([*command, str(WORKER), *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run([*command, str(worker), *map(str, arguments)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -24,3 +27,8 @@ def test_every_stage_equals_plain_adamw_and_resumes_bit_for_bit(tmp_path):
         f"stage {stage} on 2 rank(s): write ok" for stage in (0, 1, 2, 3)
     ]
     assert run(1, tmp_path, "read").count("read ok") == 4
+
+
+@pytest.mark.slow
+def test_an_adapter_trains_as_pefts_at_every_stage_and_resumes_bit_for_bit(tmp_path):
+    assert run(2, tmp_path, worker=ADAPTERS).count("adapter ok") == 4

@@ -4,6 +4,8 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers.models import WordLevel
 
 COMMON = {
     "vocab_size": 96,
@@ -69,3 +71,10 @@ def build(family, seed=0, **settings):
             if parameter.ndim > 1 or name.endswith("bias"):
                 parameter.copy_(torch.randn_like(parameter) * 0.25)
     return model
+
+
+def tokenizer_of(words):
+    """`<pad>`, `<end>`, and words up to that number."""
+    model = Tokenizer(WordLevel({"<pad>": 0, "<end>": 1, **{f"w{index}": index for index in range(2, words)}}))
+    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=model, pad_token="<pad>", eos_token="<end>")

@@ -48,7 +48,8 @@ def affected(before, after):
 
 
 def test_every_setting_changes_the_steps_that_read_it_or_says_why_not():
-    config = load_config("demo", ["data.benchmarks.running-sums.grader=exact"])
+    adapter = "model.lora={targets: [q_proj]}"
+    config = load_config("demo", ["data.benchmarks.running-sums.grader=exact", adapter])
     places = list(leaves(config))
     assert len(places) > 140
     for path, role in places:

@@ -1,5 +1,6 @@
 """Admission: models that are right pass, and each fault is refused by its name."""
 
+import copy
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -8,22 +9,21 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, pre_tokenizers
-from tokenizers.models import WordLevel
-from transformers import PreTrainedTokenizerFast
 
-from fipo.config import Distributed, load_config
+from fipo.config import Distributed, Lora, load_config
 from fipo.distributed import packed_attention
 from fipo.distributed.engine import TrainingEngine
 from fipo.errors import AdmissionError
 from fipo.models.head import Head
+from fipo.models.lora import Adapter, add_adapter
+from fipo.models.precision import place
 from fipo.models.stops import stops_of
 from fipo.records import Admission
 from fipo.rollout.transformers import TransformersEngine
 from fipo.run.result import StepResult
 from fipo.training.admission import admit, mismatch_warning
 from fipo.training.job import Job
-from tests.models.families import build
+from tests.models.families import build, tokenizer_of
 from tests.present import present
 
 CONFIG = load_config(
@@ -31,12 +31,6 @@ CONFIG = load_config(
     ["data.max_prompt_tokens=80", "rollout.max_response_tokens=20", "rollout.temperature=0.9"],
 )
 LONGEST = 100
-
-
-def tokenizer_of(words):
-    model = Tokenizer(WordLevel({"<pad>": 0, "<end>": 1, **{f"w{index}": index for index in range(2, words)}}))
-    model.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(tokenizer_object=model, pad_token="<pad>", eos_token="<end>")
 
 
 class Case:
@@ -86,7 +80,7 @@ def test_a_model_that_is_right_is_admitted(world, family, precision, capsys):
     modes = [module.training for module in case.model.modules()]
     admission = case.admit()
     assert not admission.failed and admission.positions == LONGEST and admission.stops == "<end>"
-    assert len(admission.checks) == 12 and len(admission.table()) == 12
+    assert len(admission.checks) == len(admission.table()) == (13 if family == "mixtral" else 12)
     record = json.loads(json.dumps(asdict(admission)))
     assert StepResult("train", "f" * 64, 1.0, record=record).read(Admission) == admission
     assert [module.training for module in case.model.modules()] == modes
@@ -203,6 +197,46 @@ def test_a_figure_that_is_no_number_is_refused(world):
     case = Case(world, "llama")
     case.model.lm_head.weight.data[3] = torch.nan
     assert "head" in case.refused()
+
+
+def adapted(world, precision="fp32"):
+    """An engine with a copy, as vLLM has one: the trainer adds the adapter's outputs, the engine its weights."""
+    case = Case(world, "qwen2")
+    copied = copy.deepcopy(case.model)
+    if precision == "bf16":
+        copied = place(copied, torch.bfloat16)
+    add_adapter(case.model, Lora(rank=4), seed=1)
+    distributed = Distributed(precision=precision, timeout_seconds=60)
+    case.engine = TrainingEngine(case.model, CONFIG.train, distributed, world, temperature=0.9)
+    case.rollout = TransformersEngine(copied, eos_token_id=case.stops.ids, pad_token_id=0, max_batch_tokens=4096)
+    return case
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_an_adapter_is_admitted_and_left_as_it_was(world, precision):
+    case = adapted(world, precision)
+    before = case.engine.adapter()
+    admission = case.admit()
+    assert [check.figure for check in admission.checks if check.name == "adapter"] != [0.0]
+    assert all(torch.equal(one, before[name]) for name, one in case.engine.adapter().items())
+    shared = adapted(world, precision)
+    shared.rollout = TransformersEngine(
+        shared.model, eos_token_id=1, pad_token_id=0, max_batch_tokens=4096, in_training=True
+    )
+    assert len(shared.admit().checks) == 13
+
+
+def test_an_adapter_that_is_merged_at_another_scale(world, monkeypatch):
+    case = adapted(world)
+    monkeypatch.setattr(Adapter, "added_to", lambda self, weight: weight.detach() + 2 * self.scale * self.b @ self.a)
+    assert {"adapter", "engine"} <= set(case.refused())
+
+
+def test_an_engine_that_never_gets_the_adapter(world):
+    """A new adapter is zero: without any effect of it, this would go unseen."""
+    case = adapted(world)
+    case.rollout.load_weights = lambda source, version: None
+    assert "engine" in case.refused()
 
 
 def test_the_alarm_while_training():

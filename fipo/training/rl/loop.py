@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from fipo.training.job import Job
 from fipo.training.rl.advantages import with_advantages
-from fipo.training.rl.metrics import Updates, rollout_metrics
+from fipo.training.rl.metrics import Updates, expert_metrics, rollout_metrics
 from fipo.training.rl.parts import Parts, open_parts
 from fipo.training.rl.state import RlState
 from fipo.training.rl.timing import Timer
@@ -40,7 +40,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
                     engine.backward(output.loss)
                     updates.measured(output.measured)
                 updates.ended(engine.step())
-            metrics |= updates.metrics(engine.world)
+            metrics |= updates.metrics(engine.world) | expert_metrics(engine)
         if parts.roll_back.due:
             state = parts.return_to_checkpoint(step)  # but the prompts that led here stay behind
             continue

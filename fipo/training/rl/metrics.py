@@ -12,7 +12,7 @@ import torch
 from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
 from fipo.algorithm.measurement import COMMON, REDUCTIONS, Measurement, Ranks, Reduction
 from fipo.batch import FinishReason, Outcome, RolloutGroup
-from fipo.distributed.engine import StepOutcome
+from fipo.distributed.engine import StepOutcome, TrainingEngine
 from fipo.rewards.second_opinion import disagrees
 from fipo.training.rl.sampling import RolloutBatch, has_signal
 
@@ -86,6 +86,11 @@ def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
         "train/loss_tokens": float(sum(learned)),
         **length_metrics("rollout", batch.sampled),
     }
+
+
+def expert_metrics(engine: TrainingEngine) -> dict[str, float]:
+    """How even the load of a mixture's experts was in the step's updates and old log-probs; collective."""
+    return {f"train/{name}": value for name, value in engine.expert_load().items()}
 
 
 def validation_metrics(groups: Sequence[RolloutGroup]) -> dict[str, float]:

@@ -13,13 +13,15 @@ from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine
 from fipo.environments.notice import notice
-from fipo.models import load_model, load_stops, load_tokenizer, save_model
+from fipo.models import load_model, load_stops, load_tokenizer
+from fipo.models.lora import add_adapter
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine
 from fipo.rollout.factory import open_engine
 from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
+from fipo.training.publishing import publish, publish_adapter
 from fipo.training.rl.batches import RolloutBatches
 from fipo.training.rl.learner import Learner
 from fipo.training.rl.log import StepLog
@@ -72,14 +74,12 @@ class Parts:
 
     def publish(self) -> None:
         """Wait for what is still under way, and publish the outputs of the step."""
-        job, folder = self.job, self.job.workspace.directory / "model"
+        job = self.job
         self.checkpoints.close()
         self.rollout.close()
         job.say(f"every response: {job.workspace.store.uri}/{job.workspace.rollouts_prefix}/")
-        weights = self.engine.state_dict()
-        if job.attempt:
-            save_model(self.engine.model, self.tokenizer, folder, weights)
-            job.attempt.publish("model", folder)
+        publish(job, self.engine.model, self.tokenizer, self.engine.state_dict())
+        publish_adapter(job, self.engine, base=job.workspace.upstream["sft"].outputs["model"].uri)
         self.records.publish()
 
 
@@ -93,9 +93,10 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     tokenizer = load_tokenizer(start)
     problems = _prompts(dataset / "train.parquet", tokenizer, config)
     held_out = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
-    engine = TrainingEngine(
-        load_model(start), settings, config.distributed, world, temperature=config.rollout.temperature
-    )
+    model = load_model(start)
+    if config.model.lora:
+        add_adapter(model, config.model.lora, seed=config.run.seed)
+    engine = TrainingEngine(model, settings, config.distributed, world, temperature=config.rollout.temperature)
     rollout = _open_rollout(config, warmed_up, tokenizer, engine)
     checkpoints = Checkpoints(job, engine, settings, RlState())
     state = checkpoints.resume(at_most=settings.steps)
