@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from fipo.outcome import Grade
 from fipo.outcome import Outcome as Outcome
+
+if TYPE_CHECKING:  # data preparation knows prompts, and no tensors
+    import torch
+    from torch import Tensor
 
 SHOWN_CHARACTERS = 1000
 """Of a reference answer, in tables."""
@@ -216,6 +218,8 @@ _Batch = TypeVar("_Batch", PackedTokens, TrainingBatch)
 
 def _each(batch: _Batch, change: Callable[[Tensor], Tensor]) -> _Batch:
     """The same batch with every tensor changed."""
+    from torch import Tensor
+
     changed: dict[str, Any] = {}
     for each in fields(batch):
         value = getattr(batch, each.name)

@@ -169,6 +169,11 @@ def _config_command(options: argparse.Namespace) -> None:
 
 def _plan(options: argparse.Namespace) -> None:
     config = _config(options)
+    if options.quota:
+        from fipo.planning.quota import quota_manifest
+
+        print(quota_manifest(config, options.nodes, options.gpus, options.servers), end="")
+        return
     from fipo.planning.hardware import GPUS, assume
     from fipo.planning.model import shape_of
     from fipo.planning.plan import Hardware, advise, make_plan
@@ -345,6 +350,9 @@ def _parser() -> argparse.ArgumentParser:
         help="replace what the plan takes for given, such as mfu=0.35 or price_per_hour=2; may be repeated",
     )
     plan.add_argument("--json", action="store_true", help="print one JSON object: bytes, seconds, dollars")
+    plan.add_argument(
+        "--quota", action="store_true", help="print the ResourceQuota that the recipe's job needs, nothing else"
+    )
     plan.set_defaults(command=_plan)
 
     study.add_to(commands)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers.models import WordLevel
-from transformers import AutoTokenizer, GenerationConfig, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
 from fipo.models.stops import Stops, ids_of, stops_of
 
-if TYPE_CHECKING:  # the model classes take seconds to import, and data preparation needs none
+if TYPE_CHECKING:  # the model classes and the Auto classes bring torch, seconds that data preparation may do without
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel, Qwen3Config
 
@@ -35,6 +35,8 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     """
     if model.architecture:
         return _word_tokenizer(model.architecture)
+    from transformers import AutoTokenizer
+
     with _named("no tokenizer", model):
         tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, **_origin(model))
     name = f"model.name_or_path: the tokenizer of {model.name_or_path!r}"
@@ -105,6 +107,8 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
 
 def load_stops(model: Model, tokenizer: PreTrainedTokenizerBase) -> Stops:
     """The tokens that end a response of the model."""
+    from transformers import GenerationConfig
+
     config = load_model_config(model)
     try:
         generation = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision or "main")

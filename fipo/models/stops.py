@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Any
 
 from fipo.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
 
 _ANSWER = "42"
 
