@@ -1,6 +1,7 @@
-"""The attacks of docs/verifier.md: none is graded correct."""
+"""The attacks of docs/verifier.md: none is graded correct, and none keeps the verifier busy."""
 
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +20,11 @@ def test_there_are_enough():
 
 @pytest.mark.parametrize(("response", "answer"), ATTACKS)
 def test_no_attack_is_graded_correct(response, answer):
+    start = time.process_time()
     try:
         outcome = verify(response.replace("⏎", "\n"), answer)
     except RewardError:  # such a reference is quarantined
         return
     assert outcome in (Outcome.WRONG, Outcome.UNPARSED)
+    # A response that times out is masked: that must not be to be had by asking for a long computation.
+    assert time.process_time() - start < 2

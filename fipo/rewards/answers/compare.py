@@ -168,7 +168,7 @@ def _permuted(given: list[Answer], gold: list[Answer]) -> bool:
     if len(given) != len(gold):
         return False
     for item in gold:
-        found = next((index for index, other in enumerate(given) if same(other, item)), None)
+        found = next((index for index, other in enumerate(given) if _same_item(other, item)), None)
         if found is None:
             return False
         given.pop(found)
@@ -176,13 +176,19 @@ def _permuted(given: list[Answer], gold: list[Answer]) -> bool:
 
 
 def _as_sets(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
-    return all(any(same(one, two) for two in gold) for one in given) and all(
-        any(same(one, two) for one in given) for two in gold
+    return all(any(_same_item(one, two) for two in gold) for one in given) and all(
+        any(_same_item(one, two) for one in given) for two in gold
     )
 
 
 def _each(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
-    return len(given) == len(gold) and all(map(same, given, gold))
+    return len(given) == len(gold) and all(map(_same_item, given, gold))
+
+
+def _same_item(given: Answer, gold: Answer) -> bool:
+    r"""Of several answers: `\{3\}` is 3 only where it is the whole answer."""
+    sets = [isinstance(one, Group) and one.shape in ("set", "brackets") for one in (given, gold)]
+    return sets[0] == sets[1] and same(given, gold)
 
 
 def _matrices(given: Matrix, gold: Matrix) -> bool:

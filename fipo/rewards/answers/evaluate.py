@@ -19,6 +19,8 @@ PRECISION = 160
 """Bits to begin with."""
 MAX_MAGNITUDE = 4000
 """Values beyond 2 to this power, up or down, are told apart only where they are exact."""
+MAX_BITS = 400_000
+"""Larger exact numbers are not computed: a tower of exponents or a factorial is the same only as it is written."""
 _INTEGER_POINTS = (3, 5, 4, 7, 6, 8, 9, 2)
 _EXACT_EXPONENT = 64
 
@@ -72,6 +74,8 @@ class _Evaluation:
             if operation == "log":
                 return mp.log(number(values[0])) * number(self.point["log"])
             result = _FUNCTIONS[operation](*map(number, values))
+            if not mp.isfinite(result) and all(mp.isfinite(number(value)) for value in values):
+                raise Undefined(operation)  # a pole: the logarithm of 0 is no number
             return _without_noise(result, values) if operation in _CANCELLING else result
         except (ZeroDivisionError, ValueError, OverflowError, TypeError, KeyError) as error:
             raise Undefined(operation) from error
@@ -79,6 +83,7 @@ class _Evaluation:
     def _power(self, base: Any, exponent: Any) -> Any:
         whole = isinstance(exponent, Fraction) and exponent.denominator == 1
         if whole and isinstance(base, Fraction) and (self.constant or abs(exponent) <= _EXACT_EXPONENT):
+            _refuse_beyond(max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent))
             return base**exponent.numerator if exponent >= 0 else 1 / base**-exponent.numerator
         if whole:
             return mp.power(number(base), exponent.numerator)
@@ -247,6 +252,26 @@ def _root(value: Any, degree: Any) -> Any:
     return mp.power(value, 1 / degree)
 
 
+def _refuse_beyond(bits: Fraction | int) -> None:
+    if bits > MAX_BITS:
+        raise Undefined("too large to compute")
+
+
+def _factorial(of: int) -> int:
+    _refuse_beyond(of * of.bit_length())
+    return math.factorial(of)
+
+
+def _double_factorial(of: int) -> int:
+    _refuse_beyond(of * of.bit_length())
+    return math.prod(range(of, 0, -2))
+
+
+def _binomial(of: int, chosen: int) -> int:
+    _refuse_beyond(min(chosen, max(of - chosen, 0)) * of.bit_length())
+    return math.comb(of, chosen)
+
+
 def _degrees(value: Any) -> Any:
     return value * mp.pi / 180
 
@@ -272,8 +297,9 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "percent": lambda a: a / 100,
     "floor": lambda a: Fraction(math.floor(a)),
     "ceil": lambda a: Fraction(math.ceil(a)),
-    "factorial": _integers(math.factorial),
-    "binom": _integers(math.comb),
+    "factorial": _integers(_factorial),
+    "double factorial": _integers(_double_factorial),
+    "binom": _integers(_binomial),
     "gcd": _integers(math.gcd),
     "lcm": _integers(math.lcm),
     "max": max,

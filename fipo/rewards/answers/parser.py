@@ -3,7 +3,7 @@ r"""Recursive descent over a normalised formula (`fipo.rewards.answers.normal`).
     sum      product (("+" | "-" | "\pm" | "\mp") product)*
     product  sign (("*" | "/") sign | factor)*                neighbours are multiplied, numbers are not neighbours
     sign     ("+" | "-" | "\pm" | "\mp")* power
-    power    atom ("^" exponent | "!" | "°" | "%")*
+    power    atom ("^" exponent | "!" | "!!" | "°" | "%")*
     atom     number | mixed number | letter | \frac.. | \sqrt.. | \binom.. | function argument | group
 
 Neighbouring numbers are a mixed number (`2\frac23`, `2 2/3`) or no formula: `3 3` is neither 9 nor 6 nor 33.
@@ -24,13 +24,14 @@ MAX_TOKENS = 300
 
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
-    r"|(?P<word>[A-Za-z]+)|(?P<symbol>[-+*/^_!°%(){}\[\]|',]))"
+    r"|(?P<word>[A-Za-z]+)|(?P<symbol>!!|[-+*/^_!°%(){}\[\]|',]))"
 )
 _RUNNING = words("sum prod int lim iint oint partial nabla")
 _MARKED = words("angle triangle overline vec hat widehat overrightarrow bar tilde dot")
 _SINGLE_GROUP, _ONLY = re.compile(r"(?<=[\^_] )\{ (\S+) \}"), r"\1"
 _CALLED = frozenset("fgh")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
+_MARKS = {"!": "factorial", "!!": "double factorial", "°": "degree", "%": "percent"}
 _SIGNS = {"+", "-", "\\pm", "\\mp"}
 WORD = 4
 """So many letters in a row are a word, one name whose letters keep their order; fewer are a product."""
@@ -154,12 +155,12 @@ class _Parser:
         return self._postfix(node)
 
     def _postfix(self, node: Node) -> Node:
-        while self.peek() in ("^", "!", "°", "%"):
+        while self.peek() == "^" or self.peek() in _MARKS:
             mark, self._numeral = self.take(), False
             if mark == "^":
                 node = Apply("^", (node, self._exponent()))
             else:
-                node = Apply({"!": "factorial", "°": "degree", "%": "percent"}[mark], (node,))
+                node = Apply(_MARKS[mark], (node,))
         return node
 
     def _exponent(self) -> Node:
