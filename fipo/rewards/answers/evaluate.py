@@ -21,6 +21,8 @@ MAX_MAGNITUDE = 4000
 """Values beyond 2 to this power, up or down, are told apart only where they are exact."""
 MAX_BITS = 400_000
 """Larger exact numbers are not computed: a tower of exponents or a factorial is the same only as it is written."""
+TERMS = 6
+"""A sum is known by so many of its terms."""
 _INTEGER_POINTS = (3, 5, 4, 7, 6, 8, 9, 2)
 _EXACT_EXPONENT = 64
 
@@ -61,6 +63,8 @@ class _Evaluation:
 
     def _apply(self, node: Apply) -> Any:
         operation = node.operation
+        if operation.startswith(("sum ", "prod ")):
+            return self._running(operation, *node.arguments)
         values = [self.value(argument) for argument in node.arguments]
         try:
             if operation in _EXACT and all(isinstance(value, Fraction) for value in values):
@@ -79,6 +83,22 @@ class _Evaluation:
             return _without_noise(result, values) if operation in _CANCELLING else result
         except (ZeroDivisionError, ValueError, OverflowError, TypeError, KeyError) as error:
             raise Undefined(operation) from error
+
+    def _running(self, operation: str, low: Node, high: Node, body: Node) -> Any:
+        """A value of no meaning that sums (or products) of the same terms share: whoever has not added them up has not
+        answered, so it is no number's."""
+        first, last = self.value(low), self.value(high)
+        length = number(last) - number(first)
+        if not mp.isfinite(length):
+            length = mp.mpf(7919)
+        kind, _, depth = operation.partition(" ")
+        added, multiplied = mp.mpf(0), mp.mpf(1)
+        for place in range(TERMS):
+            self.point[f"#{depth}"] = first + place
+            term = number(self.value(body))
+            added += _generic(kind, [length, Fraction(place)]) * term
+            multiplied *= mp.power(term, place + 2)
+        return added if kind == "sum" else multiplied * _generic(kind, [length])
 
     def _power(self, base: Any, exponent: Any) -> Any:
         whole = isinstance(exponent, Fraction) and exponent.denominator == 1

@@ -9,7 +9,7 @@ _OPENING = frozenset({"(", "[", "{", r"\{", r"\langle", r"\begin"})
 _SEPARATORS = re.compile(
     r",?\s*(?:\\text\{\s*)(and|or)\s*\}|,?\s+(and|or)\s+|(?<=[\d)\]}])(and|or)(?=[\s\d(\\A-Z\[-])|[,;]?\s*(和|与|或|以及)\s*|[,;]\s*(?:\\text\{)?(?:(and|or)\s)?\}?|\s*\\(land|lor)(?![A-Za-z])\s*"
 )
-_THOUSANDS = re.compile(r"(?<![\d.,\w])\d{1,3}(?:,\d{3})+(?![\d,])(?!\.\d*,)")
+_THOUSANDS = re.compile(r"(?<![\d.,\w])(?<!_\{)\d{1,3}(?:,\d{3})+(?![\d,])(?!\.\d*,)")
 _SPACED = re.compile(r"(?<![\d.,\w^_])\d{1,3}(?: \d{3})+(?![\d ])|(?<![\d.,\w^_])\d{1,3}(?: \d{3})+(?= [^\d])")
 _SEMICOLON = re.compile(r"\s*;\s*")
 _COMMANDS = {command: re.compile(re.escape(command) + "(?![A-Za-z])") for command in (r"\cup", r"\setminus")}
@@ -26,10 +26,12 @@ def is_balanced(text: str) -> bool:
     return level == 0
 
 
-def levels(text: str) -> list[int]:
-    """How deep in brackets each character stands."""
+def levels(text: str, *, braces: bool = True) -> list[int]:
+    """How deep in brackets each character stands; `braces` of TeX are brackets, or are not."""
     result, level, position = [], 0, 0
     for match in _BRACKET.finditer(text):
+        if match.group() in ("{", "}") and not braces:
+            continue
         result += [level] * (match.start() - position)
         opens = match.group() in _OPENING
         level += 1 if opens else 0
@@ -84,7 +86,7 @@ def thousands(text: str) -> str:
     """`1,000` and `1 000` outside brackets as 1000."""
     if "," not in text and " " not in text:
         return text
-    depth = levels(text)
+    depth = levels(text, braces=False)
     return _SPACED.sub(
         lambda match: match.group().replace(" ", ""),
         _THOUSANDS.sub(lambda match: match.group() if depth[match.start()] else match.group().replace(",", ""), text),
