@@ -71,7 +71,8 @@ _APOSTROPHES = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
 _INFIX = re.compile(r"\{([^{}]+)\\(choose|over)(?![A-Za-z])([^{}]+)\}")
 _ANGLES = re.compile(r"^<([^<>]*,[^<>]*)>$")
 _ANNOUNCED = re.compile(
-    r"^\s*(?:\\text\{\s*)?(?:so |thus |hence |therefore,? )?(?:the )?(?:final |correct |unique )?(?:answer|solution) is\b\s*:?(?:\s*\})?",
+    r"^\s*(?:\\text\{\s*)?(?:so |thus |hence |therefore,? )?(?:the )?(?:final |correct |unique )?"
+    r"(?:answer|solution) is\b\s*:?(?:\s*\})?",
     re.IGNORECASE,
 )
 
