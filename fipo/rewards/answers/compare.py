@@ -106,15 +106,24 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
     *before, last = relation.sides[: exactly + 1]
     named = [side for side in before if is_name(side)]
     if not named:
-        # A computation, `2+3 = 5`: it must be true, and of numbers; `5 = 5` is none.
+        # A computation, `2+3 = 5` or `17 \\bmod 5 = 2`: it must be true, and of numbers; `5 = 5` is none.
         quantities = [side for side in relation.sides if isinstance(side, Quantity) and not names(side.node)]
-        if len(quantities) < len(relation.sides) or not any(isinstance(side.node, Apply) for side in quantities):
+        computed = any(isinstance(side.node, Apply) or side.unit.startswith("mod ") for side in quantities)
+        if len(quantities) < len(relation.sides) or not computed:
             return None
     elif of_reference and not all(map(is_one_name, named)):
         return None
-    if not all(same(side, last) for side in before if not is_name(side)):
+    if not all(same(side, last) or _congruent(side, last) for side in before if not is_name(side)):
         return None
     return last if all(_is_near(side, last) for side in relation.sides[exactly + 1 :]) else None
+
+
+def _congruent(side: Answer, last: Answer) -> bool:
+    """`3^{100} \\equiv 4 \\pmod{7}`, `17 \\bmod 5 = 2`: the same remainder."""
+    if not isinstance(side, Quantity) or not isinstance(last, Quantity) or side.value is None or last.value is None:
+        return False
+    modulus = (last.unit or side.unit).removeprefix("mod ")
+    return modulus.isdecimal() and int(modulus) > 0 and (side.value - last.value) % int(modulus) == 0
 
 
 def _is_near(approximation: Answer, exactly: Answer) -> bool:

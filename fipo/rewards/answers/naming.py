@@ -13,7 +13,7 @@ _NAME_OPERATIONS = frozenset(["+", "-", "*", "/", "neg", "abs", "sin", "cos", "t
 
 
 def is_name(side: Answer) -> bool:
-    """A letter, `f(2)`, `\\angle ABC`, words, a determinant, `(x,y)`; or of those, without numbers, `x+y`, `\\tan A`."""
+    """A letter, `f(2)`, `\\angle ABC`, words, a determinant, `(x,y)`; or made of those alone: `x+y`, `\\tan A`."""
     if isinstance(side, Text):
         determinant = side.text.startswith((r"\begin{vmatrix}", r"\det"))
         return determinant or (bool(_WORDS.fullmatch(side.text)) and not changes_value(side.text))

@@ -24,7 +24,8 @@ MAX_TOKENS = 300
 """Nor is a longer formula; more would be more than the stack of the interpreter holds."""
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
+    r"\s*(?:(?P<derivative>\\frac\s*\{\s*d[^{}]{0,6}\}\s*\{\s*d\s*[A-Za-z][^{}]{0,6}\})"
+    r"|(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
     r"|(?P<word>[A-Za-z]+)|(?P<symbol>!!|[-+*/^_!°%(){}\[\]|',=]))"
 )
 _RUNNING = words("sum prod int lim iint oint partial nabla")
@@ -64,6 +65,8 @@ def _tokens(text: str) -> list[str]:
         position = match.end()
         if match["word"]:
             tokens += _letters(match["word"])
+        elif match["derivative"]:
+            tokens.append("\\text" + "".join(match["derivative"].split()))
         elif match["text"]:
             tokens += _spoken(match["text"])
         else:
