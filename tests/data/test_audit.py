@@ -138,6 +138,10 @@ def test_neighbours_differ_from_the_reference():
         "another digit": r"\boxed{10}",
     }
     assert "the other sign" not in dict(neighbours("0")) and "a fraction upside down" not in dict(neighbours("4/4"))
+    for nothing in ("0 (pears)", r"\begin{pmatrix} 0 \\ 0 \end{pmatrix}", r"0^\circ", r"0 \text{ m}"):
+        assert "the other sign" not in dict(neighbours(nothing))
+    for something in (r"\pi", r"\begin{pmatrix} 0 \\ x \end{pmatrix}", "(x)(y+0)"):
+        assert "the other sign" in dict(neighbours(something))
     assert len(MASTER_KEYS) >= 12
 
 
