@@ -12,7 +12,7 @@ from fipo.config.base import Name, Probability, Role, Section, require
 GRADERS = ("math", "exact", "choice", "tests")
 """Those that are built in."""
 
-TEST_COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code")
+TEST_COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code", "entry_point")
 """Columns that `tests` reads where a row has them."""
 
 
