@@ -24,14 +24,19 @@ from fipo.rewards.sandbox.assertions import Assertion, read_assertions, unchecke
 MAX_BYTES = 64 << 20
 """Of compressed tests, unpacked."""
 
-# What a solution to a function of LeetCode's kind may take for granted.
-_PRELUDE = """import math, re, string, operator, random
+# What a solution to a function of LeetCode's kind may take for granted; built-in functions are themselves again.
+_PRELUDE = """import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys
 from typing import *
 from collections import *
 from functools import *
 from heapq import *
 from itertools import *
-from bisect import *"""
+from bisect import *
+from copy import *
+from math import *
+from operator import *
+from string import *
+from builtins import *"""
 
 
 @dataclass(frozen=True, slots=True)

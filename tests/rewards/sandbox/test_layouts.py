@@ -120,6 +120,11 @@ def test_rows_without_sound_tests_are_refused(reference, columns, reason):
             "class Solution:\n    def add(self, x: List[int]) -> int:\n        return sum(x)",
         ),
         (FUNCTIONAL, {"metadata": {"func_name": "times"}}, "def times(x, n): return tuple(n * y for y in x)"),
+        (
+            FUNCTIONAL,
+            {"metadata": {"func_name": "times"}},
+            "def times(x, n): return [pow(n * y, 1) for y in x if -inf < y < inf and ascii_lowercase and gcd(1, y)]",
+        ),
         (STDIN, {}, "print(int(input()) ** 2)"),
         (CHECK, {"entry_point": "add"}, "def add(x): return sum(x)"),
         (CHECK + "\ncheck(add)", {}, "def add(x): return sum(x)"),
