@@ -10,7 +10,7 @@ import yaml
 from fipo.config import load_config
 
 PAGE = Path(__file__).parents[1] / "docs" / "algorithm.md"
-HEAD, _, *ROWS = re.search(r"\| setting \|.*\n(?:\|.*\n)+", PAGE.read_text(encoding="utf-8"))[0].splitlines()
+HEAD, _, *ROWS = re.findall(r"\| setting \|.*\n(?:\|.*\n)+", PAGE.read_text(encoding="utf-8"))[0].splitlines()
 RECIPES = re.findall(r"`([^`]+)`", HEAD)
 
 

@@ -15,7 +15,7 @@ GRADERS = ("math", "exact", "choice", "tests")
 ENVIRONMENTS = ("python", "guess")
 """Those that are built in."""
 
-TEST_COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code")
+TEST_COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code", "entry_point")
 """Columns that `tests` reads where a row has them."""
 
 

@@ -41,6 +41,8 @@ AUDITED = ("math", "exact", "choice")
 
 _RATIONAL = re.compile(r"-?\d{1,100}(?:/\d{1,100}|\.\d{1,100})?", re.ASCII)
 _FRACTION = re.compile(r"\\([dt]?)frac\s*\{([^{}]+)\}\s*\{([^{}]+)\}")
+_NO_VALUE = re.compile(r"\\circ|\\(?:begin|end)\s*\{\w+\}|\\text\s*\{[^{}]*\}|\([A-Za-z ]+\)")
+"""What may stand beside zeros: nothing of it has a sign."""
 _SLASH = re.compile(r"(\d+)/(\d+)")
 
 
@@ -75,7 +77,7 @@ def _neighbours(answer: str) -> Iterator[tuple[str, str]]:
         yield "the other sign", str(-value)
     elif not re.search(r"\\infty|∞|\\pm|±", answer):
         yield "one more", f"{answer}+1"
-        if re.search(r"[1-9A-Za-z]", answer.replace(r"\circ", "")):
+        if re.search(r"[1-9A-Za-z]", _NO_VALUE.sub("", answer)):
             yield "the other sign", f"-({answer})"
     if digits := list(re.finditer(r"[0-9]", answer)):
         at = digits[-1].start()

@@ -120,9 +120,11 @@ def test_a_grader_that_runs_programs_is_asked_for_its_own_refusal_alone():
     assert "grader tests" in reason and accepts == ""
 
 
-def test_a_reference_must_accept_itself_in_time():
+def test_a_reference_must_accept_itself_in_time(tmp_path, monkeypatch):
+    (tmp_path / "audit_graders.py").write_text("def busy(response, reference, columns):\n    while True: pass\n")
+    monkeypatch.chdir(tmp_path)
     with GraderPool(1, timeout_seconds=0.2) as pool:
-        assert "is not judged in time" in Audit(pool)("math", "9" + "!" * 5)
+        assert "is not judged in time" in Audit(pool)("audit_graders:busy", "9")
 
 
 def test_neighbours_differ_from_the_reference():
@@ -136,6 +138,10 @@ def test_neighbours_differ_from_the_reference():
         "another digit": r"\boxed{10}",
     }
     assert "the other sign" not in dict(neighbours("0")) and "a fraction upside down" not in dict(neighbours("4/4"))
+    for nothing in ("0 (pears)", r"\begin{pmatrix} 0 \\ 0 \end{pmatrix}", r"0^\circ", r"0 \text{ m}"):
+        assert "the other sign" not in dict(neighbours(nothing))
+    for something in (r"\pi", r"\begin{pmatrix} 0 \\ x \end{pmatrix}", "(x)(y+0)"):
+        assert "the other sign" in dict(neighbours(something))
     assert len(MASTER_KEYS) >= 12
 
 

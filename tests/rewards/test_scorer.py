@@ -9,6 +9,14 @@ from fipo.models import load_tokenizer
 from fipo.rewards.overlong import overlong_penalty
 from fipo.rewards.scorer import Scorer
 
+MODULE = """
+from fipo.rewards.graders import grade
+
+def patient(response, reference, columns):
+    while "^" in response: pass
+    return grade("math", response, reference, columns)
+"""
+
 
 @pytest.mark.parametrize(
     ("tokens", "expected"),
@@ -20,7 +28,9 @@ def test_the_penalty_grows_over_the_buffer(tokens, expected):
     assert overlong_penalty(tokens, max_response_tokens=20480, buffer_tokens=0, penalty=1.0) == 0.0
 
 
-def test_groups_are_scored_by_outcome_and_length():
+def test_groups_are_scored_by_outcome_and_length(tmp_path, monkeypatch):
+    (tmp_path / "scorer_graders.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
     tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=("1", "2", r"\boxed{", "}", "^{"))))
     texts = [
         r"1 \boxed{ 1 } <end>",
@@ -28,7 +38,8 @@ def test_groups_are_scored_by_outcome_and_length():
         "1 2 1 2 1 2 1 2",
         r"\boxed{ 2 ^{ 2 ^{ 2 ^{ 2 ^{ 2 ^{ 2 } } } } } } <end>",
     ]
-    group = RolloutGroup(Prompt("a", "", (1,), "1"), tuple(_rollout(tokenizer, text) for text in texts))
+    prompt = Prompt("a", "", (1,), "1", grader="scorer_graders:patient")
+    group = RolloutGroup(prompt, tuple(_rollout(tokenizer, text) for text in texts))
     settings = Reward(overlong_buffer_tokens=4, overlong_penalty=0.5, timeout_seconds=1.0)
     with Scorer(settings, max_response_tokens=8, tokenizer=tokenizer) as scorer:
         (graded,) = scorer.score([group])

@@ -55,10 +55,19 @@ def _relations(given: Relation, gold: Relation) -> bool:
 
 def _same_name(given: Relation, gold: Relation) -> bool:
     """`x = 2/4 = 1/2` is `x = 1/2`; `x \\in \\{1\\}` is no `x = 1`."""
-    if given.operators[0] != gold.operators[0] or not same(given.sides[0], gold.sides[0]):
-        return False
     one, two = value_of(given), value_of(gold)
-    return one is not None and two is not None and same(one, two)
+    if given.operators[0] != gold.operators[0] or one is None or two is None or not same(one, two):
+        return False
+    return same(given.sides[0], gold.sides[0]) or _same_function(given.sides[0], gold.sides[0])
+
+
+def _same_function(one: Answer, two: Answer) -> bool:
+    """Whether one is `y` and the other `f(x)`."""
+    nodes = [side.node for side in (one, two) if isinstance(side, Quantity)]
+    return Symbol("y") in nodes and any(
+        isinstance(node, Apply) and node.operation.startswith("call:") and node.arguments == (Symbol("x"),)
+        for node in nodes
+    )
 
 
 def _general(given: Relation, gold: Relation) -> bool:
@@ -97,16 +106,24 @@ def value_of(relation: Relation, *, of_reference: bool = True) -> Answer | None:
     *before, last = relation.sides[: exactly + 1]
     named = [side for side in before if is_name(side)]
     if not named:
-        # A computation, `2+3 = 5`: it must be true, and of numbers; `5 = 5` is none.
+        # A computation, `2+3 = 5` or `17 \\bmod 5 = 2`: it must be true, and of numbers; `5 = 5` is none.
         quantities = [side for side in relation.sides if isinstance(side, Quantity) and not names(side.node)]
-        computed = any(isinstance(side.node, Apply) for side in quantities)
-        if of_reference or len(quantities) < len(relation.sides) or not computed:
+        computed = any(isinstance(side.node, Apply) or side.unit.startswith("mod ") for side in quantities)
+        if len(quantities) < len(relation.sides) or not computed:
             return None
     elif of_reference and not all(map(is_one_name, named)):
         return None
-    if not all(same(side, last) for side in before if not is_name(side)):
+    if not all(same(side, last) or _congruent(side, last) for side in before if not is_name(side)):
         return None
     return last if all(_is_near(side, last) for side in relation.sides[exactly + 1 :]) else None
+
+
+def _congruent(side: Answer, last: Answer) -> bool:
+    """`3^{100} \\equiv 4 \\pmod{7}`, `17 \\bmod 5 = 2`: the same remainder."""
+    if not isinstance(side, Quantity) or not isinstance(last, Quantity) or side.value is None or last.value is None:
+        return False
+    modulus = (last.unit or side.unit).removeprefix("mod ")
+    return modulus.isdecimal() and int(modulus) > 0 and (side.value - last.value) % int(modulus) == 0
 
 
 def _is_near(approximation: Answer, exactly: Answer) -> bool:
@@ -133,7 +150,8 @@ def _groups(given: Group, gold: Group) -> bool:
     if gold.shape == "list" and given.shape == "list":
         return _assigned(given.items, gold.items)
     if "tuple" in (gold.shape, given.shape) and "list" in (gold.shape, given.shape):
-        return _are_named(given.items if given.shape == "list" else gold.items) and _each(given.items, gold.items)
+        named = given.items if given.shape == "list" else gold.items
+        return _are_named(named, indexed=True) and _each(given.items, gold.items)
     return gold.shape == given.shape and _each(given.items, gold.items)
 
 
@@ -148,18 +166,22 @@ def _assigned(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
     return _permuted(list(given), list(gold))
 
 
-def _are_named(items: Sequence[Answer]) -> bool:
-    """Whether the items are values of different names, as in `x=1, y=2`: their order is that of the names."""
+def _are_named(items: Sequence[Answer], *, indexed: bool = False) -> bool:
+    """Whether the items are values of different names, as in `x=1, y=2`: their order is that of the names.
+
+    Args:
+        items: of a list.
+        indexed: whether `x_1` and `x_2` are different: they are to a tuple, but which root is `x_1` is nobody's to say.
+    """
     return (
         all(isinstance(item, Relation) and value_of(item) is not None for item in items)
-        and len({_name(item) for item in items}) > 1
+        and len({_name(item, indexed=indexed) for item in items}) > 1
     )
 
 
-def _name(item: Answer) -> object:
-    """The name without its number: which root is `x_1` is nobody's to say."""
+def _name(item: Answer, *, indexed: bool) -> object:
     side = item.sides[0] if isinstance(item, Relation) else None
-    if isinstance(side, Quantity) and isinstance(side.node, Symbol):
+    if isinstance(side, Quantity) and isinstance(side.node, Symbol) and not indexed:
         return side.node.name.partition("_")[0]
     return side
 
@@ -168,7 +190,7 @@ def _permuted(given: list[Answer], gold: list[Answer]) -> bool:
     if len(given) != len(gold):
         return False
     for item in gold:
-        found = next((index for index, other in enumerate(given) if same(other, item)), None)
+        found = next((index for index, other in enumerate(given) if _same_item(other, item)), None)
         if found is None:
             return False
         given.pop(found)
@@ -176,13 +198,19 @@ def _permuted(given: list[Answer], gold: list[Answer]) -> bool:
 
 
 def _as_sets(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
-    return all(any(same(one, two) for two in gold) for one in given) and all(
-        any(same(one, two) for one in given) for two in gold
+    return all(any(_same_item(one, two) for two in gold) for one in given) and all(
+        any(_same_item(one, two) for one in given) for two in gold
     )
 
 
 def _each(given: Sequence[Answer], gold: Sequence[Answer]) -> bool:
-    return len(given) == len(gold) and all(map(same, given, gold))
+    return len(given) == len(gold) and all(map(_same_item, given, gold))
+
+
+def _same_item(given: Answer, gold: Answer) -> bool:
+    r"""Of several answers: `\{3\}` is 3 only where it is the whole answer."""
+    sets = [isinstance(one, Group) and one.shape in ("set", "brackets") for one in (given, gold)]
+    return sets[0] == sets[1] and same(given, gold)
 
 
 def _matrices(given: Matrix, gold: Matrix) -> bool:
@@ -190,16 +218,29 @@ def _matrices(given: Matrix, gold: Matrix) -> bool:
 
 
 def _ratios(given: Ratio, gold: Ratio) -> bool:
-    """In proportion; clock times are what they read."""
-    if given.suffix != gold.suffix or len(given.terms) != len(gold.terms):
-        return given.is_time and gold.is_time and (not given.suffix or not gold.suffix) and _terms(given, gold)
-    if gold.is_time or given.suffix:
+    """In proportion; clock times are what they read, or the same time of day."""
+    if given.is_time and gold.is_time:
+        as_read = _clock(given, "") == _clock(gold, "") and (
+            not given.suffix or given.suffix == (gold.suffix or given.suffix)
+        )
+        return as_read or _clock(given, given.suffix) == _clock(gold, gold.suffix)
+    if given.suffix or gold.suffix or len(given.terms) != len(gold.terms):
+        return False
+    if gold.is_time:
         return _terms(given, gold)
     first, other = given.terms[0], gold.terms[0]
     return all(
         equal(Apply("*", (one.node, other.node)), Apply("*", (two.node, first.node)))
         for one, two in zip(given.terms[1:], gold.terms[1:], strict=True)
     ) and not (first.value == 0 or other.value == 0)
+
+
+def _clock(time: Ratio, suffix: str) -> Sequence[object]:
+    """Hours of the day, minutes and seconds."""
+    hours, minutes, seconds = (*(term.value for term in time.terms), 0)[:3]
+    if suffix and hours is not None and hours <= 12:
+        hours = hours % 12 + (12 if suffix == "p" else 0)
+    return hours, minutes, seconds
 
 
 def _terms(given: Ratio, gold: Ratio) -> bool:

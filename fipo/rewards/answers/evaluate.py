@@ -19,6 +19,10 @@ PRECISION = 160
 """Bits to begin with."""
 MAX_MAGNITUDE = 4000
 """Values beyond 2 to this power, up or down, are told apart only where they are exact."""
+MAX_BITS = 400_000
+"""Larger exact numbers are not computed: a tower of exponents or a factorial is the same only as it is written."""
+TERMS = 6
+"""A sum is known by so many of its terms."""
 _INTEGER_POINTS = (3, 5, 4, 7, 6, 8, 9, 2)
 _EXACT_EXPONENT = 64
 
@@ -59,6 +63,8 @@ class _Evaluation:
 
     def _apply(self, node: Apply) -> Any:
         operation = node.operation
+        if operation.startswith(("sum ", "prod ")):
+            return self._running(operation, *node.arguments)
         values = [self.value(argument) for argument in node.arguments]
         try:
             if operation in _EXACT and all(isinstance(value, Fraction) for value in values):
@@ -72,13 +78,32 @@ class _Evaluation:
             if operation == "log":
                 return mp.log(number(values[0])) * number(self.point["log"])
             result = _FUNCTIONS[operation](*map(number, values))
+            if not mp.isfinite(result) and all(mp.isfinite(number(value)) for value in values):
+                raise Undefined(operation)  # a pole: the logarithm of 0 is no number
             return _without_noise(result, values) if operation in _CANCELLING else result
         except (ZeroDivisionError, ValueError, OverflowError, TypeError, KeyError) as error:
             raise Undefined(operation) from error
 
+    def _running(self, operation: str, low: Node, high: Node, body: Node) -> Any:
+        """A value of no meaning that sums (or products) of the same terms share: whoever has not added them up has not
+        answered, so it is no number's."""
+        first, last = self.value(low), self.value(high)
+        length = number(last) - number(first)
+        if not mp.isfinite(length):
+            length = mp.mpf(7919)
+        kind, _, depth = operation.partition(" ")
+        added, multiplied = mp.mpf(0), mp.mpf(1)
+        for place in range(TERMS):
+            self.point[f"#{depth}"] = first + place
+            term = number(self.value(body))
+            added += _generic(kind, [length, Fraction(place)]) * term
+            multiplied *= mp.power(term, place + 2)
+        return added if kind == "sum" else multiplied * _generic(kind, [length])
+
     def _power(self, base: Any, exponent: Any) -> Any:
         whole = isinstance(exponent, Fraction) and exponent.denominator == 1
         if whole and isinstance(base, Fraction) and (self.constant or abs(exponent) <= _EXACT_EXPONENT):
+            _refuse_beyond(max(base.numerator.bit_length(), base.denominator.bit_length()) * abs(exponent))
             return base**exponent.numerator if exponent >= 0 else 1 / base**-exponent.numerator
         if whole:
             return mp.power(number(base), exponent.numerator)
@@ -247,6 +272,26 @@ def _root(value: Any, degree: Any) -> Any:
     return mp.power(value, 1 / degree)
 
 
+def _refuse_beyond(bits: Fraction | int) -> None:
+    if bits > MAX_BITS:
+        raise Undefined("too large to compute")
+
+
+def _factorial(of: int) -> int:
+    _refuse_beyond(of * of.bit_length())
+    return math.factorial(of)
+
+
+def _double_factorial(of: int) -> int:
+    _refuse_beyond(of * of.bit_length())
+    return math.prod(range(of, 0, -2))
+
+
+def _binomial(of: int, chosen: int) -> int:
+    _refuse_beyond(min(chosen, max(of - chosen, 0)) * of.bit_length())
+    return math.comb(of, chosen)
+
+
 def _degrees(value: Any) -> Any:
     return value * mp.pi / 180
 
@@ -272,8 +317,9 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "percent": lambda a: a / 100,
     "floor": lambda a: Fraction(math.floor(a)),
     "ceil": lambda a: Fraction(math.ceil(a)),
-    "factorial": _integers(math.factorial),
-    "binom": _integers(math.comb),
+    "factorial": _integers(_factorial),
+    "double factorial": _integers(_double_factorial),
+    "binom": _integers(_binomial),
     "gcd": _integers(math.gcd),
     "lcm": _integers(math.lcm),
     "max": max,

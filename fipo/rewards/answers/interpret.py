@@ -28,7 +28,7 @@ from fipo.rewards.answers.kinds import (
 from fipo.rewards.answers.literals import branches, written_number
 from fipo.rewards.answers.normal import closing_brace, normal
 from fipo.rewards.answers.parser import parse
-from fipo.rewards.answers.split import brackets, is_balanced, split, thousands
+from fipo.rewards.answers.split import are_rows, brackets, is_balanced, split, thousands
 from fipo.rewards.answers.syntax import Apply, Number, Unreadable
 from fipo.rewards.answers.tables import NOTHING, RELATIONS, pairs
 from fipo.rewards.answers.units import changes_value, multiplied, split_unit
@@ -61,11 +61,15 @@ _BASE = re.compile(
 _TO = re.compile(r"\s*\\text\{to\}\s*|(?<=\d) to (?=\d)")
 _RATIO = re.compile(r"[^:]+(?::[^:]+)+")
 _TIME = re.compile(r"([01]?\d|2[0-4]):([0-5]\d)(?::[0-5]\d)?")
+_HOUR = re.compile(r"0?[1-9]|1[0-2]")
 _MERIDIEM = re.compile(r"\s*(?:\\text\{)?\s*([ap])\.?\s?m\.?\s*\}?$", re.IGNORECASE)
 _MODULUS = re.compile(
     r"\s*\(?\s*(?:\\[pb]?mod|\bmod(?:ulo)?|\\text\{mod\})(?![A-Za-z])\s*\{?\s*([^{}()]+?)\s*\}?\s*\)?$"
 )
-_ASIDE = re.compile(r"(.*[\d})%])\s*\((?:\\text\{)?([A-Za-z]{3}[A-Za-z ,-]*)\}?\)")
+_ASIDE = re.compile(r"(.*[\d})%])\s*\((?:\\text\{)?([A-Za-z]{2}[A-Za-z. ,-]*)\}?\)")
+_MINUTES = re.compile(r"(-?)(\d+)°\s*(\d{1,2})'(?:\s*(\d{1,2}(?:\.\d+)?)'')?")
+_CONDITION = re.compile(r"(.*[^\s,;:])\s*\(([^(),]*(?:[<>]|\\(?:le|ge|ne)(?![a-z]))[^(),]*)\)")
+_SCALED = re.compile(r"([^&]+?)\s*\*?\s*([(\[]?\s*\\begin\{(?:[pbB]?matrix|array|smallmatrix)\}.*)")
 _MATRIX = re.compile(
     r"\\begin\{(?:[pbB]?matrix|array|smallmatrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:[pbB]?matrix|array|smallmatrix)\}"
 )
@@ -144,6 +148,9 @@ class _Interpreter:
 
     def _several(self, text: str, depth: int) -> Answer | None:
         """Lists: `1, 2`, `1 and 2`, `x>1 or x<0`."""
+        condition = _CONDITION.fullmatch(text)
+        if condition and re.search(r"[=<>]|\\(?:le|ge|ne|in)(?![a-z])", condition[1]):
+            text = f"{condition[1]}, {condition[2]}"
         cases = _CASES.fullmatch(text)
         if cases and "&" not in cases[1].replace(r"\\", ""):
             rows = [row.strip(" ,;") for row in cases[1].split(r"\\") if row.strip(" ,;")]
@@ -156,7 +163,7 @@ class _Interpreter:
         items = tuple(self.answer(part, depth + 1) for part in parts)
         comma = _DECIMAL_COMMA.fullmatch(text)
         decimal = Fraction(f"{comma[1]}.{comma[2]}") if comma else None
-        return Group(_spread(items) if ";" not in text else items, "list", joined, decimal)
+        return Group(items if ";" in text or are_rows(text) else _spread(items), "list", joined, decimal)
 
     def _single(self, text: str, depth: int) -> Answer:
         for attempt in (self._union, self._relation, self._bracketed, self._matrix, self._in_base, self._ratio):
@@ -204,6 +211,8 @@ class _Interpreter:
         items = tuple(self.answer(part, depth + 1) for part in parts)
         if (opening, closing) in (("(", "]"), ("[", ")")):
             return Span(items[0], items[1], opening == "[", closing == "]") if len(items) == 2 else None
+        if all(isinstance(item, Relation) for item in items):
+            return Group(items, "list")
         return Group(items, "brackets" if opening == "[" else "tuple")
 
     def _column(self, inner: str, opening: str, depth: int) -> Answer | None:
@@ -226,9 +235,21 @@ class _Interpreter:
     def _matrix(self, text: str, depth: int) -> Answer | None:
         match = _MATRIX.fullmatch(text)
         if not match:
-            return None
+            return self._scaled(text, depth)
         rows = [row for row in match[1].split(r"\\") if row.strip()]
         return Matrix(tuple(tuple(self.answer(cell.strip(), depth + 1) for cell in row.split("&")) for row in rows))
+
+    def _scaled(self, text: str, depth: int) -> Answer | None:
+        """A number before a matrix multiplies its entries."""
+        match = _SCALED.fullmatch(text)
+        if not match or depth > 8:
+            return None
+        factor = self._quantity(f"{match[1]}1" if match[1] in ("-", "+") else match[1])
+        matrix = self._single(match[2], depth + 1)
+        if not isinstance(factor, Quantity) or not isinstance(matrix, Matrix):
+            return None
+        rows = [[_times(factor, cell) for cell in row if isinstance(cell, Quantity)] for row in matrix.rows]
+        return Matrix(tuple(map(tuple, rows))) if list(map(len, rows)) == list(map(len, matrix.rows)) else None
 
     def _in_base(self, text: str, depth: int) -> Answer | None:
         match = _BASE.fullmatch(re.sub(r"\\text\{([^{}]*)\}", r"\1", text))
@@ -246,6 +267,8 @@ class _Interpreter:
         label = _LABEL.fullmatch(text)
         if label and not changes_value(name := label[1] or label[3]):
             return Relation(("=",), (Text(plain(name)), self.answer(label[2] or label[4], depth + 1)))
+        if meridiem and _HOUR.fullmatch(body):
+            body += ":00"
         if not _RATIO.fullmatch(body):
             return None
         terms = [self._quantity(part.strip()) for part in body.split(":")]
@@ -261,6 +284,10 @@ class _Interpreter:
             inner = self._quantity(text[: modulus.start()].strip())
             if isinstance(inner, Quantity):
                 return Quantity(inner.node, f"mod {modulus[1].strip()}", inner.decimals, inner.value)
+        if minutes := _MINUTES.fullmatch(text):
+            degrees = Fraction(minutes[2]) + Fraction(minutes[3]) / 60 + Fraction(minutes[4] or 0) / 3600
+            signed = -degrees if minutes[1] else degrees
+            return Quantity(Number(signed), "°", None, signed)
         whole = text
         aside = _ASIDE.fullmatch(text)
         if aside and not changes_value(aside[2]):
@@ -289,6 +316,11 @@ def _spread(items: tuple[Answer, ...]) -> tuple[Answer, ...]:
     return tuple(
         one for item in items for one in (item.items if isinstance(item, Group) and item.shape == "list" else (item,))
     )
+
+
+def _times(factor: Quantity, cell: Quantity) -> Quantity:
+    node = Apply("*", (factor.node, cell.node))
+    return Quantity(node, value=exact(node))
 
 
 def _as_text(text: str) -> Text:

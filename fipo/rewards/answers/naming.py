@@ -13,9 +13,10 @@ _NAME_OPERATIONS = frozenset(["+", "-", "*", "/", "neg", "abs", "sin", "cos", "t
 
 
 def is_name(side: Answer) -> bool:
-    """A variable, `f(2)`, `\\angle ABC`, words, `(x,y)`, or variables combined without numbers: `x+y`, `\\tan A`."""
+    """A letter, `f(2)`, `\\angle ABC`, words, a determinant, `(x,y)`; or made of those alone: `x+y`, `\\tan A`."""
     if isinstance(side, Text):
-        return bool(_WORDS.fullmatch(side.text)) and not changes_value(side.text)
+        determinant = side.text.startswith((r"\begin{vmatrix}", r"\det"))
+        return determinant or (bool(_WORDS.fullmatch(side.text)) and not changes_value(side.text))
     if isinstance(side, Choice):
         return side.beside is None
     if isinstance(side, Group):

@@ -42,6 +42,7 @@ _RAISED_RUN, _LOWERED_RUN = re.compile(f"[{''.join(RAISED)}]+"), re.compile(f"[{
 _ROOT = re.compile(r"([√∛])\s*(\\?[A-Za-z]+|\d+(?:\.\d+)?)?")
 
 _COLOURED = frozenset({"textcolor", "colorbox"})
+_UNSEEN = frozenset({"phantom", "hphantom", "vphantom"})
 _CONSTANT_LETTERS = frozenset("eidxyznk")
 _COMMAND = re.compile(r"\\([A-Za-z]+)\*?")
 _SPACING = re.compile(
@@ -50,10 +51,11 @@ _SPACING = re.compile(
 _DELIMITERS = re.compile(r"(?<!\\)\$|\\[()\[\]]")
 _REPEATING = re.compile(r"(\d*)\.(\d*)(?:\\(?:overline|bar|dot|overbar)\s*\{(\d+)\}|\\(?:overline|bar|dot)\s*(\d))")
 _REPEATING_WHOLE = re.compile(r"(\d+)\.(\d*)\((\d+)\)")
-_THOUSANDS_BRACED = re.compile(r"(?<=\d)\{,\}(?=\d{3})")
+_THOUSANDS_BRACED = re.compile(r"(?<=\d)\s?\{\s?,\s?\}(?=\d{3})|(?<=\d),\\!\s?(?=\d{3}(?!\d))")
 _NEGATIVE_SPACE = re.compile(r"(?:\\!\s*)+")
 _UNDOUBLED = re.compile(r"\\\\(?=[A-Za-z]{2,}|[{}\[\]()|\\,;!%$])")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*(?:\\circ|°)\s*\}|\\circ(?![A-Za-z])|°)")
+_PRIMES = re.compile(r"\^\s*(?:\{\s*('(?:\s*')*)\s*\}|(')(?!'))")
 _QUAD = re.compile(r"\\q?quad")
 _BOLD = re.compile(r"^\s*\*\*([^*]+)\*\*(?=[\s.]*$)")
 _LINES = re.compile(r"(?<!\\)\$\s*(?:\n|\\q?quad|\\\\)\s*\$")
@@ -61,7 +63,7 @@ _DOTTED = re.compile(r"(\d+)\.(\d*?)(?:(\d)\3\3+|(\d{2,})\4+)\s*(?:\\dots|\.{3})
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _EDGES = re.compile(
     r"^(?:\s|=(?!=)|\\approx(?![A-Za-z])|\\therefore(?![A-Za-z])|\\Rightarrow(?![A-Za-z])|:|\\\\(?=\s|\d))+"
-    r"|(?:[\s.,;:]|\\\\)+$"
+    r"|[\s.,;:\\]+$"
 )
 _SIGNS = {"**": "^", "<=": r"\le ", ">=": r"\ge ", "!=": r"\ne ", "==": "="}
 _TIMES = re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)|(?<=\d)\s+x\s+(?=\d)")
@@ -69,7 +71,8 @@ _APOSTROPHES = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
 _INFIX = re.compile(r"\{([^{}]+)\\(choose|over)(?![A-Za-z])([^{}]+)\}")
 _ANGLES = re.compile(r"^<([^<>]*,[^<>]*)>$")
 _ANNOUNCED = re.compile(
-    r"^\s*(?:\\text\{\s*)?(?:so |thus |hence |therefore,? )?(?:the )?(?:final |correct )?answer is\b:?(?:\s*\})?",
+    r"^\s*(?:\\text\{\s*)?(?:so |thus |hence |therefore,? )?(?:the )?(?:final |correct |unique )?"
+    r"(?:answer|solution) is\b\s*:?(?:\s*\})?",
     re.IGNORECASE,
 )
 
@@ -79,6 +82,7 @@ def normal(text: str) -> str:
     text = _typed(text if text.isascii() else _ascii(text))
     if "\\" in text or "°" in text:
         text = _DEGREES.sub("°", _REPEATING.sub(_fraction, _commands(_INFIX.sub(_infix, text))))
+        text = _PRIMES.sub(lambda match: "'" * match.group().count("'"), text)
     text = _plain_signs(text)
     if dotted := _DOTTED.fullmatch(text.strip()):
         return _fraction(dotted)
@@ -94,10 +98,11 @@ def _typed(text: str) -> str:
     """Without what only moves things about: spaces, delimiters, doubled backslashes."""
     if r"\\begin" in text or r"\begin" not in text:
         text = _UNDOUBLED.sub(r"\\", text)
-    text = _NEGATIVE_SPACE.sub("", _LINES.sub(", ", text)).replace("\t", " ").replace("\n", " ").replace("\r", " ")
+    text = _THOUSANDS_BRACED.sub("", _LINES.sub(", ", text))
+    text = _NEGATIVE_SPACE.sub("", text).replace("\t", " ").replace("\n", " ").replace("\r", " ")
     text = _QUAD.sub(" ", text).replace(r"\$", r"\dollar ").replace(r"\%", "%")
     rows = [_DELIMITERS.sub(" ", _SPACING.sub(" ", row)) for row in text.split("\\\\")]
-    return _THOUSANDS_BRACED.sub("", "\\\\".join(rows))
+    return "\\\\".join(rows)
 
 
 def _plain_signs(text: str) -> str:
@@ -160,6 +165,9 @@ def _command(text: str, match: re.Match[str], depth: int) -> tuple[str, int]:
         _, end = _braced(text, end)
         inner, end = _braced(text, end) if name != "color" else ("", end)
         return f" {_commands(inner, depth)} ", end
+    if name in _UNSEEN:
+        after = _braced(text, end)[1]
+        return "", after if after > end else len(text) - len(text[end:].lstrip()[1:])
     if name in UNDRESSED:
         inner, after = _braced(text, end)
         return (f" {_commands(inner, depth)} ", after) if after > end else ("", end)

@@ -3,8 +3,9 @@ r"""Recursive descent over a normalised formula (`fipo.rewards.answers.normal`).
     sum      product (("+" | "-" | "\pm" | "\mp") product)*
     product  sign (("*" | "/") sign | factor)*                neighbours are multiplied, numbers are not neighbours
     sign     ("+" | "-" | "\pm" | "\mp")* power
-    power    atom ("^" exponent | "!" | "°" | "%")*
-    atom     number | mixed number | letter | \frac.. | \sqrt.. | \binom.. | function argument | group
+    power    atom ("^" exponent | "!" | "!!" | "°" | "%")*
+    atom     number | mixed number | letter | \frac.. | \sqrt.. | \binom.. | function argument | group | |sum|
+             | (\sum | \prod) "_{" letter "=" sum "}" ["^" exponent] product
 
 Neighbouring numbers are a mixed number (`2\frac23`, `2 2/3`) or no formula: `3 3` is neither 9 nor 6 nor 33.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, Unreadable
+from fipo.rewards.answers.syntax import Apply, Node, Number, Symbol, Unreadable, symbols
 from fipo.rewards.answers.tables import FUNCTIONS, LETTERS, PLAIN, words
 
 MAX_DEPTH = 50
@@ -23,14 +24,16 @@ MAX_TOKENS = 300
 """Nor is a longer formula; more would be more than the stack of the interpreter holds."""
 
 _TOKEN = re.compile(
-    r"\s*(?:(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
-    r"|(?P<word>[A-Za-z]+)|(?P<symbol>[-+*/^_!°%(){}\[\]|',]))"
+    r"\s*(?:(?P<derivative>\\frac\s*\{\s*d[^{}]{0,6}\}\s*\{\s*d\s*[A-Za-z][^{}]{0,6}\})"
+    r"|(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d{1,4}(?![\w.]))?|\.\d+)|(?P<text>\\text\{[^{}]*\})|(?P<command>\\[A-Za-z]+|\\[{}|])"
+    r"|(?P<word>[A-Za-z]+)|(?P<symbol>!!|[-+*/^_!°%(){}\[\]|',=]))"
 )
 _RUNNING = words("sum prod int lim iint oint partial nabla")
-_MARKED = words("angle triangle overline vec hat widehat overrightarrow bar tilde dot")
+_MARKED = words("angle triangle overline vec hat widehat overrightarrow bar tilde dot ddot")
 _SINGLE_GROUP, _ONLY = re.compile(r"(?<=[\^_] )\{ (\S+) \}"), r"\1"
 _CALLED = frozenset("fgh")
 _CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", "\\lceil": "\\rceil"}
+_MARKS = {"!": "factorial", "!!": "double factorial", "°": "degree", "%": "percent"}
 _SIGNS = {"+", "-", "\\pm", "\\mp"}
 WORD = 4
 """So many letters in a row are a word, one name whose letters keep their order; fewer are a product."""
@@ -62,6 +65,8 @@ def _tokens(text: str) -> list[str]:
         position = match.end()
         if match["word"]:
             tokens += _letters(match["word"])
+        elif match["derivative"]:
+            tokens.append("\\text" + "".join(match["derivative"].split()))
         elif match["text"]:
             tokens += _spoken(match["text"])
         else:
@@ -95,6 +100,8 @@ class _Parser:
     def __init__(self, tokens: list[str]) -> None:
         self._tokens, self._at, self._depth = tokens, 0, 0
         self._numeral = False  # whether what was read last is written as a number
+        self._bars = 0  # how many `|` are open within the brackets
+        self._bound: dict[str, str] = {}  # what sums run over, by its letter
 
     def peek(self, ahead: int = 0) -> str:
         at = self._at + ahead
@@ -154,12 +161,9 @@ class _Parser:
         return self._postfix(node)
 
     def _postfix(self, node: Node) -> Node:
-        while self.peek() in ("^", "!", "°", "%"):
+        while self.peek() == "^" or self.peek() in _MARKS:
             mark, self._numeral = self.take(), False
-            if mark == "^":
-                node = Apply("^", (node, self._exponent()))
-            else:
-                node = Apply({"!": "factorial", "°": "degree", "%": "percent"}[mark], (node,))
+            node = Apply(_MARKS[mark], (node,)) if mark != "^" else Apply("^", (node, self._exponent()))
         return node
 
     def _exponent(self) -> Node:
@@ -179,6 +183,8 @@ class _Parser:
         token = self.peek()
         if not token:
             return False
+        if token == "|":
+            return not self._bars
         if token[0] == "\\":
             return token not in ("\\}", "\\rfloor", "\\rceil", "\\pm", "\\mp", "\\|")
         return token[0].isalnum() or token[0] == "." or token in ("(", "{", "[")
@@ -231,7 +237,9 @@ class _Parser:
         return whole
 
     def _group(self, opening: str) -> Node:
+        bars, self._bars = self._bars, 0
         node = self.sum()
+        self._bars = bars
         if self.peek() == "," and opening in ("(", "{"):
             raise Unreadable("a list")
         self.take(_CLOSING[opening])
@@ -240,8 +248,10 @@ class _Parser:
         return node
 
     def _absolute(self, bar: str) -> Node:
+        self._bars += 1
         node = self.sum()
         self.take(bar)
+        self._bars -= 1
         return Apply("abs", (node,))
 
     def _argument(self) -> Node:
@@ -266,7 +276,11 @@ class _Parser:
             return Symbol(name)
         if name in LETTERS:
             return self._subscripted("\\" + name)
-        if name in _RUNNING or name in _MARKED:
+        if name in ("sum", "prod") and self._tokens[self._at : self._at + 2] == ["_", "{"] and self.peek(3) == "=":
+            return self._running(name)
+        if name in _MARKED:
+            return self._subscripted(self._marked(name))
+        if name in _RUNNING:
             return self._opaque(name)
         raise Unreadable(name)
 
@@ -332,6 +346,15 @@ class _Parser:
         return self._subscripted(token)
 
     def _subscripted(self, name: str) -> Node:
+        if name in self._bound:
+            return Symbol(self._bound[name])
+        if self.peek() == "_" and not self._bound.keys().isdisjoint(self._tokens[self._at + 1 :]):
+            start = self._at
+            self.take("_")
+            index = self._atom(bare=True)
+            if any(one[0] == "#" for one in symbols(index)):  # `a_k`, where `k` is what the sum runs over
+                return Apply(f"call:{name}_", (index,))
+            self._at = start
         while self.peek() in ("_", "'"):
             name += "'" if self.peek() == "'" and self.take() else f"_{self._subscript()}"
         return Symbol(name)
@@ -353,19 +376,43 @@ class _Parser:
                 return " ".join(parts) if len(parts) > 1 else "".join(parts)
             parts.append(token)
 
+    def _running(self, name: str) -> Node:
+        """A sum or product, whatever the letter that it runs over is."""
+        if len(self._bound) > 1:
+            raise Unreadable("sums within sums")
+        self.take("_")
+        self.take("{")
+        letter = self._letters_only(self.take())
+        self.take("=")
+        low = self.sum()
+        self.take("}")
+        high = self._exponent() if self.peek() == "^" and self.take() else Symbol("infty")
+        outer, self._bound = self._bound, {**self._bound, letter: f"#{len(self._bound) + 1}"}
+        body = self.product()
+        self._bound = outer
+        return Apply(f"{name} {len(outer) + 1}", (low, high, body))
+
+    @staticmethod
+    def _letters_only(token: str) -> str:
+        if not token.isalpha():
+            raise Unreadable(token)
+        return token
+
     def _opaque(self, name: str) -> Node:
-        r"""What is not computed is a name: `\angle ABC`, `\overline{AB}`; sums and integrals take all that follows."""
-        if name in _RUNNING:
-            rest = self._tokens[self._at :]
-            self._at = len(self._tokens)
-            if not rest or self._depth > 2:
-                raise Unreadable(name)
-            return Symbol(f"\\{name} {_SINGLE_GROUP.sub(_ONLY, ' '.join(rest))}")
+        """What is not computed, an integral or a limit, is a name that takes all that follows."""
+        rest = self._tokens[self._at :]
+        self._at = len(self._tokens)
+        if not rest or self._depth > 2:
+            raise Unreadable(name)
+        return Symbol(f"\\{name} {_SINGLE_GROUP.sub(_ONLY, ' '.join(rest))}")
+
+    def _marked(self, name: str) -> str:
+        r"""`\angle ABC`, `\overline{AB}`: a name."""
         if self.peek() == "{":
-            return Symbol(f"\\{name}{{{self._braced()}}}")
+            return f"\\{name}{{{self._braced()}}}"
         letters = []
         while self.peek()[:1].isalpha():
             letters.append(self.take())
         if not letters:
             raise Unreadable(name)
-        return Symbol(f"\\{name} {''.join(letters)}")
+        return f"\\{name} {''.join(letters)}"

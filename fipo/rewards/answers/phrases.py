@@ -23,17 +23,27 @@ NOT_BEFORE = re.compile(
 )
 """What makes a box that follows no answer: it is denied, or an example."""
 
+_ELSEWHERE = "réponse|respuesta|risposta|resposta|antwort|antwoord|ответ|odpowiedź|cevap|jibu"
+_UNSPACED = "答え|解答|정답|답|उत्तर|উত্তর|సమాధానం|คำตอบ|الإجابة|الجواب"
+"""What an answer is called in other languages."""
+
 HEAD = re.compile(
-    r"(?P<line>^\s*#{4}\s*)"
+    r"(?P<line>^\s*#{4}\s*|(?<!#)#{4}\s*:?\s*(?=[-+$\\\d.]))"
     r"|\banswers?\b(?:[^\n.:：?]{0,60}?(?:\b(?:is|are|equals|(?:should|must|will|would)\s+be)\b|=)\s*[:：]?"
     r"|(?:\s*\*\*)?\s*(?:[:：→⇒–—]|[-=]>)|\s*\([^()\n]{0,20}\)\s*[:：])"
     r"|\banswer\s*(?=\$|\\\(|\\\[)|(?P<heading>^[#* ]*(?:final\s+)?answer[* ]*$)"
     r"|\b(?:correct|right|best|final)\s+(?:option|choice|result|value)\s+(?:is|are)\b\s*[:：]?"
-    r"|\bans\b\.?\s*[:：=]|答案(?!不|并)(?:\s*(?:就?是|为|等于|应为|应该是|选))?\s*[:：]?|故选\s*[:：]?",
+    r"|\bans\b\.?\s*[:：=]|答案(?!不|并)(?:\s*(?:就?是|为|等于|应为|应该是|选))?\s*[:：]?|故选\s*[:：]?"
+    rf"|\b(?:{_ELSEWHERE})\b(?!\s+(?:no|non|não|ne|не|nie)\b)[^\n.:：?]{{0,20}}?"
+    r"(?:\s(?:est|es|è|é|ist|lautet)\b\s*[:：]?|\s*[:：])"
+    rf"|(?:{_UNSPACED})\s*(?:은|는|は|คือ)?\s*[:：]",
     IGNORE | re.MULTILINE,
 )
 """The beginning of an announcement."""
-HEAD_WORDS = ("answer", "ans", "####", "correct ", "right ", "best ", "final ", "答案", "故选")
+HEAD_WORDS = (
+    *("answer", "ans", "####", "correct ", "right ", "best ", "final ", "答案", "故选"),
+    *(*_ELSEWHERE.split("|"), *_UNSPACED.split("|")),
+)
 """One of them stands in every announcement: a text without any need not be searched."""
 
 TAIL = re.compile(
@@ -47,12 +57,13 @@ NOT_TAIL = re.compile(
 )
 
 LEAD = re.compile(
-    r"(?:[\s:：*_=,】]|\b"
+    r"(?:[\s:：*_=,】]|\\?[\"“](?=\$|\\\()|\b"
     + any_of(
         "clearly; therefore; thus; hence; simply; just; exactly;"
         "equal to; given by; obviously; indeed; now; then; definitely;"
         "precisely; found to be; so; certainly; of course; surely; option; choice; always;"
-        "only; that; approximately; about; roughly; around"
+        "only; that; approximately; about; roughly; around;"
+        "for sure; for certain; without (?:a )?doubt; no doubt; in fact; undoubtedly; evidently"
     )
     + r"\b)+",
     IGNORE,

@@ -30,6 +30,9 @@ _HIDDEN = re.compile(
 )
 _HIDING = ("<!--", "~~", "<s>", "<del>", "<strike>", "%")
 _TURN_END = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end_of_text|end)\|>.*", re.DOTALL)
+_TURN_BEGIN = re.compile(
+    r"(?:\s*<\|(?:im_start|begin_of_text|(?:start|end)_header_id|assistant)\|>\s*(?:assistant\b)?)+"
+)
 _STRUCK = re.compile(r"\\(?:[bx]?cancel|sout|st|phantom|vphantom|hphantom|iffalse|enclose)\s*(?:\{[a-z]+\})?(?=\{)")
 _BOX = re.compile(r"\\(?:f?boxed|fbox)\s*(?:\{|(?=[\dA-Za-z$\\]))|\\framebox\s*\{")
 _BARE = re.compile(r"\$?(-?\d[\d,.]*\d|-?\d|[A-Za-z](?![A-Za-z])|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\})")
@@ -70,7 +73,8 @@ def _visible(response: str) -> str:
                     parts.append(response[position : match.start()])
                 depth += 1
         response = "".join(parts) + ("" if depth else response[position:])
-    tail = _TURN_END.sub("", response)[-2 * TAIL_CHARACTERS :]
+    begun = _TURN_BEGIN.match(response)
+    tail = _TURN_END.sub("", response[begun.end() :] if begun else response)[-2 * TAIL_CHARACTERS :]
     if any(mark in tail for mark in _HIDING):
         tail = _HIDDEN.sub(" ", tail)
     return _without_struck(tail)

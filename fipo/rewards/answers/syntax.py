@@ -19,7 +19,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Symbol:
-    """A variable, or a constant (`\\pi`, `e`, `i`, `\\infty`) by its name."""
+    """A variable, or a constant (`\\pi`, `e`, `i`, `\\infty`) by its name; `#1` is what the first sum runs over."""
 
     name: str
 
@@ -37,13 +37,18 @@ Node = Number | Symbol | Apply
 CONSTANTS = frozenset({"pi", "e", "i", "infty"})
 
 
-def names(node: Node) -> frozenset[str]:
-    """The variables in an expression, constants left out."""
+def symbols(node: Node) -> frozenset[str]:
+    """All names in an expression."""
     if isinstance(node, Symbol):
-        return frozenset() if node.name in CONSTANTS else frozenset({node.name})
+        return frozenset({node.name})
     if isinstance(node, Apply):
-        return frozenset().union(*(names(argument) for argument in node.arguments))
+        return frozenset().union(*(symbols(argument) for argument in node.arguments))
     return frozenset()
+
+
+def names(node: Node) -> frozenset[str]:
+    """The variables in an expression; constants and what sums run over left out."""
+    return frozenset(name for name in symbols(node) if name not in CONSTANTS and name[0] != "#")
 
 
 def operations(node: Node) -> frozenset[str]:
@@ -55,8 +60,4 @@ def operations(node: Node) -> frozenset[str]:
 
 def constants(node: Node) -> frozenset[str]:
     """The constants in an expression."""
-    if isinstance(node, Symbol):
-        return frozenset({node.name}) & CONSTANTS
-    if isinstance(node, Apply):
-        return frozenset().union(*(constants(argument) for argument in node.arguments))
-    return frozenset()
+    return symbols(node) & CONSTANTS

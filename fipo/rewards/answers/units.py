@@ -76,7 +76,7 @@ _CURRENCY = re.compile(r"^([-+]?)\s*(?:US|A|C)?(\\\$|€|£|¥|₹|Rs\.?|USD|EUR
 _UNIT_START = re.compile(r"\\text\{|(?<![A-Za-z\\{_^])[A-Za-z]|°|%|\\\$|[€£¥¢]|[\u4e00-\u9fff]")
 _FRACTION_OF_UNITS = re.compile(r"\\frac\s*\{\s*\\text\{([^{}]*)\}\s*\}\s*\{\s*\\text\{([^{}]*)\}\s*\}")
 _TRIGONOMETRIC = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
-_MINUTES = re.compile(r"(?<=[\d}])\s*\\min$")
+_MINUTES = re.compile(r"(?:(?<=[\d}/])|(?<=/ ))\s*\\(min|sec)$")
 _POWER = re.compile(r"\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))$|(?<=[A-Za-z])([23])$")
 _AREA = re.compile(r"^(square|sq\.?|cubic)\s+(.+)$|^(平方|立方)(.+)$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,3}")
@@ -92,7 +92,7 @@ def split_unit(text: str, *, loose: bool) -> tuple[str, str]:
         loose: whether a bare letter after a space is a unit (`5 m`): of a response, but not of a reference, where it
             may be a variable.
     """
-    text = _MINUTES.sub(r" \\text{min}", text)
+    text = _MINUTES.sub(r" \\text{\1}", text)
     text = _FRACTION_OF_UNITS.sub(r"\\text{\1/\2}", text)
     currency = _CURRENCY.match(text)
     if currency:

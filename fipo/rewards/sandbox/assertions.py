@@ -50,6 +50,53 @@ def read_assertions(lines: Sequence[str], setup: str = "") -> list[Assertion]:
     return [_assertion(test, known, preparation) for test in tests]
 
 
+def unchecked(source: str, name: str) -> tuple[list[str], list[str]]:
+    """The lines within HumanEval's `def check(candidate)`, and what stands before them, of the function `name`.
+
+    A call of it after the definition names the function too: `check(Solution().add)`.
+
+    Raises:
+        ValueError: there is no such definition, or nothing names the function.
+    """
+    before, checked = list[str](), list[ast.Assert]()
+    candidate, tested = "", ast.parse(name, mode="eval").body if name.isidentifier() else None
+    for statement in _parse(source):
+        match statement:
+            case ast.FunctionDef(name="check", args=ast.arguments(args=[ast.arg(arg=candidate)]), body=body):
+                said = [one for one in body if not _says_nothing(one)]
+                checked = [one for one in said if isinstance(one, ast.Assert)]
+                others = [one for one in said if not isinstance(one, ast.Assert)]
+                if any(candidate in _names(one)[0] for one in others):
+                    raise ValueError("`check` does more with the function than assert lines can say")
+                before += map(ast.unparse, others)
+            case ast.Expr(value=ast.Call(func=ast.Name(id="check"), args=[tested])):
+                pass
+            case _:
+                before.append(ast.unparse(statement))
+    if not candidate or tested is None:
+        raise ValueError("expected `def check(candidate)`, and a call of it or the name of the function")
+    return [ast.unparse(_Renamed(candidate, tested).visit(one)) for one in checked], before
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    """A comment, `pass`, `return`, `assert True`."""
+    if isinstance(statement, ast.Assert):
+        return isinstance(statement.test, ast.Constant) and bool(statement.test.value)
+    return isinstance(statement, (ast.Pass, ast.Return)) or (
+        isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    )
+
+
+class _Renamed(ast.NodeTransformer):
+    """Puts what is tested where the name of the argument stands."""
+
+    def __init__(self, name: str, tested: ast.expr) -> None:
+        self.name, self.tested = name, tested
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.tested if node.id == self.name else node
+
+
 class _Preparation:
     """The statements before the assertions, and which names they and Python itself give to the judge."""
 
@@ -100,6 +147,9 @@ def _assertion(test: ast.expr, known: frozenset[str], preparation: _Preparation)
     condition = split.split(test)
     if not split.asked:
         raise ValueError(f"assert {ast.unparse(test)}: nothing of it is the program's")
+    if ast.unparse(condition) in (f"{_VALUE}0", f"not {_VALUE}0"):
+        # Only whether it is true matters: a program may give any object, such as a match.
+        split.asked[0] = f"not not {split.asked[0]}"
     shared = preparation.first, preparation.after, tuple(split.asked)
     match condition:
         case ast.Compare(left=ast.Name(id="_value_0"), ops=[ast.Eq()], comparators=[expected]):

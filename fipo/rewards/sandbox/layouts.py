@@ -1,10 +1,11 @@
-"""How data sets write tests down: APPS, TACO, LiveCodeBench, MBPP. One typed form for all.
+"""How data sets write tests down: APPS, TACO, LiveCodeBench, MBPP, HumanEval. One typed form for all.
 
 | layout | the reference answer is | other columns |
 |---|---|---|
 | APPS, TACO | `{"inputs": […], "outputs": […]}`, with `fn_name` for a function | |
 | LiveCodeBench | `[{"input": …, "output": …, "testtype": "stdin"/"functional"}]` | `private_test_cases`, `metadata` |
 | MBPP, assert lines | a list of lines, or text | `test_imports`, `test_setup_code` |
+| HumanEval | `def check(candidate): assert candidate(…) == …`, and a call of it or | `entry_point` |
 """
 
 from __future__ import annotations
@@ -15,25 +16,27 @@ import json
 import pickle
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from fipo.rewards.sandbox.assertions import Assertion, read_assertions
-
-COLUMNS = ("private_test_cases", "metadata", "test_imports", "test_setup_code")
-"""Columns besides the reference answer that say something of the tests."""
+from fipo.rewards.sandbox.assertions import Assertion, read_assertions, unchecked
 
 MAX_BYTES = 64 << 20
 """Of compressed tests, unpacked."""
 
-# What a solution to a function of LeetCode's kind may take for granted.
-_PRELUDE = """import math, re, string, operator, random
+# What a solution to a function of LeetCode's kind may take for granted; built-in functions are themselves again.
+_PRELUDE = """import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string, sys
 from typing import *
 from collections import *
 from functools import *
 from heapq import *
 from itertools import *
-from bisect import *"""
+from bisect import *
+from copy import *
+from math import *
+from operator import *
+from string import *
+from builtins import *"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,19 @@ def _read(reference: str, columns: Mapping[str, Any]) -> list[Test]:
         case str() | [str(), *_]:
             lines = [content] if isinstance(content, str) else content
             setup = [_text(columns.get("test_imports")), _text(columns.get("test_setup_code"))]
+            if isinstance(content, str) and "def check(" in content:
+                return _checks(content, _text(columns.get("entry_point")), setup)
             return list(read_assertions(lines, "\n".join(setup)))
-    raise ValueError("expected tests in the layout of APPS, TACO, LiveCodeBench or MBPP")
+    raise ValueError("expected tests in the layout of APPS, TACO, LiveCodeBench, MBPP or HumanEval")
+
+
+def _checks(source: str, name: str, setup: list[str]) -> list[Test]:
+    """The assertions of HumanEval's `check`; those of a method get the imports that such programs are written for."""
+    lines, before = unchecked(source, name)
+    found = read_assertions(lines, "\n".join([*setup, *before]))
+    if not any("Solution()" in line for line in lines):
+        return list(found)
+    return [replace(one, first=f"{_PRELUDE}\n{one.first}") for one in found]
 
 
 def _pairs(inputs: list[Any], outputs: list[Any], function: str | None) -> list[Test]:

@@ -19,8 +19,8 @@ from fipo.rewards.sandbox.judge import judge
         ("assert set(f(3)) == set([9])", ["f(3)"], "set(_value_0) == set([9])"),
         ("assert sorted(f([2, 1]), key=abs) == [1, 2]", ["f([2, 1])"], "sorted(_value_0, key=abs) == [1, 2]"),
         ("assert math.isclose(f(1), 0.1, rel_tol=1e-3)", ["f(1)"], "math.isclose(_value_0, 0.1, rel_tol=0.001)"),
-        ("assert not f(3)", ["f(3)"], "not _value_0"),
-        ("assert f(3)", ["f(3)"], "_value_0"),
+        ("assert not f(3)", ["not not f(3)"], "not _value_0"),
+        ("assert f(3)", ["not not f(3)"], "_value_0"),
         ("assert f(3) is None", ["f(3)"], "_value_0 is None"),
         ("assert f(3) in (1, 2)", ["f(3)"], "_value_0 in (1, 2)"),
         ("assert f(3) == 9 and g(1) != 2", ["f(3)", "g(1)"], "_value_0 == 9 and _value_1 != 2"),
@@ -113,6 +113,12 @@ ROWS = [
         "class Node:\n    def __init__(self, child): self.child = child\n"
         "def height(node): return 1 + height(node.child) if node else 0",
         ["class Node:\n    def __init__(self, child): 0\ndef near(a, b): return True\ndef height(node): return 9"],
+    ),
+    (
+        ["assert starts('ab')", "assert not starts('ba')"],
+        "",
+        "import re\ndef starts(text): return re.match('a', text)",
+        ["def starts(text): return [0]", "class A:\n    def __bool__(self): return 1\ndef starts(text): return A()"],
     ),
     (
         ["assert list(up(3)) == [0, 1, 2]", "assert tuple(up(0)) == ()", "assert 2 in up(3)"],

@@ -14,6 +14,17 @@ from fipo.rewards.sandbox.judge import judge, program_of
 from fipo.rewards.sandbox.layouts import CallTest, ScriptTest, read_tests
 from fipo.rewards.sandbox.values import as_json, decode, prints_same
 
+CHECK = """
+METADATA = {}
+
+def check(candidate):
+    limit = 3
+    # Small ones first.
+    assert True, "It runs"
+    assert candidate([1, 2]) == 3, "small"
+    assert candidate([]) < limit
+    assert True
+"""
 STDIN = [{"input": "3\n", "output": "9\n", "testtype": "stdin"}]
 FUNCTIONAL = [{"input": "[1, 2]\n3", "output": "[3, 6]", "testtype": "functional"}]
 
@@ -43,6 +54,12 @@ def packed(cases):
         # MBPP, and plain lines.
         (["assert f(1) == 2"], {"test_imports": ["import math"]}, [Assertion("import math", "", ("f(1)",), "", 2)]),
         ("assert f(1) == 2\nassert f(2) == 3", {}, [Assertion("", "", (f"f({n})",), "", n + 1) for n in (1, 2)]),
+        # HumanEval.
+        (
+            "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate('candidate') == 3",
+            {"entry_point": "f"},
+            [Assertion("", "", (asked,), "", n) for asked, n in (("f(1)", 2), ("f('candidate')", 3))],
+        ),
     ],
 )
 def test_public_layouts_are_read(reference, columns, expected):
@@ -64,6 +81,16 @@ class Evil:
         ({"inputs": ["1", "2"], "outputs": ["", "\n"]}, {}, "an empty program passes"),
         ({"question": "?"}, {}, "expected tests in the layout of"),
         (["f(1)"], {}, "expected an assert line"),
+        ("def check(candidate):\n    assert candidate(1) == 2", {}, "the name of the function"),
+        ("def check(candidate):\n    assert candidate(1) == 2", {"entry_point": "1+1"}, "the name of the function"),
+        ("def check():\n    assert f(1) == 2", {"entry_point": "f"}, "def check.candidate."),
+        ("def check(candidate):\n    assert True", {"entry_point": "f"}, "there is no assertion"),
+        ("def check(candidate):\n    assert 1 == 1", {"entry_point": "f"}, "nothing of it is the program's"),
+        (
+            "def check(candidate):\n    for n in (1, 2):\n        assert candidate(n) == n",
+            {"entry_point": "f"},
+            "more with the function than assert lines",
+        ),
         ({"inputs": [[1]], "outputs": [[1]], "fn_name": "__import__('os').f"}, {}, "expected the name of a function"),
         (FUNCTIONAL, {}, "expected the name of a function"),
         (
@@ -93,11 +120,23 @@ def test_rows_without_sound_tests_are_refused(reference, columns, reason):
             "class Solution:\n    def add(self, x: List[int]) -> int:\n        return sum(x)",
         ),
         (FUNCTIONAL, {"metadata": {"func_name": "times"}}, "def times(x, n): return tuple(n * y for y in x)"),
+        (
+            FUNCTIONAL,
+            {"metadata": {"func_name": "times"}},
+            "def times(x, n): return [pow(n * y, 1) for y in x if -inf < y < inf and ascii_lowercase and gcd(1, y)]",
+        ),
         (STDIN, {}, "print(int(input()) ** 2)"),
+        (CHECK, {"entry_point": "add"}, "def add(x): return sum(x)"),
+        (CHECK + "\ncheck(add)", {}, "def add(x): return sum(x)"),
+        (
+            CHECK + "\ncheck(Solution().add)",
+            {},
+            "class Solution:\n    def add(self, x: List[int]) -> int:\n        return sum(x)",
+        ),
     ],
 )
 def test_programs_of_each_layout_are_judged(confined, layout, columns, right):
-    tests = read_tests(json.dumps(layout), columns)
+    tests = read_tests(layout if isinstance(layout, str) else json.dumps(layout), columns)
     assert judge(right, tests, confined).outcome is Outcome.CORRECT
     assert (
         judge(right.replace("sum", "len").replace("n * y", "y").replace("** 2", "** 1"), tests, confined).score == 0.0
