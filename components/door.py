@@ -53,7 +53,11 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         done = this.finished(goal)
         # Importing mlflow takes seconds: it is asked for where there is a page to link to, or it was needed anyway.
         mlflow_page = this.link(form.run_id) if config.links.pipelines or fetched else ""
-    left = [step for step in steps_to(goal) if step not in done]
+        left = [step for step in steps_to(goal) if step not in done]
+        if left:
+            from fipo.check import require  # what reads data and tokenizers takes seconds to import
+
+            require(config, left)
     Path(page.path).write_text(_settings_page(config, done, left, mlflow_page), encoding="utf-8")
     serve = config.deploy.enabled and goal == "report"
     return overrides, " ".join([*left, *(["deploy"] if serve else [])]) or NOTHING, YES if serve else NO

@@ -13,8 +13,17 @@ from pathlib import Path
 import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
 from fipo.errors import FipoError, StorageError
-from fipo.run.step import STEPS
+from fipo.run.step import STEPS, steps_to
 from fipo.study import command as study
+
+FIRST = """first:
+  fipo init mine                       write a recipe, rows, a benchmark and a reward function that run as they are
+  fipo check --recipe mine/recipe.yaml refuse in seconds what would fail later
+  fipo run --recipe mine/recipe.yaml   train, measure, judge and register the model
+  fipo ui                              watch it in MLflow
+  fipo chat MODEL                      try the model"""
+"""What a newcomer needs."""
+MACHINES = ("laptop", "one-gpu", "node")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -36,10 +45,54 @@ def _run_step(options: argparse.Namespace) -> None:
     config = _config(options)
     from fipo.run.run import Run
 
-    result = Run(config).step(options.step).run(fresh=options.fresh)
+    run = Run(config)
+    if not config.sft.steps and "sft" in steps_to(options.step)[:-1]:
+        run.step("sft").run()  # the model as it is
+    result = run.step(options.step).run(fresh=options.fresh)
     print(f"[{options.step}] {result.seconds:.1f} s")
     for name, output in result.outputs.items():
         print(f"[{options.step}] {name}: {output.uri} (sha256 {output.sha256[:12]})")
+
+
+def _check(options: argparse.Namespace) -> None:
+    config = _config(options)
+    if not options.json:
+        print(f"{options.recipe}: run {config.run.name} in {config.run.directory}/", flush=True)
+    from fipo.check import check
+    from fipo.findings import failed, print_findings
+
+    findings, error = check(config)
+    if options.json:
+        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
+    else:
+        print_findings(findings)
+    if error:
+        sys.exit(error.exit_code)
+
+
+def _run(options: argparse.Namespace) -> None:
+    config = _config(options)
+    folder = config.run_directory
+    print(f"run {config.run.name}: {' > '.join(steps_to('report'))}", flush=True)
+    print(f"report   {folder / 'report.html'}")
+    print(f"MLflow   {config.links.mlflow or config.tracking.uri or 'fipo ui'}", flush=True)
+    from fipo.check import check
+    from fipo.findings import print_findings
+
+    findings, error = check(config)
+    if error:
+        print_findings(findings)
+        sys.exit(error.exit_code)
+    # The pipeline stands above this command and imports it: another program takes the place of this one.
+    sets = [part for override in options.overrides for part in ("--set", override)]
+    command = [sys.executable, "-m", "fipo_kfp.pipelines", "run", "--recipe", options.recipe, *sets]
+    os.execv(command[0], command)
+
+
+def _init(options: argparse.Namespace) -> None:
+    from fipo.init import init
+
+    print("\n".join(init(options.folder, data=options.data, model=options.model, machine=options.machine)))
 
 
 def _report(options: argparse.Namespace) -> None:
@@ -198,7 +251,8 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _cluster_check(options: argparse.Namespace) -> None:
-    from fipo.launch.check import check_cluster, failed
+    from fipo.findings import failed
+    from fipo.launch.check import check_cluster
 
     findings = check_cluster(
         namespace=options.namespace, recipe=options.recipe, overrides=options.overrides, host=options.host
@@ -208,7 +262,7 @@ def _cluster_check(options: argparse.Namespace) -> None:
     else:
         import rich
 
-        from fipo.launch.check.table import findings_table
+        from fipo.findings import findings_table
 
         rich.print(findings_table(findings))
     if failed(findings):
@@ -233,11 +287,19 @@ def _ui(options: argparse.Namespace) -> None:
 
 
 def _config(options: argparse.Namespace) -> Config:
-    return load_config(options.recipe, options.overrides)
+    config = load_config(options.recipe, options.overrides)
+    if Path(options.recipe).is_file():  # functions of one's own lie beside it, for all that is started from here
+        folder = str(Path(options.recipe).absolute().parent)
+        places = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+        os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))
+        sys.path[:0] = [folder] if folder not in sys.path else []
+    return config
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="fipo", description=fipo.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="fipo", description=f"{fipo.__doc__}\n\n{FIRST}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--version", action="version", version=f"fipo {fipo.__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
@@ -252,6 +314,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     recipe = argparse.ArgumentParser(add_help=False, parents=[sets])
     recipe.add_argument("--recipe", default="demo", help="name of a shipped recipe, or a YAML file (default: demo)")
+    init = commands.add_parser("init", help="write a recipe, rows, a benchmark and a reward function that run")
+    init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where (default: here)")
+    init.add_argument("--data", type=Path, metavar="FILE", help="your rows: JSONL, JSON array, CSV, .gz or parquet")
+    init.add_argument("--model", default="", metavar="NAME", help="a folder with a model, or its name on the hub")
+    init.add_argument("--machine", choices=MACHINES, help="what it shall run on (default: as this one is)")
+    init.set_defaults(command=_init)
+    check = commands.add_parser("check", parents=[recipe], help="refuse in seconds what would fail later")
+    check.add_argument("--json", action="store_true", help="print one JSON object: ok, and the checks")
+    check.set_defaults(command=_check)
+    run_ = commands.add_parser("run", parents=[recipe], help="do all steps, from the rows to the registered model")
+    run_.set_defaults(command=_run)
+
     for name, step in STEPS.items():
         if name == "report":  # reads any run, see below
             continue
@@ -311,7 +385,7 @@ def _parser() -> argparse.ArgumentParser:
         "--engine", choices=["auto", "transformers", "vllm"], default="auto", help="auto: vLLM where it and a GPU are"
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen at (default: 127.0.0.1: this machine)")
-    serve.add_argument("--port", type=_count, default=8000, help="port (default: 8000)")
+    serve.add_argument("--port", type=_port, default=8000, help="port (default: 8000)")
     serve.add_argument("--name", default="", help="what requests call the model (default: its registered name)")
     serve.set_defaults(command=_serve)
 
@@ -358,13 +432,13 @@ def _parser() -> argparse.ArgumentParser:
     study.add_to(commands)
 
     cluster = commands.add_parser("cluster", help="look after a Kubernetes cluster")
-    check = cluster.add_subparsers(required=True, metavar="command").add_parser(
+    cluster_check = cluster.add_subparsers(required=True, metavar="command").add_parser(
         "check", parents=[recipe], help="is all there that a run of the recipe needs, and what mends it if not"
     )
-    check.add_argument("--namespace", default="", help="of the runs (default: the kubeconfig's)")
-    check.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
-    check.add_argument("--json", action="store_true", help="print one JSON object: ok, and the checks")
-    check.set_defaults(command=_cluster_check)
+    cluster_check.add_argument("--namespace", default="", help="of the runs (default: the kubeconfig's)")
+    cluster_check.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
+    cluster_check.add_argument("--json", action="store_true", help="print one JSON object: ok, and the checks")
+    cluster_check.set_defaults(command=_cluster_check)
 
     settings = commands.add_parser("settings", help="explain every setting, with its default")
     settings.set_defaults(command=_settings)
@@ -373,9 +447,15 @@ def _parser() -> argparse.ArgumentParser:
     recipes.set_defaults(command=_recipes)
 
     ui = commands.add_parser("ui", parents=[recipe], help="serve MLflow on the runs, and start it again when it dies")
-    ui.add_argument("--port", type=int, default=5000, help="port on this machine (default: 5000)")
+    ui.add_argument("--port", type=_port, default=5000, help="port on this machine (default: 5000)")
     ui.set_defaults(command=_ui)
     return parser
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+        raise argparse.ArgumentTypeError(f"must be a port, 1 to 65535; got {text!r}")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -74,7 +74,7 @@ class Check:
     """One rule of the gate, what it looked at and what it found."""
 
     rule: str
-    """`minimum`, `improves` or `keeps`."""
+    """`minimum`, `warmup` (the first champion's), `improves` or `keeps`."""
     benchmark: str
     metric: str
     passed: bool

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 _ENCODED = {"#": "%23", "?": "%3F"}
 
@@ -39,3 +40,61 @@ def local_file(uri: str) -> Path:
         if character in path:
             raise ValueError(f"{uri!r}: write {character} as {escape} in a file:// URI")
     return Path("/" + unquote(path))
+
+
+def check_store(uri: str) -> None:
+    """Let the address of an object store pass.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if uri.startswith("s3:"):
+        bucket_and_key(uri)
+    elif uri.startswith("file:"):
+        local_file(uri)
+    else:
+        raise ValueError(f"{uri!r}: expected file:///folder or s3://bucket/prefix")
+
+
+def check_rows(uri: str) -> None:
+    """Let the address of a data set pass: what is no path must be of a kind that is read.
+
+    Raises:
+        ValueError: it is of none.
+    """
+    scheme, separator, rest = uri.partition(":")
+    if uri.startswith(("s3:", "file:")):
+        check_store(uri)
+    elif scheme == "hf" and separator:
+        if not rest.strip("/"):
+            raise ValueError(f"{uri!r}: expected hf://organisation/name")
+    elif "://" in uri:
+        raise ValueError(f"{uri!r}: expected a path, file:///file, s3://bucket/key or hf://organisation/name")
+
+
+_TRACKING = re.compile(r"databricks(-uc)?(://.*)?|(https?|(sqlite|postgresql|mysql|mssql)(\+\w+)?)://.+")
+
+
+def check_tracking(uri: str) -> None:
+    """Let the address of an MLflow pass.
+
+    Raises:
+        ValueError: it is none, or its port is none.
+    """
+    if not _TRACKING.fullmatch(uri):
+        raise ValueError(f"{uri!r}: expected http://host:port, or a database such as sqlite:///mlflow.db")
+    check_port(uri)
+
+
+def check_port(uri: str) -> None:
+    """Let an address with a port that can be one pass, or with none.
+
+    Raises:
+        ValueError: it has no host, or its port is none.
+    """
+    try:
+        host, _ = urlsplit(uri).hostname, urlsplit(uri).port
+    except ValueError as error:
+        raise ValueError(f"{uri!r}: {error}") from None
+    if uri.startswith("http") and not host:
+        raise ValueError(f"{uri!r}: it names no host")

@@ -12,13 +12,13 @@ LAYERS = [
     ["fipo_kfp.components"],
     ["fipo.cli"],
     ["fipo.study"],
-    ["fipo.training"],
+    ["fipo.training", "fipo.check", "fipo.init"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
      "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run", "fipo.environments"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
-    ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.figures", "fipo.files", "fipo.outcome",
-     "fipo.records", "fipo.uris"],
+    ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.figures", "fipo.files", "fipo.findings",
+     "fipo.outcome", "fipo.records", "fipo.uris"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
@@ -53,6 +53,8 @@ ALLOWED_SIDEWAYS = {
     ("fipo.rollout", "fipo.rewards"),
     ("fipo.environments", "fipo.rewards"),
     ("fipo.config", "fipo.errors"),
+    # Addresses are refused where they are written.
+    ("fipo.config", "fipo.uris"),
     # The loss's options are a section of the settings as they are.
     ("fipo.config", "fipo.algorithm.options"),
     ("fipo.algorithm.options", "fipo.errors"),

@@ -55,7 +55,7 @@ def test_a_store_that_is_none_is_refused(capsys, tmp_path):
     code, message = refused(
         capsys, "prepare", "--recipe", "demo", "--set", f"run.directory={tmp_path}", "--set", "storage.uri=ftp://host/x"
     )
-    assert code == 1
+    assert code == 2
     assert "ftp://host/x" in message
     assert "s3://" in message
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from fipo.config.base import Name, Probability, Role, Section, require
+from fipo.uris import check_rows
 
 GRADERS = ("math", "exact", "choice", "tests")
 """Those that are built in."""
@@ -43,7 +44,8 @@ class Source(Section):
     """Where problems come from: `uri` or `generator`."""
 
     uri: Annotated[str, Role.PLACEMENT] = ""
-    """A JSONL or parquet file (a path, `file://`, `s3://`) or a data set of the hub (`hf://organisation/name`)."""
+    """A file of rows: JSONL, a JSON array, CSV, each plain or `.gz`, or parquet (a path, `file://`, `s3://`); a folder
+    in the hub's layout; or a data set of the hub (`hf://organisation/name`)."""
     subset: str = ""
     """Configuration name of a hub data set."""
     split: str = "train"
@@ -58,6 +60,9 @@ class Source(Section):
     """The answer is what follows the last occurrence of this text in its column (GSM8K: `####`)."""
     response_column: str = "response"
     """Column of the demonstration, for `data.sft`."""
+    ending: Literal["", "boxed"] = ""
+    """How a demonstration ends, for `data.sft`: `boxed` puts the answer into a box, which the graders read, in place of
+    `answer_after` and what follows (GSM8K: `#### 72`); empty leaves it as it is."""
     grader: str = "math"
     """What tells right from wrong: `math` compares answers as mathematics, `exact` as text, `choice` by letters;
     `tests` runs the response's program on the tests in the answer's column; or a `package.module:function`."""
@@ -77,6 +82,12 @@ class Source(Section):
         require(given == "one", "uri, generator", "exactly one of the two", given)
         require(not self.generator or self.limit, "limit", "set with a generator", self.limit)
         return self
+
+    @field_validator("uri")
+    @classmethod
+    def _is_address(cls, uri: str) -> str:
+        check_rows(uri)
+        return uri
 
     @field_validator("grader")
     @classmethod
@@ -131,6 +142,10 @@ class Data(Section):
     """Text around the problem; must hold `{prompt}`."""
     chat: bool = False
     """Wrap the prompt as one user message in the tokenizer's chat template."""
+    system_prompt: str = ""
+    """The system message before it, with `chat`; empty is none, or what the template itself writes."""
+    chat_template_arguments: dict[str, Any] = Field({})
+    """What the chat template is told besides the messages, such as `{enable_thinking: false}` for Qwen3."""
     max_prompt_tokens: int = Field(2048, ge=1)
     """Longer prompts are dropped and counted."""
     near_duplicate_jaccard: Probability | None = 0.9
@@ -139,10 +154,16 @@ class Data(Section):
     """A problem that shares this many consecutive words with a benchmark is removed (a shorter one: when equal)."""
     validation_fraction: Probability = 0.02
     """Share of each data set that is held out, chosen by content hash."""
+    max_wrong_demonstrations: Annotated[Probability, Role.PLACEMENT] = 0.1
+    """Preparation is refused where the grader finds no answer, or a wrong one, in more than this share of a source's
+    demonstrations: the warm-up would teach what earns nothing."""
 
     @model_validator(mode="after")
     def _template(self) -> Self:
         require("{prompt}" in self.prompt_template, "prompt_template", "a text with {prompt}", self.prompt_template)
+        for name in ("system_prompt", "chat_template_arguments"):
+            given = getattr(self, name)
+            require(self.chat or not given, name, "empty without data.chat, whose template takes it", repr(given))
         return self
 
     @property

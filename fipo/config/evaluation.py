@@ -44,7 +44,8 @@ class Gate(Section):
     metric: Score = "avg_at_k"
     """Score that must reach `gate.minimum`."""
     minimum: Probability = 0.0
-    """Least value of the metric."""
+    """Least value of the metric; a model that gets nothing right never passes, and the first champion must not be worse
+    than the model that RL began with."""
     rules: tuple[GateRule, ...] = (GateRule(rule="improves"), GateRule(rule="keeps", by=0.05))
     """All must hold where there is a champion."""
 

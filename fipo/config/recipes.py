@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
+from fipo.config.files import locate, locate_source, read_yaml
+from fipo.config.help import describe_settings
 from fipo.config.tree import Config
 from fipo.errors import ConfigError
 
@@ -29,8 +31,8 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
         if not (separator and key.strip()):
             raise ConfigError(f"--set {override!r}: expected key.path=value, such as train.learning_rate=3e-6")
         try:
-            _set(tree, key.strip().split("."), yaml.safe_load(text))
-        except yaml.YAMLError as error:
+            _set(tree, key.strip().split("."), read_yaml(text))
+        except ValueError as error:
             raise ConfigError(f"--set {key}: the value {text!r} is not YAML: {error}") from None
     _name_benchmarks(tree)
     try:
@@ -57,19 +59,31 @@ def _shipped(folder: str) -> list[str]:
 def _find(kind: str, name: str | Path) -> Path:
     """The shipped file of this name, or the path itself."""
     shipped = files("fipo") / f"{kind}s" / f"{name}.yaml"
-    path = Path(str(shipped)) if shipped.is_file() else Path(name)
-    if not path.is_file():
-        raise ConfigError(f"{kind} {str(name)!r}: expected a YAML file or one of {', '.join(_shipped(f'{kind}s'))}")
+    path = Path(str(shipped)) if shipped.is_file() else Path(name).expanduser()
+    try:
+        is_file = path.is_file()
+    except OSError:  # such as a name that is too long for one
+        is_file = False
+    if not is_file:
+        known = _shipped(f"{kind}s")
+        guess = _meant(str(name), known)
+        raise ConfigError(f"{kind} {str(name)!r}: expected a YAML file or one of {', '.join(known)}{guess}")
     return path
 
 
 def _read_mapping(kind: str, path: Path) -> dict[str, Any]:
+    """What a file holds; paths in it are relative to it."""
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
+        tree = read_yaml(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{kind} {path}: must be text in UTF-8; byte {error.start}: {error.reason}") from None
+    except ValueError as error:
         raise ConfigError(f"{kind} {path}: not YAML: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"{kind} {path}: cannot be read: {error.strerror}") from None
     if not isinstance(tree, dict):
         raise ConfigError(f"{kind} {path}: expected a mapping, found {type(tree).__name__}")
+    (locate_source if kind == "benchmark" else locate)(tree, path.absolute().parent)
     return tree
 
 
@@ -90,7 +104,12 @@ def _read_recipe(recipe: str | Path, seen: tuple[str, ...] = ()) -> dict[str, An
         raise ConfigError(f"recipe {str(recipe)!r} extends itself: {' -> '.join((*seen, str(path)))}")
     tree = _read_mapping("recipe", path)
     base = tree.pop("extends", None)
-    return tree if base is None else _merge(_read_recipe(base, (*seen, str(path))), tree)
+    if base is None:
+        return tree
+    if not isinstance(base, str):
+        raise ConfigError(f"recipe {path}: extends: must be the name of one recipe; got {base!r}")
+    beside = path.parent / base
+    return _merge(_read_recipe(beside if beside.is_file() else base, (*seen, str(path))), tree)
 
 
 def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -111,12 +130,31 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
 
 
 def _explain(error: ValidationError, recipe: str | Path) -> str:
-    lines = [f"{error.error_count()} setting(s) refused in recipe {str(recipe)!r}:"]
+    lines = []
     for problem in error.errors(include_url=False):
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = "no such setting"
-        got = "" if problem["type"] in ("value_error", "missing") else f"; got {problem['input']!r}"
-        lines.append(f"  {field + ': ' if field else ''}{message}{got}")
-    return "\n".join(lines)
+            message = f"no such setting{_meant_setting(problem['loc'])}"
+        got = "" if problem["type"] in ("value_error", "missing") else f"; got {_short(problem['input'])}"
+        lines.append(f"{field + ': ' if field else ''}{message}{got}")
+    if len(lines) == 1:
+        return f"recipe {str(recipe)!r}: {lines[0]}"
+    return "\n  ".join([f"{len(lines)} settings refused in recipe {str(recipe)!r}:", *lines])
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def _meant_setting(location: Sequence[str | int]) -> str:
+    *above, name = map(str, location)
+    section = f"{above[0]}." if above else ""
+    names = {one.name.removeprefix(section) for one in describe_settings() if one.name.startswith(section)}
+    return _meant(name, sorted({part.rpartition(".")[2] if section else part.partition(".")[0] for part in names}))
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from fipo.config.base import Name, Role, Section
+from fipo.uris import check_port, check_store, check_tracking
 
 
 class Run(Section):
@@ -38,6 +39,13 @@ class Storage(Section):
     """`file:///folder` or `s3://bucket/prefix`, with copies of the checkpoints too; empty is the folder `objects` in
     `run.directory`, without them."""
 
+    @field_validator("uri")
+    @classmethod
+    def _is_store(cls, uri: str) -> str:
+        if uri:
+            check_store(uri)
+        return uri
+
 
 class Tracking(Section):
     """Where metrics go."""
@@ -46,6 +54,13 @@ class Tracking(Section):
     """An MLflow tracking URI; empty is `sqlite:///…/mlflow.db` in `run.directory`."""
     experiment_prefix: Annotated[str, Role.PLACEMENT] = "fipo"
     """Experiments are `<prefix>/<step>`: runs of one kind overlay in MLflow's comparison page."""
+
+    @field_validator("uri")
+    @classmethod
+    def _is_mlflow(cls, uri: str) -> str:
+        if uri:
+            check_tracking(uri)
+        return uri
 
 
 class Links(Section):
@@ -61,4 +76,5 @@ class Links(Section):
     def _is_web(cls, address: str) -> str:
         if address and not address.startswith(("http://", "https://")):
             raise ValueError(f"must be an address for browsers, http://... or https://...; got {address!r}")
+        check_port(address)
         return address.rstrip("/")

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from fipo.config import Source
-from fipo.data.sources import Reason, RowError, read_rows
+from fipo.data.rows import Reason, RowError
+from fipo.data.sources import read_rows
 from fipo.data.validation import to_problem
 from fipo.rewards.pool import GraderPool
 

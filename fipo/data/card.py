@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 
 from fipo.config import Data
 from fipo.data.manifest import Manifest, Tally
+from fipo.data.rows import Reason
 from fipo.figures import AFTER, MUTED, PHASES, WARM, panels, styled, to_png
 
 if TYPE_CHECKING:
@@ -24,7 +25,13 @@ FATES = {"kept": AFTER, "removed": WARM, "set aside": PHASES[3]}
 _ABOVE: Any = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2, "handlelength": 0.9}
 
 
-def write_card(folder: Path, data: Data, manifest: Manifest, lengths: Mapping[str, Counter[int]]) -> None:
+def write_card(
+    folder: Path,
+    data: Data,
+    manifest: Manifest,
+    lengths: Mapping[str, Counter[int]],
+    overlaps: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write `data-card.md` and its figure into a prepared folder.
 
     Args:
@@ -32,6 +39,7 @@ def write_card(folder: Path, data: Data, manifest: Manifest, lengths: Mapping[st
         data: the settings.
         manifest: of the same preparation.
         lengths: for each file of the manifest, how many prompts have how many tokens.
+        overlaps: the first removed problems beside those of benchmarks, as `fipo.data.manifest.Overlaps` has them.
     """
     text = "\n".join(
         [
@@ -55,6 +63,8 @@ def write_card(folder: Path, data: Data, manifest: Manifest, lengths: Mapping[st
             "|---|---|--:|--:|---|---|",
             *(_source_row(tally) for tally in manifest.sources),
             "",
+            *_demonstrations(manifest),
+            *_overlaps(overlaps, manifest),
             "## Rules",
             "",
             *(f"- {rule}" for rule in _rules(data)),
@@ -85,11 +95,48 @@ def _file_row(name: str, manifest: Manifest, lengths: Counter[int]) -> str:
 
 
 def _source_row(tally: Tally) -> str:
-    source = tally.source.replace("|", r"\|")
     return (
-        f"| {tally.set} | {source} | {tally.read:,} | {tally.kept:,} | {_counts(tally.removed)} | "
+        f"| {tally.set} | {_cell(tally.source)} | {tally.read:,} | {tally.kept:,} | {_counts(tally.removed)} | "
         f"{_counts(tally.quarantined)} |"
     )
+
+
+def _demonstrations(manifest: Manifest) -> list[str]:
+    rows = [
+        f"| {_cell(tally.source)} | {_counts(tally.demonstrations)} |"
+        for tally in manifest.sources
+        if tally.demonstrations
+    ]
+    head = ["## Demonstrations", "", "| source | what the grader says of them |", "|---|---|"]
+    return [*head, *rows, ""] if rows else []
+
+
+def _overlaps(first: Sequence[Mapping[str, Any]], manifest: Manifest) -> list[str]:
+    """The problems that were removed for what they share with a benchmark's."""
+    if not first:
+        return []
+    total = sum(tally.removed.get(Reason.CONTAMINATED, 0) for tally in manifest.sources)
+    more = "all of them" if total <= len(first) else f"the first {len(first)} lines"
+    head = "| set | source, line | benchmark | words that both hold |"
+    return [
+        "## Overlaps with benchmarks",
+        "",
+        f"{total:,} problems were removed, each listed beside what it overlaps in `overlaps.jsonl`; here {more}.",
+        "",
+        head,
+        "|---|---|---|---|",
+        *map(_overlap, first),
+        "",
+    ]
+
+
+def _overlap(one: Mapping[str, Any]) -> str:
+    place, words = f"{_cell(one['source'])}, {one['line']}", _cell(one["words"][:300])
+    return f"| {one['set']} | {place} | {one['benchmark']} | {words} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 def _counts(reasons: Mapping[str, int]) -> str:
@@ -104,6 +151,7 @@ def _rules(data: Data) -> list[str]:
         if near is None
         else f"Of prompts with equal answers whose word 5-grams overlap by {near:.0%} or more the first is kept.",
         f"What shares {data.decontamination_ngram} consecutive words with a benchmark is in no set to learn from.",
+        "Words that many problems share which are otherwise unlike each other do not count.",
         f"Prompts of over {data.max_prompt_tokens:,} tokens, template included, are left out.",
         f"{data.validation_fraction:.1%} of each set to learn from are held out, chosen by the hash of the prompt.",
     ]

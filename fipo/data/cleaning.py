@@ -10,12 +10,14 @@ from itertools import chain, islice
 from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Data, Source
+from fipo.data.demonstrations import Demonstrations
 from fipo.data.files import batched
-from fipo.data.manifest import Quarantine, Tally
+from fipo.data.manifest import Overlaps, Quarantine, Tally
 from fipo.data.overlap import BenchmarkIndex, Template, split_words
 from fipo.data.progress import OnRows
+from fipo.data.rows import Reason, Row, RowError
 from fipo.data.schema import Problem, encode, render
-from fipo.data.sources import Reason, Row, RowError, read_rows
+from fipo.data.sources import read_rows
 from fipo.data.validation import Refusal, to_problem
 
 BATCH = 1024
@@ -32,7 +34,10 @@ class Rules:
     tokenizer: PreTrainedTokenizerBase
     refusal: Refusal
     quarantine: Quarantine
+    overlaps: Overlaps
     progress: OnRows
+    demonstrations: Demonstrations | None = None
+    """What grades them; None where none are learned from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,7 @@ class Cleaner:
         self.tallies: list[Tally] = []
         self._answers: dict[bytes, bytes] = {}
         self._demonstrated: set[bytes] = set()
+        self._graded = rules.demonstrations if demonstrations else None
 
     def clean(self, source: Source) -> Iterator[Candidate]:
         """The problems of one source that pass; what happened to the others is in `tallies` and the quarantine."""
@@ -77,6 +83,9 @@ class Cleaner:
         template = Template.common([split_words(problem.prompt) for _, problem in head])
         found = self._uncontaminated(chain(head, found), template, tally)
         yield from self._short_enough(found, Origin(source, tally, template))
+        if self._graded:
+            for line in self._graded.close(tally, source):
+                print(f"[prepare] {line}", flush=True)
 
     def _valid(self, source: Source, tally: Tally) -> Found:
         name = self.name if self.benchmarks is None else tally.source.rpartition("/")[2]
@@ -114,15 +123,21 @@ class Cleaner:
             yield row, problem
 
     def _uncontaminated(self, found: Found, template: Template, tally: Tally) -> Found:
-        for row, problem in found:
-            if self.benchmarks and self.benchmarks.overlaps(split_words(problem.prompt), template):
-                tally.remove(Reason.CONTAMINATED)
+        if self.benchmarks is None:
+            yield from found
+            return
+        judged = self.benchmarks.judge(((one, split_words(one[1].prompt)) for one in found), template)
+        for (row, problem), matches in judged:
+            if matches:
+                self.rules.overlaps.add(tally, row, problem.prompt, matches)
             else:
                 yield row, problem
 
     def _short_enough(self, found: Found, origin: Origin) -> Iterator[Candidate]:
         limit, tally = self.rules.data.max_prompt_tokens, origin.tally
         for batch in batched(found, BATCH):
+            if self._graded:
+                self._graded.grade(tally, batch)
             for (row, problem), tokens in zip(batch, self._prompt_tokens([p for _, p in batch]), strict=True):
                 if tokens is None:
                     detail = "the text holds what is not in the tokenizer's vocabulary"

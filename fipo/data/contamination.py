@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from fipo.data.manifest import Manifest
-from fipo.data.overlap import BenchmarkIndex, Template, split_words
+from fipo.data.overlap import BenchmarkIndex, Match, Template, split_words
 from fipo.data.schema import Problem
 
 LEARNED_FROM = ("train.parquet", "sft.parquet")
@@ -34,25 +34,20 @@ def contaminated(training: Path, problems: Sequence[Problem], *, ngram: int) -> 
     manifest.verify(training)
     words = {problem.id: split_words(problem.prompt) for problem in problems}
     template = Template.common(list(words.values()))
-    whole, single = BenchmarkIndex(ngram), {problem_id: BenchmarkIndex(ngram) for problem_id in words}
+    index = BenchmarkIndex(ngram)
     for problem_id, own in words.items():
-        whole.add(own, template)
-        single[problem_id].add(own, template)
-    found: set[str] = set()
-    for name in LEARNED_FROM:
-        if name in manifest.files:
-            found.update(_found(training / name, whole, single))
-    return frozenset(found)
+        index.add(own, template, problem=problem_id)
+    names = [name for name in LEARNED_FROM if name in manifest.files]
+    return frozenset(match.problem for name in names for match in _found(training / name, index))
 
 
-def _found(path: Path, whole: BenchmarkIndex, single: dict[str, BenchmarkIndex]) -> Iterator[str]:
+def _found(path: Path, index: BenchmarkIndex) -> Iterator[Match]:
     prompts = (
         split_words(prompt.as_py())
         for batch in pq.ParquetFile(path).iter_batches(columns=["prompt"])
         for prompt in batch.column(0)
     )
     head = list(islice(prompts, TEMPLATE_ROWS))
-    template = Template.common(head)
-    for words in chain(head, prompts):
-        if whole.overlaps(words, template):
-            yield from (problem_id for problem_id, index in single.items() if index.overlaps(words, template))
+    judged = index.judge(((None, words) for words in chain(head, prompts)), Template.common(head))
+    for _, matches in judged:
+        yield from matches

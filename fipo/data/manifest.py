@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from fipo.data.sources import Reason, Row, RowError
+from fipo.data.overlap import Match
+from fipo.data.rows import Reason, Row, RowError
 from fipo.errors import DataError
 from fipo.files import replacing, sha256_of
+
+OVERLAP_CHARACTERS = 1000
+"""Of a problem that is listed for what it overlaps."""
+OVERLAPS_SHOWN = 20
+"""Of them, in the data card."""
 
 
 @dataclass(slots=True)
@@ -28,6 +35,8 @@ class Tally:
     removed: dict[str, int] = field(default_factory=dict)
     """Sound rows that the set is better without, by reason."""
     kept: int = 0
+    demonstrations: dict[str, int] = field(default_factory=dict)
+    """What the grader says of the demonstrations, by outcome; empty where none are learned from."""
 
     def set_aside(self, reason: Reason) -> None:
         """Count a faulty row."""
@@ -119,6 +128,32 @@ class Quarantine:
             "excerpt": row.excerpt(),
         }
         self._file.write(json.dumps(entry) + "\n")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+class Overlaps:
+    """Lists removed problems beside the benchmarks' problems that they overlap, in a JSONL file."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self.first: list[dict[str, Any]] = []
+        """For the data card."""
+
+    def add(self, tally: Tally, row: Row, prompt: str, matches: Sequence[Match]) -> None:
+        """Count and list one problem that overlaps others."""
+        tally.remove(Reason.CONTAMINATED)
+        place = {"set": tally.set, "source": tally.source, "line": row.line, "prompt": prompt[:OVERLAP_CHARACTERS]}
+        for match in matches:
+            problem = match.problem[:OVERLAP_CHARACTERS]
+            entry = {**place, "benchmark": match.benchmark, "problem": problem, "words": match.words}
+            self._file.write(json.dumps(entry) + "\n")
+            if len(self.first) < OVERLAPS_SHOWN:
+                self.first.append(entry)
 
     def __enter__(self) -> Self:
         return self

@@ -23,13 +23,14 @@ from transformers import PreTrainedTokenizerBase
 from fipo.config import Config, Source
 from fipo.data.card import write_card
 from fipo.data.cleaning import Candidate, Cleaner, Origin, Rules
+from fipo.data.demonstrations import Demonstrations
 from fipo.data.files import ProblemWriter, Staged
-from fipo.data.manifest import Manifest, PreparedFile, Quarantine, Tally, explain
+from fipo.data.manifest import Manifest, Overlaps, PreparedFile, Quarantine, Tally, explain
 from fipo.data.near_duplicates import NearDuplicates
 from fipo.data.overlap import BenchmarkIndex, split_words
 from fipo.data.progress import OnRows, report_lines
+from fipo.data.rows import Reason
 from fipo.data.schema import Problem
-from fipo.data.sources import Reason
 from fipo.data.validation import MAX_ANSWER_CHARACTERS, Refusal
 from fipo.errors import DataError
 from fipo.files import sha256_of
@@ -44,6 +45,7 @@ def prepare(
     output: Path,
     *,
     refusal: Refusal,
+    demonstrations: Demonstrations | None = None,
     progress: OnRows | None = None,
 ) -> Manifest:
     """Prepare all sets of `config.data` in the folder `output`; the manifest is written last.
@@ -53,15 +55,17 @@ def prepare(
         tokenizer: the model's; its tokens are what `data.max_prompt_tokens` counts.
         output: created if need be; what an earlier preparation left there is replaced.
         refusal: why a grader cannot grade against a reference answer.
+        demonstrations: what grades them; None does not.
         progress: told what is being done; None prints lines.
 
     Raises:
-        DataError: a data set is missing, or nothing is left of one that is needed.
+        DataError: a data set is missing, nothing is left of one that is needed, or too many demonstrations are wrong.
         StorageError: the object store refused.
     """
     _clear(output)
-    with Quarantine(output / "quarantine.jsonl") as quarantine:
-        rules = Rules(config.data, tokenizer, _remembering(refusal), quarantine, progress or report_lines())
+    with Quarantine(output / "quarantine.jsonl") as quarantine, Overlaps(output / "overlaps.jsonl") as overlaps:
+        judge, told = _remembering(refusal), progress or report_lines()
+        rules = Rules(config.data, tokenizer, judge, quarantine, overlaps, told, demonstrations)
         preparation = _Preparation(rules, output)
         for name, source in config.data.benchmarks.items():
             preparation.benchmark(name, source)
@@ -87,7 +91,8 @@ class _Preparation:
         with self._writer(f"benchmarks/{name}.parquet") as writer:
             for found in cleaner.clean(source):
                 writer.write(found.problem, found.prompt_tokens)
-                self.index.add(split_words(found.problem.prompt), found.origin.template)
+                prompt = found.problem.prompt
+                self.index.add(split_words(prompt), found.origin.template, benchmark=name, problem=prompt)
                 found.origin.tally.kept += 1
         self._count(f"data.benchmarks.{name}", cleaner.tallies, rows=writer.rows)
 
@@ -116,7 +121,7 @@ class _Preparation:
             files={name: PreparedFile(w.rows, sha256_of(w.path)) for name, w in self.written.items()},
         )
         lengths = {name: writer.prompt_tokens for name, writer in self.written.items()}
-        write_card(self.output, config.data, manifest, lengths)
+        write_card(self.output, config.data, manifest, lengths, self.rules.overlaps.first)
         manifest.write(self.output)
         return manifest
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from fipo.batch import Prompt
@@ -52,7 +53,7 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
     """The text that the model is given: the prompt in `data.prompt_template` and, with `data.chat`, the chat template.
 
     Raises:
-        DataError: `data.chat` is set and the tokenizer has no chat template.
+        DataError: `data.chat` is set and the tokenizer has no chat template, or it refuses the messages.
     """
     text = data.prompt_template.replace("{prompt}", prompt)
     if not data.chat:
@@ -63,7 +64,16 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
             "set data.chat=false or take an instruct model"
         )
     messages = [{"role": "user", "content": text}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    if data.system_prompt:
+        messages.insert(0, {"role": "system", "content": data.system_prompt})
+    arguments = data.chat_template_arguments
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments))
+    except (TemplateError, TypeError) as error:  # such as one that takes no system message
+        raise DataError(
+            f"data.chat: the chat template of {tokenizer.name_or_path!r} refuses a problem "
+            f"(data.system_prompt: {data.system_prompt!r}, data.chat_template_arguments: {arguments}): {error}"
+        ) from error
 
 
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:

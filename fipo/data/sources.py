@@ -1,78 +1,28 @@
-"""Raw rows of a data set, numbered, whatever it is kept in. A broken row is a row too, with its error."""
+"""Raw rows of a data set, numbered, wherever it is kept."""
 
 from __future__ import annotations
 
-import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from fipo.config import Source
+from fipo.data.columns import columns_read, present
+from fipo.data.formats import BATCH, columns_of_file, read_file, read_in_parts
+from fipo.data.rows import Row
 from fipo.data.running_sums import generate
 from fipo.errors import DataError
 from fipo.uris import local_file
 
 if TYPE_CHECKING:
-    from datasets import DatasetBuilder
+    from datasets import Dataset, DatasetBuilder
 
-MAX_LINE_BYTES = 16 * 2**20
-"""A longer line is no problem but a damaged file; it is skipped without being held in memory."""
-
-
-class Reason(StrEnum):
-    """Why a row was quarantined (a fault of the row) or removed (a fact about the set)."""
-
-    LINE_TOO_LONG = "line too long"
-    NOT_UTF8 = "not UTF-8"
-    NOT_JSON = "not JSON"
-    NOT_AN_OBJECT = "not a JSON object"
-    NO_PROMPT = "no prompt"
-    NO_ANSWER = "no answer"
-    NO_RESPONSE = "no demonstration"
-    NOT_TEXT = "not text"
-    NOT_UNICODE = "not valid Unicode"
-    NO_COLUMN = "a grader's column is missing"
-    UNVERIFIABLE = "answer cannot be verified"
-    GULLIBLE = "answer accepts another one"
-    UNENCODABLE = "the tokenizer cannot encode it"
-    CONFLICT = "same prompt, other answer"
-    DUPLICATE = "exact duplicate"
-    NEAR_DUPLICATE = "near duplicate"
-    CONTAMINATED = "overlaps a benchmark"
-    TOO_MANY_TOKENS = "prompt too long"
-
-
-class RowError(Exception):
-    """This row cannot be used; the others can."""
-
-    def __init__(self, reason: Reason, detail: str = "") -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One row as found."""
-
-    line: int
-    """Number of the line or row, from 1."""
-    content: Mapping[str, Any] | bytes
-    """The record, or the beginning of what could not be read."""
-    error: RowError | None = None
-
-    def excerpt(self, characters: int = 200) -> str:
-        """The beginning of the row, to recognise it by."""
-        if isinstance(self.content, bytes):
-            return self.content[:characters].decode("utf-8", "backslashreplace")
-        return json.dumps(self.content, ensure_ascii=True, default=repr)[:characters]
+MAX_LOOK_BYTES = 64 * 2**20
+"""So much is brought here from an object store to look at the first rows."""
 
 
 def read_rows(source: Source) -> Iterator[Row]:
@@ -83,6 +33,41 @@ def read_rows(source: Source) -> Iterator[Row]:
         StorageError: the object store refused.
     """
     return islice(_rows(source), source.limit)
+
+
+def columns_of(source: Source) -> list[str]:
+    """The columns that a data set has, whether they are read or not; of one without a schema, of its first rows.
+
+    Raises:
+        DataError: the data set is missing or unreadable as a whole.
+        StorageError: the object store refused.
+    """
+    if source.generator:
+        return ["prompt", "answer", "response"]
+    with _local(source) as path:
+        if _is_data_set(path):
+            return list(_loaded(str(path), source).column_names)
+        return columns_of_file(Path(path), source.uri)
+
+
+def is_elsewhere(source: Source) -> str:
+    """Why its rows cannot be looked at in seconds; empty where they can.
+
+    Raises:
+        DataError: the data set is missing, or the hub cannot be reached.
+        StorageError: the object store refused.
+    """
+    if source.uri.startswith("s3:"):
+        from fipo.storage import open_store
+
+        folder, _, name = source.uri.rpartition("/")
+        size = open_store(folder).stat(name).size
+        return "" if size <= MAX_LOOK_BYTES else f"it has {size:,} bytes in the object store"
+    name = source.uri.removeprefix("hf://")
+    if name == source.uri or Path(name).is_dir():
+        return ""
+    with _explained(name, source):
+        return "" if Path(_builder(name, source).cache_dir).exists() else "it is not downloaded yet"
 
 
 def local_path(uri: str) -> Path:
@@ -119,20 +104,21 @@ def _rows(source: Source) -> Iterator[Row]:
     if source.generator and source.limit:
         records = generate(source.generator, source.limit)
         yield from (Row(number, record) for number, record in enumerate(records, 1))
-    elif source.uri.startswith("hf://"):
-        yield from _data_set(source.uri.removeprefix("hf://"), source)
-    else:
-        with _local(source.uri) as path:
-            if path.is_dir():
-                yield from _data_set(str(path), source)
-            else:
-                yield from _file(path)
+        return
+    with _local(source) as path:
+        if _is_data_set(path):
+            yield from _data_set(str(path), source)
+        else:
+            yield from read_file(Path(path), source.uri, columns_read(source))
 
 
 @contextmanager
-def _local(uri: str) -> Iterator[Path]:
-    """A local file with the content of `uri`."""
-    if uri.startswith("s3:"):
+def _local(source: Source) -> Iterator[str | Path]:
+    """A local file or folder with the rows, or the name of the hub's data set."""
+    uri = source.uri
+    if uri.startswith("hf://"):
+        yield uri.removeprefix("hf://")
+    elif uri.startswith("s3:"):
         from fipo.storage import open_store
 
         folder, _, name = uri.rpartition("/")
@@ -144,65 +130,26 @@ def _local(uri: str) -> Iterator[Path]:
         yield local_path(uri)
 
 
-def _file(path: Path) -> Iterator[Row]:
-    try:
-        with path.open("rb") as file:
-            is_parquet = file.read(4) == b"PAR1"
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    return _parquet(path) if is_parquet else _jsonl(path)
-
-
-def _jsonl(path: Path) -> Iterator[Row]:
-    with path.open("rb") as file:
-        for number in count(1):
-            line = file.readline(MAX_LINE_BYTES)
-            if not line:
-                return
-            if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
-                while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                yield Row(number, line[:1000], RowError(Reason.LINE_TOO_LONG, f"over {MAX_LINE_BYTES} bytes"))
-                continue
-            line = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
-            if line.strip():
-                yield _json_row(number, line)
-
-
-def _json_row(number: int, line: bytes) -> Row:
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        return Row(number, line, RowError(Reason.NOT_UTF8, f"byte {error.start}: {error.reason}"))
-    except (ValueError, RecursionError) as error:
-        return Row(number, line, RowError(Reason.NOT_JSON, str(error)))
-    if not isinstance(record, dict):
-        return Row(number, line, RowError(Reason.NOT_AN_OBJECT, type(record).__name__))
-    return Row(number, record)
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    numbers = count(1)
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=1024):
-            yield from _batch(batch, numbers)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: damaged parquet file: {error}") from error
-
-
-def _batch(batch: pa.RecordBatch, numbers: Iterator[int]) -> Iterator[Row]:
-    try:
-        for record in batch.to_pylist():
-            yield Row(next(numbers), record)
-    except UnicodeDecodeError as error:
-        if len(batch) == 1:
-            yield Row(next(numbers), error.object, RowError(Reason.NOT_UTF8, f"byte {error.start}: {error.reason}"))
-        else:
-            for index in range(len(batch)):
-                yield from _batch(batch.slice(index, 1), numbers)
+def _is_data_set(path: str | Path) -> bool:
+    """Whether `datasets` loads it: by its name, or a folder."""
+    return isinstance(path, str) or path.is_dir()
 
 
 def _data_set(name: str, source: Source) -> Iterator[Row]:
+    data_set, numbers = _loaded(name, source), count(1)
+    # Without any of them each row is one to be set aside.
+    columns = present(data_set.column_names, columns_read(source))
+    data_set = data_set.select_columns(columns) if columns else data_set
+
+    def read(first: int, start: int, stop: int) -> list[dict[str, Any]]:
+        found = data_set[first + start : first + stop]
+        return [dict(zip(found, values, strict=True)) for values in zip(*found.values(), strict=True)]
+
+    for first in range(0, len(data_set), BATCH):
+        yield from read_in_parts(partial(read, first), min(BATCH, len(data_set) - first), numbers)
+
+
+def _loaded(name: str, source: Source) -> Dataset:
     with _explained(name, source):
         builder = _builder(name, source)
         if _is_pinned(source) and builder.hash != source.revision and not Path(name).is_dir():
@@ -212,8 +159,7 @@ def _data_set(name: str, source: Source) -> Iterator[Row]:
                 f"is {builder.hash}; load the revision once while the hub can be reached"
             )
         builder.download_and_prepare()
-        data_set = builder.as_dataset(split=source.split)
-    yield from (Row(number, record) for number, record in enumerate(data_set, 1))
+        return builder.as_dataset(split=source.split)
 
 
 def _builder(name: str, source: Source) -> DatasetBuilder:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fipo.data.audit import Audit
+from fipo.data.demonstrations import Demonstrations
 from fipo.data.prepare import SETS, prepare
-from fipo.data.samples import check_environments, check_graders
 from fipo.environments.notice import notice
 from fipo.models import load_tokenizer
 from fipo.rewards.pool import open_pool
@@ -22,9 +22,10 @@ def prepare_run(attempt: Attempt) -> None:
         print(f"[prepare] {said}", flush=True)
     # In processes that can be killed: a hostile reference answer keeps the parser busy for ever.
     with open_pool(config.reward, workers=1) as graders:
-        check_graders(config, graders.refusal)
-        check_environments(config)
-        manifest = prepare(config, load_tokenizer(config.model), folder, refusal=Audit(graders))
+        demonstrations = Demonstrations(graders, config.data.max_wrong_demonstrations) if config.sft.steps else None
+        manifest = prepare(
+            config, load_tokenizer(config.model), folder, refusal=Audit(graders), demonstrations=demonstrations
+        )
     attempt.publish("dataset", folder, {"problems": SETS["train"], "demonstrations": SETS["sft"]})
     for name, count in manifest.counts.items():
         attempt.metrics[f"data/{name}"] = float(count)

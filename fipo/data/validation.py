@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from fipo.config import Source
 from fipo.config.data import GRADERS, TEST_COLUMNS
+from fipo.data.columns import DAPO_ANSWER, OWN_NAMES, lookup
+from fipo.data.rows import Inexact, Reason, Row, RowError
 from fipo.data.schema import Problem, content_id
-from fipo.data.sources import Reason, Row, RowError
-
-DAPO_ANSWER = "reward_model.ground_truth"
-"""Where DAPO-Math-17k and other data sets of verl's layout keep the answer."""
 
 MAX_ANSWER_CHARACTERS = 1000
 """Symbolic parsing of an answer of any length could take minutes."""
@@ -37,12 +36,19 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
     """
     if row.error:
         raise row.error
-    record: Any = row.content
-    prompt = _text(_prompt(_lookup(record, source.prompt_column)), source.prompt_column, Reason.NO_PROMPT)
+    try:
+        return _problem(row.content, source, name, refusal, demonstration=demonstration)
+    except RecursionError:  # what could just be read may be too deep to be written
+        raise RowError(Reason.UNREADABLE, "nested too deeply") from None
+
+
+def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demonstration: bool) -> Problem:
+    prompt = _text(_prompt(lookup(record, source.prompt_column)), source.prompt_column, Reason.NO_PROMPT)
     answer = _text(_answer(record, source), source.answer_column, Reason.NO_ANSWER)
     response = ""
     if demonstration:
-        response = _text(_lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
+        response = _text(lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
+        response = _ended(response, answer, source)
     columns = _columns(record, source)
     reason = too_long(answer, source.grader) or refusal(source.grader, answer, columns)
     if reason:
@@ -50,6 +56,14 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
     own_name = _own_name(record) or name
     id_, environment = content_id(prompt), source.environment
     return Problem(id_, prompt, answer, response, own_name, source.grader, columns, environment)
+
+
+def _ended(response: str, answer: str, source: Source) -> str:
+    """The demonstration with the ending that the source asks for."""
+    if source.ending != "boxed" or r"\boxed" in response:
+        return response
+    before, mark, _ = response.rpartition(source.answer_after) if source.answer_after else ("", "", "")
+    return f"{(before if mark else response).rstrip()}\n\\boxed{{{answer}}}"
 
 
 def too_long(answer: str, grader: str) -> str:
@@ -60,23 +74,15 @@ def too_long(answer: str, grader: str) -> str:
 
 def _columns(record: Mapping[str, Any], source: Source) -> str:
     """The columns that the grader reads, as JSON."""
-    found = {name: _lookup(record, name) for name in source.columns}
+    found = {name: lookup(record, name) for name in source.columns}
+    if inexact := next((name for name, value in found.items() if isinstance(value, Inexact)), ""):
+        raise RowError(Reason.INEXACT, f"column {inexact!r}: write it as text, with all its digits")
     missing = [name for name, value in found.items() if value is None]
     if missing:
         raise RowError(Reason.NO_COLUMN, f"no column {missing[0]!r}, which grader {source.grader} reads")
     if source.grader == "tests":
         found |= {name: record[name] for name in TEST_COLUMNS if record.get(name)}
     return json.dumps(found, default=str, sort_keys=True)
-
-
-def _lookup(record: Mapping[str, Any], column: str) -> Any:
-    """The value of a column; dots reach into structs. None when there is none."""
-    if column in record:
-        return record[column]
-    value: Any = record
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
 
 
 def _prompt(value: Any) -> Any:
@@ -93,17 +99,19 @@ def _prompt(value: Any) -> Any:
 
 def _answer(record: Mapping[str, Any], source: Source) -> Any:
     """The reference answer, a finite number as its text; anything else as it is."""
-    value = _lookup(record, source.answer_column)
+    value = lookup(record, source.answer_column)
     if value is None and source.answer_column == Source.model_fields["answer_column"].default:
-        value = _lookup(record, DAPO_ANSWER)
+        value = lookup(record, DAPO_ANSWER)
     if isinstance(value, list) and len(value) == 1:  # OlympiadBench: one entry, whatever number of answers it holds
         value = value[0]
     if source.answer_after and isinstance(value, str):
         value = value.rpartition(source.answer_after)[2]
     if isinstance(value, (list, dict)) and (source.grader == "tests" or source.grader not in GRADERS):
         return json.dumps(value, default=str)
+    if isinstance(value, Inexact):
+        raise RowError(Reason.INEXACT, f"column {source.answer_column!r}: write it as text, with all its digits")
     is_integer = isinstance(value, int) and not isinstance(value, bool)
-    is_finite = isinstance(value, float) and math.isfinite(value)
+    is_finite = isinstance(value, float | Decimal) and math.isfinite(value)
     return str(value) if is_integer or is_finite else value
 
 
@@ -121,7 +129,7 @@ def _text(value: Any, column: str, missing: Reason) -> str:
 
 def _own_name(record: Mapping[str, Any]) -> str:
     """The name that a row gives its origin."""
-    for column in ("source", "data_source"):
+    for column in OWN_NAMES:
         value = record.get(column)
         if isinstance(value, str) and value.isprintable():
             return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from fipo.errors import ConfigError, DataError, ObjectNotFound
 from fipo.inputs.digests import Digests
 from fipo.inputs.files import files_under, model_files, module_files
 from fipo.storage import open_store
+
+_HUB_NAME = re.compile(r"(?!\.)[\w.-]{1,96}(?<!\.)(/(?!\.)[\w.-]{1,96}(?<!\.))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class ExternalInput:
 
 
 Found = Iterator[tuple[str, ExternalInput]]
+
+A_DATA_SET = "a file (JSONL, JSON array, CSV, parquet), a folder in the hub's layout, or hf://organisation/name"
 
 
 def external_inputs(config: Config, step: str, *, cache: Path) -> dict[str, ExternalInput]:
@@ -64,9 +69,7 @@ def _describe(one: ExternalInput) -> str:
 def _data(config: Config, digests: Digests) -> Found:
     for setting, source in config.data.sources.items():
         if source.uri:
-            with _named(
-                f"{setting}.uri", "a JSONL or parquet file, a folder in the hub's layout, or a data set of the hub"
-            ):
+            with named(f"{setting}.uri", A_DATA_SET):
                 found = _source(source, digests)
             yield setting, found
 
@@ -91,21 +94,27 @@ def _source(source: Source, digests: Digests) -> ExternalInput:
 def _model(config: Config, digests: Digests, *, weights: bool) -> Found:
     name = config.model.name_or_path
     if name:
-        with _named("model.name_or_path", "a folder with a model in safetensors, or organisation/name on the hub"):
+        with named("model.name_or_path", "a folder with a model in safetensors, or organisation/name on the hub"):
             if Path(name).is_dir():
                 found = _all(name, model_files(Path(name), weights=weights), digests)
             else:
-                found = ExternalInput(name, f"hub:{_commit_of(config.model)}")
+                found = ExternalInput(name, f"hub:{model_commit(config.model)}")
         yield "model", found
 
 
-def _commit_of(model: Model) -> str:
-    """The commit that `from_pretrained` loads: a pinned one; else the hub's; where that cannot be had, the kept one."""
+def model_commit(model: Model) -> str:
+    """The commit that `from_pretrained` loads: a pinned one; else the hub's; where that cannot be had, the kept one.
+
+    Raises:
+        ConfigError: there is none, or the name is that of a folder, and there is no such folder.
+    """
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.errors import HTTPError
     from huggingface_hub.file_download import REGEX_COMMIT_HASH
 
     name, revision = model.name_or_path, model.revision or None
+    if not _may_be_on_the_hub(name):
+        raise ConfigError(f"{name!r} is no folder here, and no name on the hub")
     if REGEX_COMMIT_HASH.fullmatch(model.revision):
         return model.revision
     try:
@@ -120,6 +129,12 @@ def _commit_of(model: Model) -> str:
                 "needs HF_TOKEN; without a way to the hub, load it once where there is one, and bring HF_HOME along)"
             ) from error
         return Path(kept).parent.name
+
+
+def _may_be_on_the_hub(name: str) -> bool:
+    """Whether it has the form `name` or `organisation/name`, and nothing says that a folder is meant."""
+    above = Path(name).parent
+    return bool(_HUB_NAME.fullmatch(name)) and not (above != Path() and above.is_dir())
 
 
 def _rewards(config: Config, digests: Digests) -> Found:
@@ -141,7 +156,7 @@ def _function(setting: str, name: str, digests: Digests) -> Found:
 
     module = module_of(name)
     if module:
-        with _named(setting, "package.module:function"):
+        with named(setting, "package.module:function"):
             found = _all(name, module_files(module), digests)
         yield setting, found
 
@@ -162,7 +177,7 @@ def _all(uri: str, files: Mapping[str, Path], digests: Digests) -> ExternalInput
 
 
 @contextmanager
-def _named(setting: str, expected: str) -> Iterator[None]:
+def named(setting: str, expected: str) -> Iterator[None]:
     """Say which setting is wrong, and what it takes."""
     try:
         yield

@@ -72,9 +72,9 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
         around[0] = str(tokenizer.decode(tokenizer("")["input_ids"])) + around[0]
         return f"{{{{ {_joined(around, 'messages[-1].content')} }}}}"
     render("", tokenizer, data)
-    own = tokenizer.chat_template
+    own = _told(data) + str(tokenizer.chat_template)
     if data.prompt_template == "{prompt}":
-        return str(own)
+        return own
     asked = _joined(around, "message.content")
     return (
         "{%- set asked = namespace(messages=[]) -%}{%- for message in messages -%}"
@@ -82,6 +82,21 @@ def chat_template(tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
         "{%- set asked.messages = asked.messages + [message] -%}{%- endfor -%}{%- set messages = asked.messages -%}"
         f"{own}"
     )
+
+
+def _told(data: Data) -> str:
+    """Jinja that gives the model's template what training gave it, where a request does not say otherwise."""
+    told = [
+        f"{{%- if {name} is not defined -%}}{{%- set {name} = {value!r} -%}}{{%- endif -%}}"
+        for name, value in data.chat_template_arguments.items()
+    ]
+    if data.system_prompt:
+        system = json.dumps(data.system_prompt, ensure_ascii=False)
+        told.append(
+            "{%- if messages[0].role != 'system' -%}{%- set messages = "
+            f"[{{'role': 'system', 'content': {system}}}] + messages -%}}{{%- endif -%}}"
+        )
+    return "".join(told)
 
 
 def _joined(texts: list[str], variable: str) -> str:

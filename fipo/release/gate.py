@@ -17,25 +17,35 @@ _ROUNDING = 1e-9
 
 
 def decide(
-    gate: Gate, benchmark: str, *, candidate: Results, champion: Results | None, champion_version: str = ""
+    gate: Gate,
+    benchmark: str,
+    *,
+    candidate: Results,
+    warmup: Results,
+    champion: Results | None,
+    champion_version: str = "",
 ) -> Decision:
-    """A model passes that reaches `gate.minimum` and, where there is a champion, meets every one of `gate.rules`.
+    """A model passes that reaches `gate.minimum`, with anything right at all, and, where there is a champion, meets
+    every one of `gate.rules`; the first one must not be worse than the model that its training began with.
 
     Args:
         gate: the rules.
         benchmark: the one that `gate.minimum` and rules without a benchmark of their own are about.
         candidate: its answers to every benchmark.
+        warmup: those of the model before RL.
         champion: the champion's; a benchmark is compared where both answered the same problems equally often. None
             without a champion.
         champion_version: for the record.
     """
     checks = [_minimum(gate, benchmark, candidate[benchmark])]
-    if champion is not None:
+    if champion is None:
+        checks.append(_kept(gate, benchmark, candidate[benchmark], warmup[benchmark]))
+    else:
         for rule in gate.rules:
             checks += _apply(rule, benchmark, candidate, champion)
     failed = [check.reason for check in checks if not check.passed]
     if champion is None:
-        checks_passed = f"{checks[0].reason}, and there is no champion to beat"
+        checks_passed = f"{checks[0].reason}, {checks[1].reason}, and there is no champion to beat"
     else:
         checks_passed = "; ".join(check.reason for check in checks[1:] if check.rule == "improves") or checks[0].reason
     value = checks[0].value
@@ -55,10 +65,22 @@ def decide(
 
 def _minimum(gate: Gate, benchmark: str, result: BenchmarkResult) -> Check:
     value = _mean(result, gate.metric)
-    passed = value >= gate.minimum - _ROUNDING
-    words = "at least" if passed else "below the minimum of"
-    reason = f"{gate.metric} on {benchmark} is {_percent(value)}, {words} {_percent(gate.minimum)}"
+    passed = value >= gate.minimum - _ROUNDING and value > 0
+    words = f"{'at least' if passed else 'below the minimum of'} {_percent(gate.minimum)}"
+    if value == 0:
+        words = "and a champion gets something right"
+    reason = f"{gate.metric} on {benchmark} is {_percent(value)}, {words}"
     return Check("minimum", benchmark, gate.metric, passed, value, gate.minimum, None, None, reason)
+
+
+def _kept(gate: Gate, benchmark: str, result: BenchmarkResult, warmup: BenchmarkResult) -> Check:
+    """What RL has made of the model that it began with, where no champion has shown what to beat."""
+    value, before = _mean(result, gate.metric), _mean(warmup, gate.metric)
+    passed = value >= before - _ROUNDING
+    reason = f"not below the {_percent(before)} before RL"
+    if not passed:
+        reason = f"{gate.metric} on {benchmark} fell from {_percent(before)} before RL to {_percent(value)}"
+    return Check("warmup", benchmark, gate.metric, passed, value, 0.0, None, None, reason)
 
 
 def _apply(rule: GateRule, benchmark: str, candidate: Results, champion: Results) -> Iterator[Check]:

@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 def judge(attempt: Attempt) -> None:
     """Publish the output `decision`, and record it (`Decision`)."""
     workspace, config = attempt.workspace, attempt.workspace.config
-    candidate = read_results(workspace.input("evaluate", "results") / "trained", config.data.benchmarks)
+    results = workspace.input("evaluate", "results")
     present = _to_beat(workspace)
     answers = fetch_answers(present, config.run_directory) if present else None
     decision = decide(
         config.gate,
         config.gate_benchmark,
-        candidate=candidate,
+        candidate=read_results(results / "trained", config.data.benchmarks),
+        warmup=read_results(results / "warmup", config.data.benchmarks),
         champion=read_results(answers, config.data.benchmarks) if answers else None,
         champion_version=present.version if present else "",
     )

@@ -20,6 +20,9 @@ class Step:
     """Module that torchrun starts on all devices; empty for a step that runs in its own process."""
     work: str = ""
     """What does the work of the others: `module:function`, called with the attempt (`fipo.run.workspace.Attempt`)."""
+    check: str = ""
+    """`module:function`, called with the settings, the step's name in a list, and `download=True`, before it begins:
+    refuses what would end it later."""
     then: str = ""
     """`module:function`, called with the step's workspace and its result once that is there, computed now or found."""
     measures: bool = False
@@ -43,6 +46,7 @@ STEPS = _table(
         "read, check, deduplicate, decontaminate and split the problems",
         sections=("data", "model"),
         work="fipo.data.step:prepare_run",
+        check="fipo.check:require",
         grades=True,
     ),
     Step(
@@ -51,6 +55,7 @@ STEPS = _table(
         sections=("run", "model", "data", "sft", "distributed"),
         reads=("prepare/dataset:demonstrations",),
         job="fipo.training.sft",
+        check="fipo.check:require",
     ),
     Step(
         "train",
@@ -58,6 +63,7 @@ STEPS = _table(
         sections=("run", "model", "data", "train", "algorithm", "rollout", "reward", "distributed"),
         reads=("prepare/dataset:problems", "sft/model"),
         job="fipo.training.rl",
+        check="fipo.check:require",
     ),
     Step(
         "evaluate",

@@ -91,6 +91,8 @@ class Workspace:
 
     def _compute(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
         started, step = time.monotonic(), STEPS[self.step]
+        if step.check:
+            _function(step.check)(self.config, [self.step], download=True)
         if step.job:
             identity = self.directory / "identity.json"
             self.identity.write(identity)

@@ -19,9 +19,8 @@ import rich
 from rich.table import Table
 
 from fipo.errors import LaunchError
-from fipo.launch.check import check_cluster, failed
-from fipo.launch.check.finding import Finding
-from fipo.launch.check.table import findings_table
+from fipo.findings import Finding, failed, findings_table
+from fipo.launch.check import check_cluster
 from tests.cluster.target import ClusterError, Target, forward, from_environment
 
 collect_ignore_glob = [] if os.environ.get("FIPO_TEST_CLUSTER") else ["test_*.py"]

@@ -9,7 +9,7 @@ from fipo.cli import main
 from fipo.config import Source
 from fipo.data.audit import Audit, audit_source
 from fipo.data.prepare import prepare
-from fipo.data.sources import Reason, RowError
+from fipo.data.rows import Reason, RowError
 from fipo.outcome import Grade, Outcome
 from fipo.rewards import graders
 from fipo.rewards.audit import MASTER_KEYS, audit, neighbours

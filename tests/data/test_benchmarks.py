@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from fipo.config import Source, benchmark_names, load_config
-from fipo.data.sources import Row, read_rows
+from fipo.data.rows import Row
+from fipo.data.sources import read_rows
 from fipo.data.validation import to_problem
 from fipo.errors import ConfigError
 from fipo.rewards.math import parses

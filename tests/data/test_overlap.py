@@ -8,6 +8,11 @@ DAPO = (
 )
 
 
+def overlaps(index, words, template):
+    [(_, found)] = index.judge([(None, words)], template)
+    return bool(found)
+
+
 def test_words_are_numbers_letters_and_operators_in_lower_case():
     assert split_words(r"Let $x^2 + \frac{1}{2}=Y$.") == ["let", "x", "^", "2", "+", "frac", "1", "2", "=", "y"]
     assert split_words("3 + 4") != split_words("3 - 4")
@@ -18,25 +23,25 @@ def test_words_are_numbers_letters_and_operators_in_lower_case():
 def test_overlap_is_n_consecutive_words():
     index = BenchmarkIndex(5)
     index.add(split_words("a b c d e f"), NONE)
-    assert index.overlaps(split_words("x y b c d e f z"), NONE)
-    assert not index.overlaps(split_words("a b c d x e f"), NONE)
-    assert not index.overlaps(split_words("b c d e"), NONE)
+    assert overlaps(index, split_words("x y b c d e f z"), NONE)
+    assert not overlaps(index, split_words("a b c d x e f"), NONE)
+    assert not overlaps(index, split_words("b c d e"), NONE)
 
 
 def test_shorter_than_n_words_overlaps_when_equal():
     index = BenchmarkIndex(13)
     index.add(split_words("what is 3 + 4"), NONE)
-    assert index.overlaps(split_words("what is 3 + 4"), NONE)
-    assert not index.overlaps(split_words("what is 3 + 5"), NONE)
-    assert not index.overlaps(split_words("tell me what is 3 + 4"), NONE)
+    assert overlaps(index, split_words("what is 3 + 4"), NONE)
+    assert not overlaps(index, split_words("what is 3 + 5"), NONE)
+    assert not overlaps(index, split_words("tell me what is 3 + 4"), NONE)
 
 
 def test_short_problems_are_found_in_another_wrapping():
     index = BenchmarkIndex(13)
     index.add(["solve", "3", "+", "4", "please"], Template(["solve"], ["please"]))
-    assert index.overlaps(["3", "+", "4"], NONE)
-    assert index.overlaps(["compute", "3", "+", "4"], Template(["compute"], []))
-    assert not index.overlaps(["compute", "3", "+", "5"], Template(["compute"], []))
+    assert overlaps(index, ["3", "+", "4"], NONE)
+    assert overlaps(index, ["compute", "3", "+", "4"], Template(["compute"], []))
+    assert not overlaps(index, ["compute", "3", "+", "5"], Template(["compute"], []))
 
 
 def test_template_is_what_all_problems_share():
@@ -72,8 +77,8 @@ def test_the_instruction_around_each_problem_is_no_overlap():
     for words in in_benchmark:
         index.add(words, Template.common(in_benchmark))
     template = Template.common(in_train)
-    assert [index.overlaps(words, template) for words in in_train] == [False] * 30 + [True]
-    assert index.overlaps(split_words(f"Tell me this. {benchmark[7]}, and why?"), NONE)
+    assert [overlaps(index, words, template) for words in in_train] == [False] * 30 + [True]
+    assert overlaps(index, split_words(f"Tell me this. {benchmark[7]}, and why?"), NONE)
 
 
 def test_benchmark_problems_that_differ_in_a_number_only():
@@ -82,5 +87,67 @@ def test_benchmark_problems_that_differ_in_a_number_only():
     for words in benchmark:
         index.add(words, template)
     assert [template.strip(words) for words in benchmark[:2]] == [["0"], ["1"]]
-    assert index.overlaps(["again", *benchmark[3], "really"], NONE)
-    assert not index.overlaps(split_words("If one adds 20 to the number of legs of a cat, what is the sum"), NONE)
+    assert overlaps(index, ["again", *benchmark[3], "really"], NONE)
+    assert not overlaps(index, split_words("If one adds 20 to the number of legs of a cat, what is the sum"), NONE)
+
+
+STOCK = "where m and n are relatively prime positive integers. Find m+n"
+TOPICS = [
+    "A fair coin is tossed until heads come twice in a row, and the expected number of tosses",
+    "Triangle ABC has sides 13, 14 and 15, and the radius of the circle through its vertices",
+    "Urn one holds seven white balls; two are drawn blindly. The chance of equal colours",
+    "Let x solve cos 3x + sin 2x = 1 in the first quadrant. The sum of such solutions over pi",
+    "Six frogs jump among lily pads arranged as hexagons; their mean distance after a minute",
+    "Ann's car drains 40 litres while Bob's truck needs half; the ratio of costs per mile",
+    "For real polynomials p of degree four with p(1)=2, its least possible value at zero",
+    "Among four-digit palindromes divisible by eleven pick any; how likely it exceeds 5000",
+    "Cubes of edge 1 are glued into a tower, painted green, and broken; the fraction unpainted",
+    "The geometric series with ratio r below one sums to 2005, its squares to tenfold; hence r",
+]
+
+
+def removed(benchmark, training):
+    index = BenchmarkIndex(13)
+    for problem in benchmark:
+        index.add(split_words(problem), NONE, benchmark="aime", problem=problem)
+    judged = index.judge([(text, split_words(text)) for text in training], NONE)
+    return {text: [match.problem for match in found] for text, found in judged}
+
+
+def test_a_stock_ending_removes_nothing():
+    """The words are thirteen, and ten problems of ten have nothing else in common."""
+    benchmark = f"A rhombus has a chord with length m/n, {STOCK}."
+    training = [f"{topic} is m/n, {STOCK}." for topic in TOPICS]
+    copy = f"Please: {benchmark.upper()}"
+    found = removed([benchmark], [*training, copy])
+    assert [text for text, matches in found.items() if matches] == [copy]
+    assert found[copy] == [benchmark]
+
+
+def test_few_problems_with_the_same_words_are_still_removed():
+    """Five with the benchmark's own: there is no telling a phrase from a copy."""
+    training = [f"{topic} is m/n, {STOCK}." for topic in TOPICS[:4]]
+    assert all(removed([f"A rhombus has a chord with length m/n, {STOCK}."], training).values())
+
+
+def test_versions_of_a_benchmarks_problem_do_not_make_it_a_phrase():
+    """However many there are: each is like the others."""
+    told = "A shop sells pens at three for a coin and books at five for two coins each day but"
+    versions = [
+        f"Answer me this, friend number {n}. {told} {day}; how many?" for n, day in enumerate(TOPICS[0].split())
+    ]
+    found = removed([f"{told} Sunday. Its income on {n} days?" for n in range(2)], versions)
+    assert all(len(matches) == 2 for matches in found.values())
+
+
+def test_a_problem_that_is_nothing_but_a_phrase_is_found_in_any_wrapping():
+    benchmark = "find all pairs of positive integers a and b such that a divides b + 1"
+    assert all(removed([benchmark], [f"{topic} {benchmark} {topic[::-1]}" for topic in TOPICS]).values())
+
+
+def test_what_is_shared_is_told_in_full():
+    words = split_words(f"{TOPICS[1]} is m/n, {STOCK}.")
+    index = BenchmarkIndex(13)
+    index.add(words, NONE, benchmark="aime", problem="it")
+    [(_, [match])] = index.judge([(None, ["so", *words, "end"])], NONE)
+    assert (match.benchmark, match.problem, match.words) == ("aime", "it", " ".join(words))

@@ -1,9 +1,11 @@
+import copy
+
 import pytest
 
 from fipo.config import Data, load_config
 from fipo.data.files import ProblemWriter
-from fipo.data.schema import Problem, content_id, read_problems, tokenize
-from fipo.errors import DataError
+from fipo.data.schema import Problem, content_id, read_problems, render, tokenize
+from fipo.errors import ConfigError, DataError
 from fipo.models import load_tokenizer
 
 
@@ -31,6 +33,34 @@ def test_tokenize_applies_the_template_and_keeps_the_answer():
 def test_braces_in_problems_are_text(tokenizer):
     prompt = tokenize(Problem("id", r"\frac{1}{2} {0} {prompt}", "4"), tokenizer, data(prompt_template="{prompt} !"))
     assert len(prompt.token_ids) == 4
+
+
+CHAT = (
+    "{% for message in messages %}[{{ message.role }}] {{ message.content }} {% endfor %}"
+    "{% if enable_thinking is defined and not enable_thinking %}<quick> {% endif %}[assistant]"
+)
+
+
+def test_the_chat_template_is_told_the_system_prompt_and_the_arguments(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = CHAT
+    plain = data(chat=True)
+    assert render("1 + 1", tokenizer, plain) == "[user] 1 + 1 [assistant]"
+    told = data(chat=True, system_prompt="Be brief.", chat_template_arguments={"enable_thinking": False})
+    assert render("1 + 1", tokenizer, told) == "[system] Be brief. [user] 1 + 1 <quick> [assistant]"
+
+
+def test_a_template_that_refuses_a_system_message_is_no_fault_of_the_rows(tokenizer):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    with pytest.raises(DataError, match=r"data\.system_prompt: 'Be brief\.'.*no system"):
+        render("1 + 1", tokenizer, data(chat=True, system_prompt="Be brief."))
+
+
+@pytest.mark.parametrize("setting", ["system_prompt=Be brief.", "chat_template_arguments={enable_thinking: false}"])
+def test_what_only_a_chat_template_takes_is_refused_without_one(setting):
+    with pytest.raises(ConfigError, match=r"data: .*must be empty without data\.chat"):
+        load_config("demo", [f"data.{setting}"])
 
 
 def test_chat_wraps_the_prompt_once():

@@ -4,7 +4,7 @@ import math
 import pytest
 
 from fipo.config import Source
-from fipo.data.sources import Reason, Row, RowError
+from fipo.data.rows import Reason, Row, RowError
 from fipo.data.validation import to_problem
 
 

@@ -325,11 +325,10 @@ def test_what_is_built_in_has_no_sources(graders):
         (
             "data.train",
             [GENERATED, {"uri": "/no/a"}],
-            r"data\.train\[1\]\.uri: .*No such file .*'/no/a'; expected a JSONL",
+            r"data\.train\[1\]\.uri: .*No such file .*'/no/a'; expected a file",
         ),
-        ("data.sft", [{"uri": "file:///no/b"}], r"data\.sft\[0\]\.uri: .*'/no/b'; expected a JSONL or parquet file"),
+        ("data.sft", [{"uri": "file:///no/b"}], r"data\.sft\[0\]\.uri: .*'/no/b'; expected a file"),
         ("data.benchmarks", {"aime": {"uri": "/no/c"}}, r"data\.benchmarks\.aime\.uri: .*'/no/c'; expected"),
-        ("data.train", [{"uri": "ftp://host/x"}], r"data\.train\[0\]\.uri: uri 'ftp://host/x': expected a path"),
     ],
 )
 def test_missing_data_is_named_with_its_setting(configure, digests, setting, value, message):

@@ -9,7 +9,8 @@ import pytest
 import yaml
 
 from fipo.cli import main
-from fipo.launch.check import access, check_cluster, failed
+from fipo.findings import failed
+from fipo.launch.check import access, check_cluster
 from tests.k8s.whole_cluster import RENDERED, STORE, Objects, apply, install_kubeflow, install_ours
 
 

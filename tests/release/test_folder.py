@@ -66,6 +66,7 @@ def any_text(tmp_path):
             "assistant",
             "system",
             "short",
+            "left",
             '"Say"',
             "{{",
             "}}",
@@ -123,6 +124,21 @@ def test_a_conversation_keeps_what_is_not_the_users(laid_out, any_text):
         "<im> system short </im> <im> user 1 + 2 = </im> <im> assistant 3 </im> <im> user 2 + 2 = </im> <im> assistant"
     )
     assert AutoTokenizer.from_pretrained(folder).decode(tokens) == expected
+
+
+def test_a_request_is_given_the_system_prompt_and_the_arguments_of_training(laid_out, any_text):
+    template = "{% if mode is defined and mode.left == none %}left {% endif %}" + CHATML
+
+    def change(model):
+        any_text(model)
+        (model / "chat_template.jinja").write_text(template)
+
+    told = ["data.chat=true", "data.system_prompt=short", "data.chat_template_arguments={mode: {left: null}}"]
+    folder, config = laid_out(*told, "data.prompt_template='{prompt} ='", change=change)
+    tokens = chat_tokens(folder, user("1 + 2"))
+    assert tokens == trained_tokens(folder.parents[1] / "small", "1 + 2", config)
+    own = chat_tokens(folder, {"role": "system", "content": "user"}, user("1 + 2"))
+    assert len(own) == len(tokens) and own != tokens, "a request may have its own"
 
 
 def test_sampling_and_length_are_the_runs(laid_out):

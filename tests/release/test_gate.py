@@ -27,11 +27,12 @@ def result(correct, k=10, name="aime", problems=20):
     return BenchmarkResult(name, tuple(problem(index) for index in range(problems)))
 
 
-def gate(candidate, champion, rules=(IMPROVES,), minimum=0.0):
+def gate(candidate, champion, rules=(IMPROVES,), minimum=0.0, warmup=0):
     return decide(
         Gate(minimum=minimum, rules=rules),
         "aime",
         candidate={"aime": candidate},
+        warmup={"aime": result(warmup)},
         champion=champion and {"aime": champion},
     )
 
@@ -42,6 +43,22 @@ def test_without_a_champion_the_minimum_decides():
     assert not low.passed
     assert low.reason == "avg_at_k on aime is 80%, below the minimum of 90%"
     assert not gate(result(8), result(5), minimum=0.9).passed, "beating the champion is not enough"
+
+
+def test_the_first_champion_is_no_worse_than_the_model_before_rl():
+    """The warm-up had 2 of 48 right, and RL lost them."""
+    assert gate(result(5), None, warmup=5).passed
+    fallen = gate(result(5), None, warmup=6)
+    assert not fallen.passed
+    assert fallen.reason == "avg_at_k on aime fell from 60% before RL to 50%"
+    assert gate(result(7), result(6), warmup=8).passed, "with a champion, the champion is what must be beaten"
+
+
+def test_nothing_right_is_no_champion_whatever_the_minimum():
+    nothing = gate(result(0), None)
+    assert not nothing.passed
+    assert nothing.reason == "avg_at_k on aime is 0%, and a champion gets something right"
+    assert gate(result([1] + [0] * 19), None).passed
 
 
 def test_an_improvement_must_exceed_its_interval():
@@ -74,7 +91,7 @@ def test_a_model_that_passes_says_what_it_is_better_at():
     )
     assert (
         gate(result(7), None, minimum=0.5).reason
-        == "avg_at_k on aime is 70%, at least 50%, and there is no champion to beat"
+        == "avg_at_k on aime is 70%, at least 50%, not below the 0% before RL, and there is no champion to beat"
     )
 
 
@@ -88,7 +105,7 @@ def test_no_benchmark_may_fall_by_more_than_is_allowed():
     better, worse = result(8), result(5, name="math")
     champion = {"aime": result(6), "math": result(6, name="math")}
     decision = decide(
-        Gate(rules=(IMPROVES, KEEPS)), "aime", candidate={"aime": better, "math": worse}, champion=champion
+        Gate(rules=(IMPROVES, KEEPS)), "aime", candidate={"aime": better, "math": worse}, warmup={}, champion=champion
     )
     assert [(check.rule, check.benchmark, check.passed) for check in decision.checks] == [
         ("minimum", "aime", True), ("improves", "aime", True), ("keeps", "aime", True), ("keeps", "math", False),
@@ -96,7 +113,9 @@ def test_no_benchmark_may_fall_by_more_than_is_allowed():
     assert not decision.passed
     assert decision.reason.startswith("avg_at_k on math is 50% and falls from the champion's 60% by more than 2 points")
     lenient = (IMPROVES, GateRule(rule="keeps", by=0.1))
-    assert decide(Gate(rules=lenient), "aime", candidate={"aime": better, "math": worse}, champion=champion).passed
+    assert decide(
+        Gate(rules=lenient), "aime", candidate={"aime": better, "math": worse}, warmup={}, champion=champion
+    ).passed
 
 
 @pytest.mark.parametrize("champion", [result(1, k=8), result(1, problems=19), result(1, name="other")])

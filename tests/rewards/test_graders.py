@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup
+from fipo.check import require
 from fipo.config import Architecture, Model, Reward, load_config
-from fipo.data.samples import check_graders
 from fipo.errors import ConfigError, RewardError
 from fipo.models import load_tokenizer
 from fipo.outcome import Grade
@@ -209,27 +209,25 @@ def with_grader(path, grader, columns=()):
 
 
 def test_graders_are_called_before_anything_else(tmp_path):
-    path = rows(tmp_path, *({"prompt": f"p{n}", "answer": str(n), "scale": 1} for n in range(20)))
-    with GraderPool(1, timeout_seconds=5.0) as pool:
-        check_graders(with_grader(path, "my_graders:nearest", ["scale"]), pool.refusal)
-        for grader, columns, reason in [
-            ("my_graders:broken", ["scale"], "row 8: grader my_graders:broken: KeyError: 'no luck'"),
-            ("my_graders:truth", [], "must give a fipo.outcome.Grade; gave bool"),
-            ("my_broken:f", [], "No module named 'no_such_library'"),
-            ("my_graders:nearest", ["year"], "row 8: no column 'year', which grader my_graders:nearest reads"),
-            ("tests", [], "row 8: grader tests: tests: "),
-            ("choice", [], "row 8: grader choice: reference answer '7': expected a letter"),
-        ]:
-            with pytest.raises(ConfigError) as caught:
-                check_graders(with_grader(path, grader, columns), pool.refusal)
-            assert f"data.train[0].grader: {grader} must take a row of {path}" in str(caught.value)
-            assert reason in str(caught.value)
+    path = rows(tmp_path, *({"prompt": f"{n}", "answer": str(n), "scale": 1} for n in range(4)))
+    require(with_grader(path, "my_graders:nearest", ["scale"]), ["prepare"])
+    for grader, columns, reason in [
+        ("my_graders:broken", ["scale"], "it takes none: row 1: grader my_graders:broken: KeyError: 'no luck'"),
+        ("my_graders:truth", [], "must give a fipo.outcome.Grade; gave bool"),
+        ("my_broken:f", [], "No module named 'no_such_library'"),
+        ("my_graders:nearest", ["year"], f"data.train[0].columns.0: {path} has no column 'year'; there are prompt"),
+        ("tests", [], "row 1: grader tests: tests: "),
+        ("choice", [], "row 1: grader choice: reference answer '0': expected a letter"),
+    ]:
+        with pytest.raises(ConfigError) as caught:
+            require(with_grader(path, grader, columns), ["prepare"])
+        assert "data.train[0]." in str(caught.value)
+        assert reason in str(caught.value)
 
 
 def test_one_row_that_a_grader_refuses_is_only_a_row(tmp_path):
-    path = rows(tmp_path, {"prompt": "p", "answer": "MCM"}, {"prompt": "q", "answer": "1900"})
-    with GraderPool(1, timeout_seconds=5.0) as pool:
-        check_graders(with_grader(path, "my_graders:years"), pool.refusal)
+    path = rows(tmp_path, {"prompt": "3", "answer": "MCM"}, {"prompt": "4", "answer": "1900"})
+    require(with_grader(path, "my_graders:years"), ["prepare"])
 
 
 def test_each_step_imports_its_graders_first(tmp_path):

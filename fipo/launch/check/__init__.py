@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
+from fipo.findings import Finding
 from fipo.launch.check import access, namespace, platform, pods, quota
-from fipo.launch.check.finding import Finding, Look
+from fipo.launch.check.finding import Look
 from fipo.launch.reader import Forbidden, Reader, Unreachable
 
 CHECKS: dict[str, Callable[[Look], Iterator[Finding]]] = {
@@ -61,8 +62,3 @@ def check_cluster(
             findings.append(Finding(name, "failed", str(error), "is the cluster up, and KUBECONFIG the right one?"))
             break
     return findings
-
-
-def failed(findings: Sequence[Finding]) -> bool:
-    """Whether something is missing without which a run cannot end well."""
-    return any(finding.status == "failed" for finding in findings)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fipo.launch.check.finding import APPLY, Finding, Look
+from fipo.findings import Finding
+from fipo.launch.check.finding import APPLY, Look
 
 NEEDED = {
     ("trainer.kubeflow.org", "trainjobs"): ("create", "get", "list", "patch", "delete"),

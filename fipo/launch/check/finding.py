@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError
@@ -16,19 +15,6 @@ from fipo.launch.runtimes import wanted_runtime
 CONFIG_MAP, SECRET, VOLUME = "fipo", "fipo", "fipo-runs"
 """Names that `k8s/base` gives."""
 APPLY = "kubectl apply --kustomize k8s/overlays/OVERLAY (local, gpu, prod, or your own)"
-
-Status = Literal["ok", "warning", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the table."""
-
-    check: str
-    status: Status
-    found: str
-    remedy: str = ""
-    """The command or file that mends it; empty when all is well."""
 
 
 @dataclass(frozen=True)

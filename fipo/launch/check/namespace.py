@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from fipo.errors import ConfigError
-from fipo.launch.check.finding import APPLY, CONFIG_MAP, SECRET, VOLUME, Finding, Look, pod_specs
+from fipo.findings import Finding
+from fipo.launch.check.finding import APPLY, CONFIG_MAP, SECRET, VOLUME, Look, pod_specs
 from fipo.launch.cluster import Manifest
 from fipo.launch.runtimes import ROLLOUT, rollout_servers, wanted_runtime
 

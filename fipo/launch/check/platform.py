@@ -6,7 +6,8 @@ import json
 import urllib.request
 from collections.abc import Iterator
 
-from fipo.launch.check.finding import Finding, Look
+from fipo.findings import Finding
+from fipo.launch.check.finding import Look
 from fipo.launch.cluster import Manifest
 from fipo.launch.reader import Forbidden
 

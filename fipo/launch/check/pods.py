@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-from fipo.launch.check.finding import APPLY, Finding, Look
+from fipo.findings import Finding
+from fipo.launch.check.finding import APPLY, Look
 from fipo.launch.cluster import Manifest
 from fipo.launch.events import Complaint, read_event
 from fipo.launch.remedies import remedy

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from fipo.launch.check.finding import Finding, Look
+from fipo.findings import Finding
+from fipo.launch.check.finding import Look
 from fipo.launch.cluster import Manifest
 from fipo.launch.reader import quantity
 from fipo.launch.runtimes import NODE, ROLLOUT, container_resources, resources_per_node, rollout_servers, wanted_runtime

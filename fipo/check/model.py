@@ -1,0 +1,136 @@
+"""The model: its files, its tokenizer, and what one problem looks like to it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fipo.check.look import Look
+from fipo.config import Model
+from fipo.errors import ConfigError, DataError
+from fipo.findings import Finding
+from fipo.inputs.external import model_commit
+
+if TYPE_CHECKING:
+    from fipo.batch import Prompt
+    from fipo.data.schema import Problem
+
+SHOWN_CHARACTERS = 600
+SHOWN_TOKENS = 40
+
+
+def tokenizer(look: Look) -> Iterator[Finding]:
+    """What the model's tokenizer is, and which tokens end a response."""
+    _require_there(look.config.model)
+    loaded = look.load_tokenizer()
+    found = f"{len(loaded)} tokens; stops at: {look.stops.names(loaded)}"
+    if loaded.chat_template and not look.config.data.chat:
+        said = f"{found}. It has a chat template, and data.chat is false: the model is asked in plain text"
+        yield Finding("tokenizer", "warning", said)
+    else:
+        yield Finding("tokenizer", "ok", found)
+
+
+def one_row(look: Look) -> Iterator[Finding]:
+    """A problem as the model sees it, as text and as tokens."""
+    from fipo.data.schema import render
+
+    data, (problem, prompt) = look.config.data, _first(look)
+    text = render(problem.prompt, look.tokenizer, data)
+    look.stops.check_prompt(prompt.token_ids, look.tokenizer)
+    tokens = look.tokenizer.convert_ids_to_tokens(list(prompt.token_ids))
+    shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."
+    cut = " ..." if len(tokens) > SHOWN_TOKENS else ""
+    lines = [
+        f"as text: {shown!r}",
+        f"as {len(tokens)} tokens: {' '.join(tokens[:SHOWN_TOKENS])}{cut}",
+        f"stops at: {look.stops.names(look.tokenizer)}",
+        f"answer: {problem.answer[:SHOWN_CHARACTERS]!r}, graded by {problem.grader}",
+    ]
+    if data.system_prompt:
+        lines.insert(0, f"data.system_prompt: {data.system_prompt!r}")
+    if data.chat_template_arguments:
+        lines.insert(0, f"data.chat_template_arguments: {json.dumps(data.chat_template_arguments, default=str)}")
+    too_long = len(tokens) > data.max_prompt_tokens
+    if too_long:
+        lines.append(f"longer than data.max_prompt_tokens = {data.max_prompt_tokens}: it would be removed")
+    yield Finding("one row", "warning" if too_long else "ok", "\n".join(lines))
+
+
+def _first(look: Look) -> tuple[Problem, Prompt]:
+    """The first sound row of the training data that the tokenizer has tokens for; DataError where there is none."""
+    from fipo.data.schema import tokenize
+
+    problems = look.problems
+    for problem in problems:
+        try:
+            return problem, tokenize(problem, look.tokenizer, look.config.data)
+        except DataError:
+            raise
+        except Exception:  # the tokenizers library raises nothing narrower; preparation sets the row aside
+            continue
+    raise DataError(
+        f"data.train: the tokenizer of {look.tokenizer.name_or_path or 'model.architecture'!r} has no tokens for any "
+        f"of the first {len(problems)} rows, such as {problems[0].prompt[:100]!r}"
+    )
+
+
+def weights(look: Look) -> Iterator[Finding]:
+    """Whether there is a model in safetensors, whole as far as its headers say."""
+    model = look.config.model
+    if model.architecture:
+        made = model.architecture
+        yield Finding("model", "ok", f"made here: {made.layers} layers of {made.hidden_size}, with random weights")
+        return
+    _require_there(model)
+    folder = Path(model.name_or_path)
+    if not folder.is_dir():
+        yield Finding("model", "ok", f"{model.name_or_path} on the hub, commit {model_commit(model)[:12]}")
+        return
+    files = _weight_files(folder)
+    for path in files:
+        _require_whole(path)
+    size = sum(path.stat().st_size for path in files)
+    yield Finding("model", "ok", f"{folder}: {size / 1e6:,.0f} MB in {len(files)} safetensors files")
+
+
+def _require_there(model: Model) -> None:
+    """Raise ConfigError at once where the name is that of a folder, and there is none."""
+    if model.name_or_path and not Path(model.name_or_path).is_dir():
+        try:
+            model_commit(model)
+        except ConfigError as error:
+            raise ConfigError(f"model.name_or_path: {error}") from error
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """Raise ConfigError where one of them is missing."""
+    index = folder / "model.safetensors.index.json"
+    names = {path.name for path in folder.glob("*.safetensors")}
+    if index.is_file():
+        try:
+            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        except (OSError, ValueError, LookupError, AttributeError) as error:
+            raise ConfigError(f"model.name_or_path: {index} cannot be read: {error}") from error
+    missing = sorted(name for name in names if not (folder / name).is_file())
+    if missing or not names:
+        others = ", ".join(path.name for path in folder.glob("*.bin")) or "no weights"
+        what = f"{missing[0]} is missing" if missing else f"it has no *.safetensors, but {others}"
+        raise ConfigError(f"model.name_or_path: {folder} must hold a model in safetensors; {what}")
+    return [folder / name for name in sorted(names)]
+
+
+def _require_whole(path: Path) -> None:
+    """Raise ConfigError where a file is shorter or longer than its header says."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy"):
+            pass
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(
+            f"model.name_or_path: {path} is damaged, or was not copied to its end ({path.stat().st_size:,} bytes): "
+            f"{error}"
+        ) from error

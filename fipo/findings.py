@@ -1,0 +1,56 @@
+"""What a check finds, for people."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Status = Literal["ok", "warning", "failed"]
+STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the table."""
+
+    check: str
+    status: Status
+    found: str
+    remedy: str = ""
+    """The command or file that mends it; empty when all is well, or where what was found says it."""
+
+
+def failed(findings: Sequence[Finding]) -> bool:
+    """Whether something is wrong without which a run cannot end well."""
+    return any(finding.status == "failed" for finding in findings)
+
+
+def print_findings(findings: Iterable[Finding]) -> None:
+    """As a table; in a pipe its lines are as wide as a log's."""
+    from rich.console import Console
+
+    in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    Console(width=120 if in_a_pipe else None).print(findings_table(findings))
+
+
+def findings_table(findings: Iterable[Finding]) -> Table:
+    """One line a finding, what mends it under what was found."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("check", ""):
+        table.add_column(column, no_wrap=True)
+    table.add_column("found", overflow="fold")
+    for finding in findings:
+        found = Text(finding.found)
+        if finding.remedy:
+            found.append(f"\nremedy: {finding.remedy}", style="italic")
+        table.add_row(finding.check, Text(finding.status, style=STYLES[finding.status]), found)
+    return table

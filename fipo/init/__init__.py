@@ -1,0 +1,87 @@
+"""`fipo init`: a recipe, rows, a benchmark and a reward function that run as they are, to be changed."""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from fipo.config import RunningSums
+from fipo.data.running_sums import generate
+from fipo.errors import ConfigError
+from fipo.init.machines import MACHINES, this_machine
+from fipo.init.models import DEFAULT, FoundModel, look_at_model
+from fipo.init.rows import FoundData, look_at_data
+
+RECIPE, BENCHMARK, REWARDS = "recipe.yaml", "benchmark.yaml", "my_rewards.py"
+ROWS, BENCHMARK_ROWS = "problems.jsonl", "benchmark.jsonl"
+EXAMPLES = RunningSums(digits=4, worked=0.5, partly=0.0, seed=1)
+"""The task of the rows that are written where none are given: small enough for a model made in seconds."""
+
+
+def init(folder: Path, *, data: Path | None = None, model: str = "", machine: str | None = None) -> list[str]:
+    """Write the files; returns what to do next, as lines.
+
+    Args:
+        folder: made if need be.
+        data: rows of one's own; None writes twenty examples.
+        model: a folder or a name on the hub; empty makes a tiny one for the examples, and takes a small instruct model
+            of the hub for rows of one's own.
+        machine: one of `MACHINES`; None is what this machine is like.
+
+    Raises:
+        ConfigError: a file of this name is there, or the columns cannot be told.
+        DataError: the rows cannot be read.
+    """
+    there = [name for name in (RECIPE, BENCHMARK, REWARDS, ROWS, BENCHMARK_ROWS) if (folder / name).exists()]
+    if there:
+        raise ConfigError(f"init: {folder / there[0]} is there already: name another folder, or remove it")
+    kind = machine or this_machine()
+    found = look_at_data(data) if data else None
+    start = look_at_model(model, folder) if model or found else None
+    folder.mkdir(parents=True, exist_ok=True)
+    if found is None:
+        rows = list(generate(EXAMPLES, 28))
+        _write_rows(folder / ROWS, rows[:20])
+        _write_rows(folder / BENCHMARK_ROWS, rows[20:])
+    else:
+        _write_rows(folder / BENCHMARK_ROWS, found.benchmark)
+    context = {"name": _run_name(folder), "data": found, "model": start, "machine": MACHINES[kind], "kind": kind}
+    context |= {"uri": os.path.relpath(data, folder) if data else ROWS, "default_model": DEFAULT}
+    for name in (RECIPE, BENCHMARK, REWARDS):
+        (folder / name).write_text(_fill(f"{name}.jinja", context), encoding="utf-8")
+    return _next(folder, found, start, kind)
+
+
+def _next(folder: Path, found: FoundData | None, start: FoundModel | None, kind: str) -> list[str]:
+    recipe = folder / RECIPE
+    lines = [f"wrote {recipe} for {kind}, and beside it {BENCHMARK}, {BENCHMARK_ROWS} and {REWARDS}"]
+    if found:
+        lines.append(f"columns: {found.describe()}")
+    if start:
+        lines.append(f"model:   {start.describe()}")
+    return [*lines, "next:", f"  fipo check --recipe {recipe}", f"  fipo run --recipe {recipe}"]
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows), encoding="utf-8")
+
+
+def _fill(name: str, context: dict[str, Any]) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    template = files("fipo") / "init" / name
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    # JSON is YAML, whatever is in a name.
+    environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=False)
+    return environment.from_string(template.read_text(encoding="utf-8")).render(context)
+
+
+def _run_name(folder: Path) -> str:
+    """The folder's, in the letters that a run's may have."""
+    name = "".join(letter if letter.isascii() and letter.isalnum() else "-" for letter in folder.resolve().name.lower())
+    return name.strip("-")[:40] or "mine"

@@ -1,0 +1,184 @@
+"""`fipo check`: everything that can be refused, in seconds, by the code that the steps go through."""
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from fipo.check import CHECKS, check, require
+from fipo.cli import main
+from fipo.config import load_config
+from fipo.errors import ConfigError, DataError, StorageError
+from fipo.models import load_model, load_tokenizer, save_model
+from fipo.run.step import STEPS
+
+TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
+CHAT = (
+    "{% for message in messages %}<{{ message.role }}> {{ message.content }} <turn> {% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+ROWS_URI = "uri: mine/rows.jsonl, prompt_column: question"
+ROWS = [{"question": f"Add modulo 5 : {n % 5} 1 2", "solution": str((n + 3) % 5)} for n in range(60)]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """A folder with a model that ends a turn with another token than a sequence, as instruct models do."""
+    folder = tmp_path_factory.mktemp("models") / "small"
+    start = load_config(TINY, ["model.architecture.vocabulary=[a, b]"]).model
+    save_model(load_model(start), load_tokenizer(start), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    words = ["Add", "modulo", "5", ":", "0", "1", "2", "3", "4", "Be", "brief.", "<user>", "<assistant>", "<system>"]
+    tokenizer["model"]["vocab"] |= {word: 4 + n for n, word in enumerate(dict.fromkeys(words))}
+    last = 4 + len(set(words))
+    marks = {"id": last, "content": "<turn>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    tokenizer["added_tokens"].append({**marks, "normalized": False})
+    tokenizer["model"]["vocab"]["<turn>"] = last
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+    (folder / "chat_template.jinja").write_text(CHAT)
+    told = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**told, "vocab_size": last + 1}))
+    return folder
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """A recipe in a folder of its own, with rows beside it, read from elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    path = tmp_path / "mine" / "recipe.yaml"
+    path.write_text(
+        f"extends: {TINY}\ndata:\n  train: [{{uri: rows.jsonl, prompt_column: question, answer_column: solution}}]\n"
+    )
+    return path
+
+
+def found(recipe, *overrides):
+    """Findings by check, and the first error."""
+    findings, error = check(load_config(recipe, overrides))
+    return {one.check: one for one in findings}, error
+
+
+def test_a_sound_recipe_passes_and_nothing_is_written(recipe, tmp_path):
+    findings, error = found(recipe)
+    assert error is None
+    assert {one.status for one in findings.values()} == {"ok"}
+    assert "50 of the first 50 rows are sound" in findings["data.train[0]"].found
+    assert "as text: 'Add modulo 5 : 0 1 2'" in findings["one row"].found
+    assert "as 7 tokens: Add modulo 5 : 0 1 2" in findings["one row"].found
+    assert "stops at: <end>" in findings["one row"].found
+    assert {path.name for path in tmp_path.rglob("*")} == {"mine", "recipe.yaml", "rows.jsonl"}
+
+
+def test_the_chat_template_and_its_end_are_shown(recipe, small):
+    told = [f"model={{name_or_path: {small}}}", "data.chat=true", "data.system_prompt=Be brief."]
+    findings, error = found(recipe, *told)
+    row = findings["one row"].found
+    assert error is None
+    assert "data.system_prompt: 'Be brief.'" in row
+    assert "as text: '<system> Be brief. <turn> <user> Add modulo 5 : 0 1 2 <turn> <assistant>'" in row
+    assert "as 14 tokens: <system> Be brief. <turn> <user>" in row
+    assert "stops at: <end>, <turn>" in row
+    assert "1 safetensors files" in findings["model"].found
+    findings, _ = found(recipe, f"model={{name_or_path: {small}}}")
+    assert findings["tokenizer"].status == "warning" and "data.chat is false" in findings["tokenizer"].found
+
+
+@pytest.mark.parametrize(
+    ("override", "name", "kind", "words"),
+    [
+        ("data.train=[{uri: mine/rows.jsonl}]", "data", ConfigError,
+         r"data.train[0].prompt_column: mine/rows.jsonl has no column 'prompt'; there are question, solution; "
+         r"did you mean 'question'?"),
+        ("data.train=[{uri: mine/rows.jsonl, prompt_column: qestion}]", "data", ConfigError, "mean 'question'?"),
+        ("data.train=[{uri: mine/rows.jsonl, prompt_column: question}]", "data", ConfigError,
+         "data.train[0].answer_column"),
+        ("data.train=[{uri: mine/rows.json}]", "data", DataError, "No such file"),
+        (f"data.train=[{{{ROWS_URI}, answer_column: question, grader: choice}}]", "data",
+         ConfigError, "of the first 50 it takes none: row 1: grader choice"),
+        (f"data.train=[{{{ROWS_URI}, answer_column: solution, columns: [unit]}}]", "data",
+         ConfigError, "data.train[0].columns.0"),
+        (f"data.train=[{{{ROWS_URI}, answer_column: solution, grader: 'no:g'}}]",
+         "graders", ConfigError, "data.train[0].grader: grader 'no:g' cannot be imported"),
+        ("model={name_or_path: /no/such/folder}", "tokenizer", ConfigError, "model.name_or_path: '/no/such/folder'"),
+        ("model={name_or_path: mine/nothing}", "tokenizer", ConfigError, "is no folder here"),
+        ("reward.functions={acuracy: 1}", "reward functions", ConfigError, "no reward function 'acuracy'"),
+        ("reward.functions={'json:loads': 1}", "one reward", None, "json:loads"),
+        ("storage.uri=file:///etc/passwd/store", "store", StorageError, "/etc/passwd is no folder"),
+        ("data.benchmarks={empty: {uri: mine/empty.jsonl}}", "data", DataError, "data.benchmarks.empty.uri"),
+    ],
+)  # fmt: skip
+def test_what_is_refused(recipe, override, name, kind, words):
+    (recipe.parent / "empty.jsonl").touch()
+    findings, error = found(recipe, override)
+    assert findings[name].status == "failed"
+    assert words in findings[name].found
+    assert "\n" not in findings[name].found
+    assert kind is None or type(error) is kind
+
+
+def test_every_step_goes_through_the_same_checks(recipe):
+    assert {step for one in CHECKS for step in one.steps} == {name for name, step in STEPS.items() if step.check}
+    config = load_config(recipe, ["reward.functions={acuracy: 1}", "model={name_or_path: ./nothing}"])
+    with pytest.raises(ConfigError, match="acuracy"):
+        require(config, ["train"])
+    with pytest.raises(ConfigError, match="no folder here"):
+        require(config, ["sft"])
+    require(config, ["evaluate", "gate", "report"])
+
+
+def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    for path in small.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (whole[:-100], whole[:100], b"", whole + b"more", b"\xff" * 200):
+        weights.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=r"model\.safetensors is damaged, or was not copied to its end"):
+            require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+    weights.unlink()
+    (folder / "pytorch_model.bin").touch()
+    with pytest.raises(ConfigError, match=r"it has no \*\.safetensors, but pytorch_model\.bin"):
+        require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+    with pytest.raises(ConfigError, match=r"model-1\.safetensors is missing"):
+        require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+
+
+def test_demonstrations_that_nobody_can_read_are_refused(recipe):
+    rows = [{**row, "response": f"It is {row['solution']}, I think"} for row in ROWS]
+    (recipe.parent / "sft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = "uri: mine/sft.jsonl, prompt_column: question, answer_column: solution"
+    findings, error = found(recipe, f"data.sft=[{{{source}}}]")
+    assert isinstance(error, DataError) and "50 unparsed" in findings["data"].found
+    assert found(recipe, f"data.sft=[{{{source}, ending: boxed}}]")[1] is None
+    assert found(recipe, f"data.sft=[{{{source}}}]", "sft.steps=0")[1] is None, "nothing learns from them"
+
+
+def test_reward_functions_beside_the_recipe_are_called(recipe, capsys, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "")
+    (recipe.parent / "rewards_of_this_test.py").write_text("def words(response):\n    return float(response.tokens)\n")
+    told = ["--set", "reward.functions={accuracy: 1.0, 'rewards_of_this_test:words': 0.25}", "--json"]
+    main(["check", "--recipe", str(recipe), *told])
+    findings = {one["check"]: one for one in json.loads(capsys.readouterr().out)["checks"]}
+    assert "accuracy 1, rewards_of_this_test:words 4; the reward is 2" in findings["one reward"]["found"]
+
+
+def test_the_exit_code_is_that_of_the_first_fault(recipe, capsys):
+    for override, code in [("data.train=[{uri: nothing.jsonl}]", 65), ("reward.functions={no: 1}", 2)]:
+        with pytest.raises(SystemExit) as ended:
+            main(["check", "--recipe", str(recipe), "--set", override])
+        assert ended.value.code == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_an_mlflow_that_is_away_is_a_warning(recipe):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    findings, error = found(recipe, f"tracking.uri=http://127.0.0.1:{port}")
+    assert error is None
+    assert findings["MLflow"].status == "warning" and "refused" in findings["MLflow"].found

@@ -1,0 +1,132 @@
+"""`fipo init`: what it writes passes `fipo check` and runs, with rows and models of one's own."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fipo.check import check
+from fipo.cli import main
+from fipo.config import load_config
+from fipo.errors import ConfigError, DataError
+from fipo.init import init
+from fipo.init.machines import MACHINES
+
+GSM8K = [
+    {
+        "question": f"Ann has {n} pens and buys {n}. How many?",
+        "answer": f"{n} + {n} = <<{n}+{n}={2 * n}>>{2 * n}\n#### {2 * n}",
+    }
+    for n in range(1, 61)
+]
+QUIZ = [{"Question": f"Which is {n}?", "Label": "ABCD"[n % 4]} for n in range(30)]
+OWN = [{"problem": f"{n} + 1?", "solution": f"It is {n + 1}", "final_answer": str(n + 1)} for n in range(30)]
+
+
+def csv(rows):
+    cells = [list(rows[0]), *([*row.values()] for row in rows)]
+    return "\n".join(",".join('"' + str(cell).replace('"', '""') + '"' for cell in row) for row in cells) + "\n"
+
+
+def write(path, rows):
+    if path.suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".csv":
+        path.write_text(csv(rows))
+    elif path.suffix == ".json":
+        path.write_text(json.dumps(rows))
+    else:
+        lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        path.write_bytes(gzip.compress(lines) if path.suffix == ".gz" else lines)
+    return path
+
+
+def test_what_is_written_passes_the_check_from_any_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", "")
+    main(["init", "deep/mine"])
+    assert "fipo check --recipe deep/mine/recipe.yaml" in capsys.readouterr().out
+    main(["check", "--recipe", "deep/mine/recipe.yaml", "--json"])
+    checks = json.loads(capsys.readouterr().out)
+    assert checks["ok"]
+    assert "my_rewards:brevity" in str(checks)
+    rows = [(tmp_path / "deep/mine" / name).read_text().splitlines() for name in ("problems.jsonl", "benchmark.jsonl")]
+    assert len(rows[0]) == 20 and not {json.loads(row)["prompt"] for row in rows[0]} & {
+        json.loads(row)["prompt"] for row in rows[1]
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"),
+    [
+        ("gsm.jsonl", GSM8K, ("question", "answer", "####", "answer", "math")),
+        ("gsm.jsonl.gz", GSM8K, ("question", "answer", "####", "answer", "math")),
+        ("gsm.parquet", GSM8K, ("question", "answer", "####", "answer", "math")),
+        ("quiz.csv", QUIZ, ("Question", "Label", "", "", "choice")),
+        ("own.json", OWN, ("problem", "final_answer", "", "solution", "math")),
+    ],
+)
+def test_a_file_of_ones_own_fills_the_recipe_in(tmp_path, name, rows, columns):
+    folder = tmp_path / "mine"
+    init(folder, data=write(tmp_path / name, rows), machine="laptop")
+    config = load_config(folder / "recipe.yaml", ["model={architecture: {vocabulary: [a, b]}}", "data.chat=false"])
+    [source], [benchmark] = config.data.train, config.data.benchmarks.values()
+    prompt, answer, after, response, grader = columns
+    assert (source.prompt_column, source.answer_column, source.answer_after, source.grader) == (
+        prompt, answer, after, grader,
+    )  # fmt: skip
+    assert source.uri == str(folder / ".." / name)
+    assert [one.response_column for one in config.data.sft] == ([response] if response else [])
+    assert bool(config.sft.steps) == bool(response)
+    findings = {one.check: one for one in check(config)[0]}
+    assert {findings[name].status for name in findings if name.startswith("data.")} == {"ok"}
+    held_out = [json.loads(line) for line in (folder / "benchmark.jsonl").read_text().splitlines()]
+    assert len(held_out) == len(rows) // 10
+    assert benchmark.prompt_column == prompt
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_every_machine_has_a_recipe_that_loads(tmp_path, machine):
+    data = write(tmp_path / "gsm.jsonl", GSM8K)
+    init(tmp_path / machine, data=data, model="org/Model-Instruct", machine=machine)
+    config = load_config(tmp_path / machine / "recipe.yaml")
+    assert config.data.chat and config.model.name_or_path == "org/Model-Instruct"
+    assert config.train.updates_per_step > 1, "else FIPO is DAPO"
+    assert config.data.prompt_template == "{prompt}\nReason step by step, and put the final answer into \\boxed{}."
+
+
+def test_a_folder_with_a_model_is_named_from_the_recipes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "smol").mkdir()
+    (tmp_path / "smol" / "tokenizer_config.json").write_text('{"chat_template": "x"}')
+    init(tmp_path / "mine", model="smol")
+    config = load_config("mine/recipe.yaml")
+    assert config.model.name_or_path == str(tmp_path / "mine" / "../smol")
+    assert config.data.chat
+
+
+def test_nothing_is_overwritten(tmp_path):
+    init(tmp_path / "mine")
+    before = {path: path.read_text() for path in (tmp_path / "mine").iterdir()}
+    with pytest.raises(ConfigError, match=r"recipe\.yaml is there already"):
+        init(tmp_path / "mine")
+    assert {path: path.read_text() for path in (tmp_path / "mine").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("data", "model", "kind", "words"),
+    [
+        ("nothing.jsonl", "", DataError, "there is no such file"),
+        ("empty.jsonl", "", DataError, "no row of it can be read"),
+        ("odd.jsonl", "", ConfigError, "no column is named as the prompt usually is.*there are x, y"),
+        (None, "./nothing", ConfigError, "there is no such folder"),
+    ],
+)
+def test_what_cannot_be_told_is_refused_and_nothing_written(tmp_path, data, model, kind, words):
+    (tmp_path / "empty.jsonl").touch()
+    (tmp_path / "odd.jsonl").write_text('{"x": 1, "y": 2}\n')
+    with pytest.raises(kind, match=words):
+        init(tmp_path / "mine", data=data and tmp_path / data, model=model)
+    assert not (tmp_path / "mine").exists()
