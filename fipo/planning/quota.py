@@ -56,4 +56,4 @@ def quota_manifest(config: Config, nodes: int | None, gpus: int | None, servers:
 
 def _gib(quantity: str) -> float:
     number = quantity.rstrip("kKMGTPEi")
-    return float(number) * UNITS[quantity.removeprefix(number)] / 1024**3
+    return float(float(number) * UNITS[quantity.removeprefix(number)] / 1024**3
