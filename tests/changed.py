@@ -18,6 +18,7 @@ MORE = {
     "pipelines": ("tests/pipelines", "tests/k8s/test_task_pods.py"),
     "fipo/run": ("tests/test_cli.py",),
     "fipo/figures": ("tests/report", "tests/data"),
+    "fipo/findings": ("tests/check", "tests/k8s/test_cluster_check.py"),
     "fipo/files": ("tests/inputs", "tests/storage"),
     "fipo/uris": ("tests/storage",),
     "fipo/records": ("tests/report", "tests/run"),
