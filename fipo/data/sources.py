@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fipo.config import Source
-from fipo.data.running_sums import generate
+from fipo.data import programs, running_sums
 from fipo.errors import DataError
 from fipo.uris import local_file
 
@@ -116,9 +116,8 @@ def commit_of(source: Source) -> str:
 
 
 def _rows(source: Source) -> Iterator[Row]:
-    if source.generator and source.limit:
-        records = generate(source.generator, source.limit)
-        yield from (Row(number, record) for number, record in enumerate(records, 1))
+    if source.is_made:
+        yield from (Row(number, record) for number, record in enumerate(_made(source), 1))
     elif source.uri.startswith("hf://"):
         yield from _data_set(source.uri.removeprefix("hf://"), source)
     else:
@@ -127,6 +126,13 @@ def _rows(source: Source) -> Iterator[Row]:
                 yield from _data_set(str(path), source)
             else:
                 yield from _file(path)
+
+
+def _made(source: Source) -> Iterator[Mapping[str, str]]:
+    count = source.limit or 0
+    if source.programs:
+        return programs.generate(source.programs, count)
+    return running_sums.generate(source.generator, count) if source.generator else iter(())
 
 
 @contextmanager
