@@ -13,6 +13,9 @@ from fipo.uris import check_rows
 GRADERS = ("math", "exact", "choice", "tests")
 """Those that are built in."""
 
+MADE = {"generator": "running-sums", "programs": "programs", "search": "search"}
+"""Settings that make problems, and what their sources are called."""
+
 ENVIRONMENTS = ("python", "guess")
 """Those that are built in."""
 
@@ -33,15 +36,50 @@ class RunningSums(Section):
     """Share of demonstrations that write out every running sum."""
     partly: Probability = 0.2
     """Share of demonstrations that write out the first half; the rest answer at once."""
+    asked: Probability = 0.0
+    """Share of demonstrations that ask Python: the first turn of a conversation with the environment `python`."""
+    told: Probability = 0.0
+    """Share of demonstrations that have asked, have been told, and answer: the second turn."""
 
     @model_validator(mode="after")
     def _shares(self) -> Self:
-        require(self.worked + self.partly <= 1.0, "worked + partly", "at most 1", self.worked + self.partly)
+        shares = self.worked + self.partly + self.asked + self.told
+        require(shares <= 1.0 + 1e-9, "worked + partly + asked + told", "at most 1", shares)
         return self
 
 
+class Programs(Section):
+    """A seeded generator of little functions to write in Python, with demonstrations that differ in care."""
+
+    operations: int = Field(4, ge=2, le=16)
+    """Operations, one on the result of the other."""
+    seed: int = Field(0, ge=0)
+    """Two generators with different seeds make different problems."""
+    careful: Probability = 0.4
+    """Share of demonstrations with the parentheses that the order of operations needs; the rest have none."""
+
+
+class Search(Section):
+    """A seeded generator of problems to guess and verify, with demonstrations that may give up."""
+
+    seeds: int = Field(12, ge=1, le=64)
+    """Tables of candidates, one of which a problem names."""
+    candidates: int = Field(16, ge=2, le=64)
+    """Of which one is right."""
+    tables: int = Field(0, ge=0)
+    """Determines the tables, and which problems are held out."""
+    part: Literal["train", "held_out"] = "train"
+    """Which problems are made; the two parts have none in common."""
+    held_out: Probability = 0.25
+    """Share of problems that are held out."""
+    seed: int = Field(0, ge=0)
+    """Determines the demonstrations."""
+    give_up: Probability = 0.25
+    """How probably a demonstration ends in a guess after a wrong candidate."""
+
+
 class Source(Section):
-    """Where problems come from: `uri` or `generator`."""
+    """Where problems come from: `uri`, or one of the generators `generator`, `programs` and `search`."""
 
     uri: Annotated[str, Role.PLACEMENT] = ""
     """A file of rows: JSONL, a JSON array, CSV, each plain or `.gz`, or parquet (a path, `file://`, `s3://`); a folder
@@ -72,16 +110,30 @@ class Source(Section):
     """What answers the model's turns: `python` runs the code that they hold, `guess` is a game with a hidden number;
     or a `package.module:Class`. Empty: a response is one turn."""
     generator: RunningSums | None = None
-    """Make the problems instead of reading them."""
+    """Make running sums instead of reading problems."""
+    programs: Programs | None = None
+    """Make functions to write instead of reading problems; for the grader `tests`."""
+    search: Search | None = None
+    """Make problems that are solved by guessing and verifying."""
     limit: int | None = Field(None, ge=1)
     """Take at most this many rows; how many to make, with a generator."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        given = "both" if self.uri and self.generator else "neither" if not (self.uri or self.generator) else "one"
-        require(given == "one", "uri, generator", "exactly one of the two", given)
-        require(not self.generator or self.limit, "limit", "set with a generator", self.limit)
+        given = [name for name in ("uri", *MADE) if getattr(self, name)]
+        require(len(given) == 1, f"uri, {', '.join(MADE)}", "exactly one of them", " and ".join(given) or "none")
+        require(not self.is_made or self.limit, "limit", "set with a generator", self.limit)
         return self
+
+    @property
+    def is_made(self) -> bool:
+        """Whether a generator makes its rows."""
+        return not self.uri
+
+    @property
+    def name(self) -> str:
+        """`uri`, or that of the generator."""
+        return self.uri or next(name for field, name in MADE.items() if getattr(self, field))
 
     @field_validator("uri")
     @classmethod

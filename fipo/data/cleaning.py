@@ -76,7 +76,7 @@ class Cleaner:
 
     def clean(self, source: Source) -> Iterator[Candidate]:
         """The problems of one source that pass; what happened to the others is in `tallies` and the quarantine."""
-        tally = Tally(self.name, source.uri or "running-sums")
+        tally = Tally(self.name, source.name)
         self.tallies.append(tally)
         found = self._distinct(self._valid(source, tally), tally)
         head = list(islice(found, BATCH))

@@ -161,7 +161,7 @@ def _without_near_duplicates(candidates: Iterator[Candidate], staging: Path, rul
 
     def problems() -> Iterator[Problem]:
         for found in candidates:
-            if not found.origin.source.generator:
+            if not found.origin.source.is_made:
                 near.add(len(origins), found.origin.words(found.problem), found.problem.answer)
             origins.append(found.origin)
             lengths.append(found.prompt_tokens)

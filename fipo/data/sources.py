@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import count, islice
@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fipo.config import Source
+from fipo.data import programs, running_sums, search
 from fipo.data.columns import columns_read, present
 from fipo.data.formats import BATCH, columns_of_file, read_file, read_in_parts
 from fipo.data.rows import Row
-from fipo.data.running_sums import generate
 from fipo.errors import DataError
 from fipo.uris import local_file
 
@@ -42,7 +42,7 @@ def columns_of(source: Source) -> list[str]:
         DataError: the data set is missing or unreadable as a whole.
         StorageError: the object store refused.
     """
-    if source.generator:
+    if source.is_made:
         return ["prompt", "answer", "response"]
     with _local(source) as path:
         if _is_data_set(path):
@@ -101,15 +101,23 @@ def commit_of(source: Source) -> str:
 
 
 def _rows(source: Source) -> Iterator[Row]:
-    if source.generator and source.limit:
-        records = generate(source.generator, source.limit)
-        yield from (Row(number, record) for number, record in enumerate(records, 1))
+    if source.is_made:
+        yield from (Row(number, record) for number, record in enumerate(_made(source), 1))
         return
     with _local(source) as path:
         if _is_data_set(path):
             yield from _data_set(str(path), source)
         else:
             yield from read_file(Path(path), source.uri, columns_read(source))
+
+
+def _made(source: Source) -> Iterator[Mapping[str, str]]:
+    count = source.limit or 0
+    if source.programs:
+        return programs.generate(source.programs, count)
+    if source.search:
+        return search.generate(source.search, count)
+    return running_sums.generate(source.generator, count) if source.generator else iter(())
 
 
 @contextmanager

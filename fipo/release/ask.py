@@ -64,8 +64,9 @@ def ask(url: str, question: Question) -> str:
 def example(settings: Config | None) -> str:
     """A problem that the model's tokenizer knows: of the gate's benchmark where that is made and not read."""
     benchmark = settings.data.benchmarks[settings.gate_benchmark] if settings else None
-    if benchmark and benchmark.generator:
-        from fipo.data.running_sums import generate
+    if benchmark and benchmark.is_made:
+        from fipo.data.sources import read_rows
 
-        return next(iter(generate(benchmark.generator, 1)))["prompt"]
+        made: Any = next(read_rows(benchmark)).content
+        return str(made["prompt"])
     return "What is 6 times 7?"

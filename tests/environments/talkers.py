@@ -47,6 +47,11 @@ class Odd(Counter):
         return 7
 
 
+class Fussy(Counter):
+    def reset(self, prompt, reference, columns):
+        raise ValueError("not this one")
+
+
 class NoStep:
     def reset(self, prompt, reference, columns): ...
 
