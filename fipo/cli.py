@@ -131,12 +131,14 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _audit(options: argparse.Namespace) -> None:
-    from fipo.config import Source
+    from fipo.config import Source, make_section
+
+    columns = {"prompt_column": options.prompt_column, "answer_column": options.answer_column}
+    named = {"uri": options.data, "answer_after": options.answer_after, "grader": options.grader, **columns}
+    source = make_section(Source, "audit", **named)
     from fipo.data.audit import Audit, audit_source
     from fipo.rewards.pool import GraderPool
 
-    columns = {"prompt_column": options.prompt_column, "answer_column": options.answer_column}
-    source = Source(uri=options.data, answer_after=options.answer_after, grader=options.grader, **columns)
     with GraderPool(os.cpu_count() or 1, timeout_seconds=5.0) as graders:
         print("\n".join(audit_source(source, Audit(graders)).lines()))
 

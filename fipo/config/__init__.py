@@ -13,7 +13,7 @@ from fipo.config.data import Benchmark, Data, Programs, RunningSums, Search, Sou
 from fipo.config.evaluation import Evaluation, Gate, GateRule, Registry
 from fipo.config.help import Setting, describe_settings
 from fipo.config.model import Architecture, Lora, Model
-from fipo.config.recipes import benchmark_names, load_config, recipe_names
+from fipo.config.recipes import benchmark_names, load_config, make_section, recipe_names
 from fipo.config.rollout import Reward, RolloutSettings
 from fipo.config.run import Links, Run, Storage, Tracking
 from fipo.config.train import Optimizer, Sft, Train
@@ -54,6 +54,7 @@ __all__ = [
     "benchmark_names",
     "describe_settings",
     "load_config",
+    "make_section",
     "recipe_names",
     "role_of",
 ]

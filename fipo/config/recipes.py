@@ -6,14 +6,17 @@ import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from fipo.config.base import Section
 from fipo.config.files import locate, locate_source, read_yaml
 from fipo.config.help import describe_settings
 from fipo.config.tree import Config
 from fipo.errors import ConfigError
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 
 def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -38,7 +41,19 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise ConfigError(_explain(error, recipe)) from None
+        raise ConfigError(_explain(error, f"recipe {str(recipe)!r}")) from None
+
+
+def make_section(kind: type[AnySection], where: str, **settings: Any) -> AnySection:
+    """One section by itself, such as a source that the command line names.
+
+    Raises:
+        ConfigError: a setting is refused; the message begins with `where`.
+    """
+    try:
+        return kind(**settings)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, where)) from None
 
 
 def recipe_names() -> list[str]:
@@ -58,11 +73,11 @@ def _shipped(folder: str) -> list[str]:
 
 def _find(kind: str, name: str | Path) -> Path:
     """The shipped file of this name, or the path itself."""
-    shipped = files("fipo") / f"{kind}s" / f"{name}.yaml"
-    path = Path(str(shipped)) if shipped.is_file() else Path(name).expanduser()
     try:
+        shipped = files("fipo") / f"{kind}s" / f"{name}.yaml"
+        path = Path(str(shipped)) if shipped.is_file() else Path(name).expanduser()
         is_file = path.is_file()
-    except OSError:  # such as a name that is too long for one
+    except (OSError, ValueError, RuntimeError):  # no name of a file: too long, with a null byte, of no such user
         is_file = False
     if not is_file:
         known = _shipped(f"{kind}s")
@@ -129,9 +144,14 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _explain(error: ValidationError, recipe: str | Path) -> str:
-    lines = []
-    for problem in error.errors(include_url=False):
+def _explain(error: ValidationError, where: str) -> str:
+    lines, problems = [], error.errors(include_url=False)
+    for problem in problems:
+        within = len(problem["loc"])
+        if problem["type"] == "too_short" and any(
+            other["loc"][:within] == problem["loc"] and other is not problem for other in problems
+        ):
+            continue  # its entries were refused, for reasons that are told
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
@@ -139,8 +159,8 @@ def _explain(error: ValidationError, recipe: str | Path) -> str:
         got = "" if problem["type"] in ("value_error", "missing") else f"; got {_short(problem['input'])}"
         lines.append(f"{field + ': ' if field else ''}{message}{got}")
     if len(lines) == 1:
-        return f"recipe {str(recipe)!r}: {lines[0]}"
-    return "\n  ".join([f"{len(lines)} settings refused in recipe {str(recipe)!r}:", *lines])
+        return f"{where}: {lines[0]}"
+    return "\n  ".join([f"{len(lines)} settings refused in {where}:", *lines])
 
 
 def _short(value: Any) -> str:

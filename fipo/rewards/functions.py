@@ -60,11 +60,11 @@ def find(name: str, builtin: Mapping[str, RewardFunction]) -> RewardFunction:
         else:
             module, _, attribute = name.partition(":")
             function = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # its own code runs
         known = ", ".join(sorted({*builtin, *offered.names}))
         raise ConfigError(
-            f"reward.functions: no reward function {name!r} ({error}); expected one of {known}, or "
-            "package.module:function"
+            f"reward.functions: no reward function {name!r} ({type(error).__name__}: {error}); expected one of "
+            f"{known}, or package.module:function"
         ) from error
     if not callable(function):
         raise ConfigError(f"reward.functions: {name!r} must be a function; found {type(function).__name__}")

@@ -32,8 +32,8 @@ class Validation:
         )
 
     def due(self, step: int, *, last: bool) -> bool:
-        """Whether to evaluate after this step."""
-        return last or step % self._every == 0
+        """Whether to evaluate after this step; never where nothing is held out, as of a few rows."""
+        return bool(self._prompts) and (last or step % self._every == 0)
 
     def measure(self, timer: Timer) -> dict[str, float]:
         """Accuracy and lengths; collective."""
