@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from fipo.config import Programs, load_config
@@ -9,8 +11,8 @@ from fipo.rewards.sandbox.judge import program_of
 
 def passes(row, response):
     """Whether the response passes the row's tests, as Python runs them."""
-    space = {}
-    exec(program_of(response), space)
+    space: dict[str, Any] = {}
+    exec(program_of(response) or "", space)
     try:
         exec(row["answer"], space)
     except AssertionError:
@@ -60,6 +62,7 @@ def test_the_recipes_words_are_all_that_the_generator_says():
     config = load_config("demo-code")
     tokenizer = load_tokenizer(config.model)
     for source in (*config.data.train, *config.data.sft, *config.data.benchmarks.values()):
+        assert source.programs
         for row in generate(source.programs, 200):
             assert len(tokenizer(row["prompt"]).input_ids) <= config.data.max_prompt_tokens
             assert len(tokenizer(row["response"]).input_ids) < config.rollout.max_response_tokens
@@ -67,7 +70,7 @@ def test_the_recipes_words_are_all_that_the_generator_says():
 
 def test_a_source_has_one_origin():
     for origin, found in (
-        ("{}", "none"),
+        ("{}", "neither"),
         ("{programs: {}, generator: {}, limit: 3}", "generator and programs"),
         ("{uri: rows.jsonl, programs: {}, limit: 3}", "uri and programs"),
     ):

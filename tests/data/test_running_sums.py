@@ -87,5 +87,5 @@ def test_the_demonstrations_are_what_the_environment_says():
     said = PythonTool(lambda program: Ran(Ended.ITSELF, 0, f"{run(program.program)}\n", "", "", 0.0, 0))
     for row in generate(RunningSums(digits=12, seed=5, worked=0.0, partly=0.0, asked=0.0, told=1.0), 20):
         before, end, output = row["prompt"].partition("<end> ")
-        ids = observations.encode(said.step(before), tokenizer.eos_token_id)
+        ids = observations.encode(said.step(before) or "", tokenizer.eos_token_id)
         assert ids == tokenizer(output).input_ids and end
