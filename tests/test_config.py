@@ -83,7 +83,7 @@ def test_overrides_reach_into_sections():
         ("reward.overlong_buffer_tokens=999", ["reward.overlong_buffer_tokens", "less than", "999"]),
         ("gate.benchmark=nothing", ["gate.benchmark", "running-sums", "nothing"]),
         ("data.sft=[]", ["data.sft", "at least one"]),
-        ("data.train=[{}]", ["data.train.0", "exactly one", "none"]),
+        ("data.train=[{}]", ["data.train.0", "exactly one", "neither"]),
         ("data.prompt_template=no place", ["{prompt}", "no place"]),
         ("model.name_or_path=x", ["model", "exactly one"]),
         ("distributed.offload=parameters", ["distributed.zero_stage", "at least 3", "parameters", "got 1"]),

@@ -121,7 +121,7 @@ class Source(Section):
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
         given = [name for name in ("uri", *MADE) if getattr(self, name)]
-        require(len(given) == 1, f"uri, {', '.join(MADE)}", "exactly one of them", " and ".join(given) or "none")
+        require(len(given) == 1, f"uri, {', '.join(MADE)}", "exactly one of them", " and ".join(given) or "neither")
         require(not self.is_made or self.limit, "limit", "set with a generator", self.limit)
         return self
 

@@ -68,7 +68,7 @@ def test_the_recipes_words_are_all_that_the_generator_says():
 
 def test_a_source_has_one_origin():
     for origin, found in (
-        ("{}", "none"),
+        ("{}", "neither"),
         ("{programs: {}, generator: {}, limit: 3}", "generator and programs"),
         ("{uri: rows.jsonl, programs: {}, limit: 3}", "uri and programs"),
     ):
