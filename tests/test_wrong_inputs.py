@@ -54,7 +54,7 @@ OVERRIDES = {
     "links.mlflow=https://": "it names no host",
     "data.train=[{uri: 'htp://host/rows.jsonl'}]": "expected a path, file:///file, s3://bucket/key or hf://",
     "data.train=[{uri: 'hf://'}]": "expected hf://organisation/name",
-    "data.train=[{}]": "exactly one of the two; got neither",
+    "data.train=[{}]": "exactly one of them; got neither",
     "data.train=[]": "data.train",
     "data.train=rows.jsonl": "data.train",
     "data.train=[{uri: a.jsonl, prompt_colum: x}]": "did you mean 'prompt_column'?",
@@ -194,7 +194,7 @@ def refused(here, capsys):
 
 
 def test_there_are_enough_of_them():
-    assert sum(map(len, (OVERRIDES, RECIPES, COMMANDS, SOURCES, CHECKS))) > 100
+    assert sum(len(table) for table in (OVERRIDES, RECIPES, COMMANDS, SOURCES, CHECKS)) > 100
 
 
 @pytest.mark.parametrize("override", OVERRIDES)
