@@ -17,7 +17,7 @@ SERVER_CPU, SERVER_GIB, SERVER_GPUS = 16, 256, 8
 """Requests of a rollout server, as k8s/overlays/gpu/rollouts/servers.yaml has them."""
 SERVERS = 2
 """Likewise, their number."""
-UNITS = {"": 1, **{unit: 1000**power for power, unit in enumerate("kMGTPE", 1)}}
+UNITS: dict[str, int] = {"": 1, **{unit: 1000**power for power, unit in enumerate("kMGTPE", 1)}}
 UNITS |= {f"{unit}i": 1024**power for power, unit in enumerate("KMGTPE", 1)}
 """Bytes, by what Kubernetes writes behind a number."""
 
