@@ -305,6 +305,13 @@ def test_rollout_servers_count_too(shared):
     assert "the job needs 6, 5 of 5 are left: 1 too little" in told(look(shared, *served))
 
 
+def test_pods_with_an_identity_of_the_cloud_need_no_keys(shared):
+    shared.get("secrets", "fipo")["data"] = {"HF_TOKEN": "aGlkZGVu"}
+    assert "secret fipo: failed: lacks AWS_ACCESS_KEY_ID" in told(look(shared))
+    shared.get("serviceaccounts", "fipo-trainer")["metadata"]["annotations"] = {"fipo.dev/identity": "eks"}
+    assert not failed(look(shared)), told(look(shared))
+
+
 def test_several_nodes_need_a_volume_that_they_can_share(shared):
     shared.get("persistentvolumeclaims", "fipo-runs")["spec"]["accessModes"] = ["ReadWriteOnce"]
     assert not failed(look(shared))

@@ -65,3 +65,38 @@ def test_an_overlay_pins_every_image_by_digest(overlay, components):
     for where, container in containers(build(overlay, components, images=images)):
         assert container["image"].startswith("registry.example.com/"), where
         assert container["image"].endswith(f"@{DIGEST}"), where
+
+
+@pytest.mark.parametrize(
+    ("cloud", "annotation"),
+    [
+        ("eks", "eks.amazonaws.com/role-arn"),
+        ("gke", "iam.gke.io/gcp-service-account"),
+        ("aks", "azure.workload.identity/client-id"),
+    ],
+)
+def test_a_cloud_s_identity_is_for_those_who_read_and_write_the_store(cloud, annotation):
+    manifests = load(f"gpu+serving+identity-{cloud}")
+    having = {
+        item["metadata"]["name"]
+        for item in manifests
+        if item["kind"] == "ServiceAccount" and annotation in item["metadata"].get("annotations", {})
+    }
+    assert having == {"fipo-trainer", "fipo-mlflow", "fipo-server"}, "the reaper asks the API server alone"
+    label = {"eks": None, "gke": None, "aks": "azure.workload.identity/use"}[cloud]
+    if label:  # Azure's webhook looks at the pods; servers of vLLM read from the volume
+        asking = {where for where, labels, _ in pod_specs(manifests) if labels.get(label) == "true"}
+        assert {where.split()[0] for where in asking} == {"Deployment", "TrainingRuntime"}
+
+
+@pytest.mark.parametrize("overlay", ["gpu", "local", "prod"])
+def test_mlflow_starts_without_keys_of_the_store(overlay):
+    """Where the pod has an identity of its own, the secret has none."""
+    (server,) = [container for where, container in containers(load(overlay)) if where == "Deployment mlflow: mlflow"]
+    sources = {
+        one["name"]: one["valueFrom"]["secretKeyRef"]
+        for one in server["env"]
+        if one["name"].startswith("AWS_") and "secretKeyRef" in one.get("valueFrom", {})
+    }
+    assert sources.keys() == {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    assert all(source.get("optional") is True for source in sources.values())

@@ -24,10 +24,11 @@ OVERLAYS = sorted(path.name for path in (K8S / "overlays").iterdir())
 COMPONENTS = sorted(path.name for path in (K8S / "components").iterdir())
 COMPOSED = [f"gpu+{component}" for component in COMPONENTS]
 CUSTOM = {"TrainingRuntime", "ExternalSecret"}
-BUILT_IN = {"apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1", "rbac.authorization.k8s.io/v1"}
+BUILT_IN = {"admissionregistration.k8s.io/v1", "apps/v1", "batch/v1", "networking.k8s.io/v1", "policy/v1"}
+BUILT_IN |= {"rbac.authorization.k8s.io/v1"}
 BUILT_IN |= {"scheduling.k8s.io/v1", "v1"}
 KUBERNETES = "1.34"
-CLUSTER_WIDE = {"Namespace", "PriorityClass"}
+CLUSTER_WIDE = {"Namespace", "PriorityClass", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"}
 KUSTOMIZE = ["kubectl", "kustomize"] if shutil.which("kubectl") else ["kustomize", "build"]
 needs_kustomize = pytest.mark.skipif(not shutil.which(KUSTOMIZE[0]), reason="neither kubectl nor kustomize")
 
@@ -107,6 +108,20 @@ def test_everything_is_in_one_namespace(manifests):
     for manifest in manifests:
         for subject in manifest.get("subjects", []):
             assert subject["namespace"] == namespace, manifest["metadata"]["name"]
+
+
+def test_everything_carries_the_label_by_which_it_is_removed(manifests):
+    """See docs/uninstall.md; an overlay does not label what a component brings, so that does it itself."""
+    for item in manifests:
+        labels = item["metadata"].get("labels", {})
+        assert labels.get("app.kubernetes.io/part-of") == "fipo", f"{item['kind']} {item['metadata']['name']}"
+
+
+def test_the_page_on_uninstalling_names_every_kind(manifests):
+    commands = re.findall(r"^```sh\n(.*?)^```", (K8S.parent / "docs" / "uninstall.md").read_text(), re.M | re.DOTALL)[1]
+    named = set(re.findall(r"[a-z]+", commands))
+    for kind in {item["kind"].lower() for item in manifests} - {"namespace"}:
+        assert {f"{kind}s", f"{kind}es", f"{kind.removesuffix('y')}ies"} & named, kind
 
 
 def test_pods_obey_the_restricted_standard(manifests):

@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 import fipo
-from tests.k8s.test_manifests import load, pod_specs
+from tests.k8s.test_manifests import load, needs_kustomize, pod_specs
 
 TASK = {"pipelines.kubeflow.org/v2_component": "true"}  # Kubeflow's label, of drivers too
 KUBEFLOW, TRAINER, DNS, ISTIO = (
@@ -17,6 +17,9 @@ KUBEFLOW, TRAINER, DNS, ISTIO = (
 )
 VERSION = "-" + fipo.__version__.replace(".", "-")  # of a runtime's name
 API_SERVER, HUB, STORE, DATABASE = "10.96.0.1", "203.0.113.1", "203.0.113.2", "203.0.113.3"
+NODE_DNS = "169.254.20.10"  # NodeLocal DNSCache
+METADATA = "169.254.169.254"  # of the node, and with them the node's own rights; GKE's stands there instead
+POD_IDENTITY = "169.254.170.23"  # EKS's agent
 
 
 @pytest.fixture
@@ -87,6 +90,7 @@ NEEDED = [
     ("fipo-reaper", API_SERVER, 443),
     (namespace(ISTIO), "mlflow", 5000),
     *((pod, namespace(DNS), 53) for pod in ("fipo", "mlflow", "fipo-reaper")),
+    *((pod, NODE_DNS, 53) for pod in ("fipo", "mlflow", "fipo-reaper")),
 ]
 OWN = [
     ("task", STORE, 443),
@@ -124,6 +128,8 @@ def test_in_a_namespace_of_its_own_nobody_reaches_more(network):
         ("mlflow", "fipo", 29500),
         ("fipo-reaper", "mlflow", 5000),
         (namespace(KUBEFLOW), "mlflow", 5000),
+        *((pod, METADATA, 80) for pod in ("task", "fipo", "mlflow", "fipo-reaper")),
+        ("task", NODE_DNS, 80),
     ]:
         assert not network.reaches(source, target, port), f"{source} -> {target}:{port}"
 
@@ -138,3 +144,22 @@ def test_on_one_machine_databases_and_files_are_closed(network):
     ]:
         assert not network.reaches(source, target, port), f"{source} -> {target}:{port}"
     assert network.reaches("stranger", HUB, 443), "Kubeflow's own pods are not ours to close"
+
+
+@needs_kustomize
+@pytest.mark.parametrize(
+    ("network", "opened", "closed"),
+    [
+        ("gpu+serving+identity-eks", [(POD_IDENTITY, 80)], [(METADATA, 80)]),
+        ("gpu+serving+identity-gke", [(METADATA, 80), ("169.254.169.252", 988)], [(POD_IDENTITY, 80)]),
+        ("gpu+serving+identity-aks", [], [(METADATA, 80), (POD_IDENTITY, 80)]),
+    ],
+    indirect=["network"],
+)
+def test_who_has_an_identity_of_the_cloud_may_ask_for_it_and_nobody_else(network, opened, closed):
+    network.labels |= {"server": {"app.kubernetes.io/component": "serving"}, "stranger": {"app": "notebook"}}
+    for address, port in opened:
+        assert all(network.reaches(pod, address, port) for pod in ("task", "fipo", "mlflow", "server")), address
+        assert not any(network.reaches(pod, address, port) for pod in ("fipo-reaper", "stranger")), address
+    for address, port in closed:
+        assert not any(network.reaches(pod, address, port) for pod in ("task", "fipo", "mlflow", "server")), address

@@ -12,6 +12,8 @@ from fipo.launch.runtimes import ROLLOUT, rollout_servers, wanted_runtime
 
 LEVEL = "pod-security.kubernetes.io/enforce"
 STORE_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+IDENTITIES = ("eks.amazonaws.com/role-arn", "fipo.dev/identity")
+"""Annotations of the trainer's account that k8s/components/identity-eks sets: its pods reach the store without keys."""
 
 
 def namespace(look: Look) -> Iterator[Finding]:
@@ -66,7 +68,7 @@ def runtimes(look: Look) -> Iterator[Finding]:
 def secrets(look: Look) -> Iterator[Finding]:
     """Secrets and their keys, by name: of the tasks, of the runtimes' pods, of MLflow. Values are not looked at."""
     wanted: dict[str, set[str]] = {}
-    if look.config and look.config.storage.uri.startswith("s3://"):
+    if look.config and look.config.storage.uri.startswith("s3://") and not _has_identity(look):
         wanted[SECRET] = set(STORE_KEYS)
     specs = [spec for runtime in look.runtimes.values() if runtime for spec in pod_specs(runtime)]
     mlflow = look.get("apps/v1", "deployments", "mlflow")
@@ -122,6 +124,11 @@ def _unbound(look: Look, check: str, name: str | None) -> Finding:
 def _lacks_servers(look: Look, name: str, runtime: Manifest) -> bool:
     assert look.config, "its settings name it"
     return wanted_runtime(look.config, "train") == ("trainjob.rollout_runtime", name) and not rollout_servers(runtime)
+
+
+def _has_identity(look: Look) -> bool:
+    account = look.get("v1", "serviceaccounts", "fipo-trainer") or {"metadata": {}}
+    return any(name in account["metadata"].get("annotations", {}) for name in IDENTITIES)
 
 
 def _secret_keys(specs: Iterable[Manifest]) -> Iterator[tuple[str, set[str]]]:
