@@ -223,6 +223,8 @@ class _Interpreter:
 
     def _set(self, inner: str, depth: int) -> Answer | None:
         builder = _BUILDER.fullmatch(inner)
+        if builder and builder[1] not in re.findall(r"(?<![\\A-Za-z])[A-Za-z]", builder[3]):
+            return _as_text(rf"\{{{inner}\}}")
         if builder and (not builder[2] or _REALS.fullmatch(builder[2].strip())):
             return self.answer(builder[3], depth + 1)
         if builder:

@@ -99,7 +99,7 @@ def _spoken(text: str) -> list[str]:
 class _Parser:
     def __init__(self, tokens: list[str]) -> None:
         self._tokens, self._at, self._depth = tokens, 0, 0
-        self._numeral = False  # whether what was read last is written as a number
+        self._numeral = False  # whether what was read last is a number or a letter: digits after it would be its own
         self._bars = 0  # how many `|` are open within the brackets
         self._bound: dict[str, str] = {}  # what sums run over, by its letter
 
@@ -155,7 +155,7 @@ class _Parser:
     def power(self) -> Node:
         start = self._at
         node = self._atom()
-        self._numeral = self._tokens[start][0].isdigit() or (
+        self._numeral = self._tokens[start][0].isalnum() or (
             self._tokens[start] == "{" and self._tokens[start + 1][0].isdigit() and isinstance(node, Number)
         )
         return self._postfix(node)
@@ -190,7 +190,7 @@ class _Parser:
         return token[0].isalnum() or token[0] == "." or token in ("(", "{", "[")
 
     def _refuse_neighbours(self) -> None:
-        """A number right after a number would read as other digits of it."""
+        """A number right after a number would read as other digits of it, and `x2` may be `x_2`; words may be prose."""
         following = self.peek(1) if self.peek() == "{" else self.peek()
         if self._numeral and (following[:1].isdigit() or following[:1] == "."):
             raise Unreadable("neighbouring numbers")

@@ -98,6 +98,7 @@ CHANGES_VALUE = words("""
     mod modulo base to the power more less than least most at negative positive by of thrice twice double triple
     score through between choose sqrt pi nor neither either plusminus equal equals ones k thousandth thousandths
     hundredth hundredths because since as which where when unless except without cannot don doesn wait actually
-    instead rather approximately ish greater larger smaller fewer above below up down approx
+    otherwise else elsewhere for instead
+    rather approximately ish greater larger smaller fewer above below up down approx
 """)
 """Words that make another number, or none, of the number before them."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from fipo.rewards.answers.tables import CHANGES_VALUE
+from fipo.rewards.answers.tables import CHANGES_VALUE, FUNCTIONS, LETTERS, PLAIN, words
 
 _ALIASES = {
     "cm": "centimeter centimeters centimetre centimetres cms",
@@ -61,7 +61,12 @@ _ALIASES = {
     "pc": "parsec parsecs",
     "angstrom": "angstroms Angstrom",
 }
-_CANONICAL = {alias: unit for unit, aliases in _ALIASES.items() for alias in (unit, *aliases.split())}
+_OTHERS = words("kW MW kWh kN kV mV mA GB MB KB TB dB AU MeV GeV keV kPa MPa kcal BTU Gy Sv Bq")
+_IN_TEXT = words("dm nm ms ns ha ly lm lx cd pt qt")
+"""Bare, these may be products of variables."""
+_CANONICAL = {alias: unit for unit, aliases in _ALIASES.items() for alias in (unit, *aliases.split())} | {
+    unit: unit for unit in _OTHERS
+}
 _SINGLE = frozenset("mgshLlNJWVAK")
 _MULTIPLES = {
     "hundred": 100,
@@ -80,6 +85,10 @@ _MINUTES = re.compile(r"(?:(?<=[\d}/])|(?<=/ ))\s*\\(min|sec)$")
 _POWER = re.compile(r"\^\s*(?:\{\s*(-?\d)\s*\}|(-?\d))$|(?<=[A-Za-z])([23])$")
 _AREA = re.compile(r"^(square|sq\.?|cubic)\s+(.+)$|^(平方|立方)(.+)$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'-]*(?: [A-Za-z][A-Za-z'-]*){0,3}")
+_BARE_WORDS = re.compile(
+    r"(?:[A-Z]-)?[A-Za-z]{3,}(?:[-'][A-Za-z]{2,}|'s?)*(?: [A-Za-z]{2,}(?:[-'][A-Za-z]{2,}|'s?)*){0,3}"
+)
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz"
 _MULTIPLE = re.compile(r"^(.*[\d})])\s*(?:\\text\{)?\s*(hundred|thousand|million|billion|trillion|万|亿)\b\s*\}?(.*)$")
 _VALUE_END = re.compile(r"[\d})\]!.°]$|\\pi$|\\infty$")
 
@@ -117,9 +126,9 @@ def multiplied(text: str) -> tuple[str, int]:
     return (f"{match[1]} {match[3].strip()}".strip(), _MULTIPLES[match[2]]) if match else (text, 1)
 
 
-def changes_value(words: str) -> bool:
+def changes_value(said: str) -> bool:
     """Whether words say something of a number beyond what it counts."""
-    return any(word in CHANGES_VALUE for word in re.findall(r"[a-z/]+", words.lower()))
+    return any(word in CHANGES_VALUE for word in re.findall(r"[a-z/]+", said.lower()))
 
 
 def _is_words(unit: str) -> bool:
@@ -140,13 +149,24 @@ def _unit(text: str, *, apart: bool, loose: bool) -> str:
     compound = _compound(bare)
     if compound:
         return compound
-    if (in_text or apart) and _WORDS.fullmatch(bare) and not changes_value(bare):
-        if not in_text and len(bare) < 3:
-            return ""
+    if in_text and bare in _IN_TEXT:
+        return bare
+    spoken = len(bare) > 2 and _WORDS.fullmatch(bare) if in_text else apart and _BARE_WORDS.fullmatch(bare)
+    if spoken and not changes_value(bare) and not _is_product(bare, in_text=in_text):
         return " ".join(_singular(word) for word in bare.lower().split())
     if re.fullmatch(r"[\u4e00-\u9fff]{1,3}", bare):
         return _CANONICAL.get(bare, bare)
     return ""
+
+
+def _is_product(said: str, *, in_text: bool) -> bool:
+    """Whether it may be mathematics: functions, Greek letters, or variables in a row, as in `2 xyz` and `6 abc`."""
+    for word in said.lower().split():
+        if word in FUNCTIONS or word in PLAIN or word in LETTERS or not re.search("[aeiouy]", word):
+            return True
+        if word in _ALPHABET or (not in_text and len(word) == 3 and list(word) == sorted(set(word))):
+            return True
+    return False
 
 
 def _compound(text: str) -> str:
