@@ -69,10 +69,10 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
         roles.setdefault(setting.role, set()).add(setting.name)
     assert roles[Role.LENGTH] == {"sft.steps", "train.steps", "train.token_budget"}
     assert roles[Role.MEASURING] == {f"data.benchmarks.NAME.{name}" for name in ["samples", "temperature", "top_p"]}
-    assert roles[Role.GRADING] == {"data.benchmarks.NAME.grader"}
+    assert roles[Role.GRADING] == {"data.benchmarks.NAME.grader", "data.benchmarks.NAME.environment"}
     placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix rollout.tensor_parallel "
     placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens rollout.mismatch_limit "
-    placed += "reward.workers model.name_or_path model.revision links.mlflow links.pipelines "
+    placed += "rollout.environment_workers reward.workers model.name_or_path model.revision links.mlflow links.pipelines "
     placed += "reward.sandbox.require_isolation train.max_steps_without_signal data.max_wrong_demonstrations"
     names = set(placed.split())
     names |= {
@@ -108,6 +108,9 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
         ("model.architecture.hidden_size=32", {"prepare"} | TRAINING),
         ("data.benchmarks.running-sums.samples=2", ASKING),
         ("data.benchmarks.running-sums.grader=exact", ASKING | {"prepare"}),
+        ("data.benchmarks.running-sums.environment=python", ASKING | {"prepare"}),
+        ("rollout.max_turns=2", {"train"} | ASKING),
+        ("rollout.environment_workers=2", set()),
         (
             "data.train=[{generator: {digits: 12, seed: 1}, limit: 4000, grader: exact}]",
             {"prepare"} | TRAINING | ASKING,
