@@ -42,8 +42,8 @@ class Experts:
         It is per_token where all experts get as many tokens, and more the less even they are.
         """
         logits = torch.cat(list(router_logits))
-        share = self.load(router_logits).sum(0).to(logits) / len(logits)
-        return self.count * (share.float() * logits.float().softmax(-1).mean(0)).sum()
+        share = (self.load(router_logits).sum(0) / len(logits)).float()
+        return self.count * (share * logits.float().softmax(-1).mean(0)).sum()
 
 
 def experts_of(model: PreTrainedModel) -> Experts | None:

@@ -143,7 +143,7 @@ def shown(model: PreTrainedModel, whole: Whole) -> Iterator[None]:
 
 
 def save_adapter(tensors: dict[str, Tensor], settings: Lora, base: str, folder: Path) -> None:
-    """Write a folder that `peft.PeftModel.from_pretrained` and vLLM load.
+    """Write a folder in peft's format.
 
     Args:
         tensors: the trained parameters, by the names of the model in training.
@@ -165,7 +165,7 @@ def _peft_config(settings: Lora, names: list[str]) -> Any:
 
     return LoraConfig(
         r=settings.rank,
-        lora_alpha=settings.alpha,  # type: ignore[arg-type]  # any number does
+        lora_alpha=int(settings.alpha) if settings.alpha.is_integer() else settings.alpha,  # type: ignore[arg-type]
         target_modules=sorted(set(names)),
         task_type="CAUSAL_LM",
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from fipo.batch import Prompt, Rollout
 from fipo.config import Config
@@ -21,7 +20,8 @@ from fipo.models.stops import Stops
 from fipo.records import Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.transformers import TransformersEngine
-from fipo.training.rows import Row, pack_rows
+from fipo.training.forwards import expert_mismatch, own_forward, trained
+from fipo.training.rows import Row
 
 PROMPTS, GROUP, RESPONSE_TOKENS, LONG_TOKENS = 2, 4, 16, 8
 """Prompts that are answered, responses to each, tokens of one, and tokens after the long prompt: a token more is a pass
@@ -105,6 +105,8 @@ def samples_of(
             ]
     rollout.sleep()
     sequence = engine.sequence
+    if sequence.size == 1:
+        return found
     mine: list[Sample] = engine.world.gather(found)[sequence.data_rank * sequence.size]
     return mine
 
@@ -127,13 +129,13 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
     """What the model is told by trainer and transformers of the same rows, and what the engine said; for this rank."""
     rows = [sample.row for sample in samples]
     first = [index for index, sample in enumerate(samples) if sample.is_first]
-    theirs = {index: _own_forward(engine, rows[index]) for index in first}
+    theirs = {index: own_forward(engine, rows[index]) for index in first}
     own, head = ({index: both[which] for index, both in theirs.items()} for which in (0, 1))
     engine.module.chunk_tokens = HEAD_CHUNK
-    alone = {index: _trained(engine, [rows[index]])[0] for index in first}
+    alone = {index: trained(engine, [rows[index]])[0] for index in first}
     engine.module.chunk_tokens = None
     order = sorted(range(len(rows)), key=lambda index: index % 2)  # the long row has others on both sides
-    packed_in_order = _trained(engine, [rows[index] for index in order])
+    packed_in_order = trained(engine, [rows[index] for index in order])
     packed = {index: packed_in_order[order.index(index)] for index in range(len(rows))}
     limit = OWN_LIMIT[engine.dtype]
     long, short = ([i for i, sample in enumerate(samples) if sample.is_long is which] for which in (True, False))
@@ -169,14 +171,15 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
                 "outputs than the adapter beside them",
             )
         )
-    checks += [
-        Measurement(
-            *("experts", expert_mismatch(engine, sample), EXPERT_LIMIT[engine.dtype], "of tokens and layers"),
-            "the rollout engine sends tokens to other experts than the trainer",
-        )
-        for sample in samples
-        if engine.module.experts and sample.router_logits and engine.sequence.size == 1
-    ]
+    for sample in samples:
+        if sample.router_logits and engine.sequence.size == 1:  # else a rank sees a part of the row
+            figure = expert_mismatch(engine, sample.row, sample.router_logits)
+            checks.append(
+                Measurement(
+                    *("experts", figure, EXPERT_LIMIT[engine.dtype], "of tokens and layers"),
+                    "the rollout engine sends tokens to other experts than the trainer",
+                )
+            )
     if not len(samples[0].rollout_log_probs):
         return checks
     said = [sample.rollout_log_probs for sample in samples]
@@ -202,62 +205,7 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
     ]
 
 
-def expert_mismatch(engine: TrainingEngine, sample: Sample) -> float:
-    """The share of tokens, mean over layers, that trainer and engine send to different sets of experts."""
-    experts = engine.module.experts
-    assert experts
-    with watching(engine.model) as trained:
-        _trained(engine, [sample.row])
-    layers = len(trained)
-    passes = [sample.router_logits[start : start + layers] for start in range(0, len(sample.router_logits), layers)]
-    theirs = torch.cat([experts.chosen(one) for one in passes], dim=1).cpu()
-    ours = experts.chosen(trained).cpu()[:, : theirs.shape[1]]  # the last token was sampled, and never an input
-    return float((ours != theirs).any(-1).double().mean())
-
-
 def _mean_gap(ours: list[Tensor], theirs: list[Tensor], which: list[int]) -> float:
     """Over all tokens: a response may have one."""
     gaps = [(ours[index] - theirs[index]).abs() for index in which]
     return float(torch.cat(gaps).mean()) if gaps else 0.0
-
-
-@torch.no_grad()
-def _trained(engine: TrainingEngine, rows: list[Row]) -> list[Tensor]:
-    """[response] of each row, as training computes them, on the CPU."""
-    sequence = engine.sequence
-    tokens = pack_rows(rows, 0, multiple_of=sequence.size)
-    log_probs, _ = engine.log_probs(sequence.shard(tokens).to(engine.world.device))
-    found = sequence.gather(log_probs).cpu()[tokens.response_mask]
-    return list(found.split([len(row.response_ids) for row in rows]))
-
-
-@torch.no_grad()
-def _own_forward(engine: TrainingEngine, row: Row) -> tuple[Tensor, Tensor]:
-    """[response] log-probs of the row by transformers alone, and by our head on transformers' hidden states."""
-    model, head = engine.model, engine.model.get_output_embeddings()
-    ids = torch.tensor([[*row.prompt_ids, *row.response_ids.tolist()]], device=engine.world.device)
-    targets, hidden = ids[0, -len(row.response_ids) :], []
-    hook = head.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
-    with _own_attention(model):
-        logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(targets) + 1).logits[0, :-1]
-    hook.remove()
-    own = torch.log_softmax(logits.float() / engine.module.temperature, dim=-1)
-    own = own.gather(-1, targets[:, None])[:, 0].cpu()
-    if engine.module.head is None:
-        return own, own
-    with ExitStack() as stack:
-        for parameter in head.parameters():
-            stack.enter_context(engine.whole(parameter))
-        ours, _ = engine.module.log_probs_of(hidden[0][0, :-1], targets)
-    return own, ours.cpu()
-
-
-@contextmanager
-def _own_attention(model: PreTrainedModel) -> Iterator[None]:
-    """Attention by transformers' own code: it makes the masks and knows the windows."""
-    trained = model.config._attn_implementation
-    model.set_attn_implementation("sdpa" if model._supports_sdpa else "eager")
-    try:
-        yield
-    finally:
-        model.set_attn_implementation(trained)
