@@ -294,7 +294,7 @@ def _config(options: argparse.Namespace) -> Config:
         folder = str(Path(options.recipe).absolute().parent)
         places = [folder, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(places))
-        sys.path[:0] = [folder] if folder not in sys.path else []
+        sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
     return config
 
 

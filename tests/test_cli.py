@@ -42,6 +42,37 @@ def test_a_step_without_its_inputs_names_what_to_run_first(step, needs, capsys, 
     assert f"fipo {needs}" in message
 
 
+@pytest.mark.parametrize(("steps", "expected"), [(0, ["sft", "train"]), (1, ["train"])])
+def test_without_a_warm_up_no_step_waits_for_it(steps, expected, monkeypatch, tmp_path, capsys):
+    """The model as it is takes no command of its own."""
+    ran = []
+
+    class Recorded:
+        seconds, outputs = 0.0, {}
+
+        def __init__(self, step):
+            self.step = step
+
+        def run(self, fresh=False):
+            ran.append(self.step)
+            return self
+
+    monkeypatch.setattr("fipo.run.run.Run.step", lambda self, name: Recorded(name))
+    main(["train", "--set", f"run.directory={tmp_path}", "--set", f"sft.steps={steps}"])
+    assert ran == expected
+
+
+def test_help_names_what_a_newcomer_needs_first(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    first, _, rest = printed.partition("positional arguments")
+    assert [command for command in ("init", "check", "run", "ui", "chat") if f"fipo {command}" in first] == [
+        "init", "check", "run", "ui", "chat",
+    ]  # fmt: skip
+    assert "prepare" not in first and "prepare" in rest
+
+
 def test_a_missing_data_set_is_named(capsys, tmp_path):
     code, message = refused(
         capsys, "prepare", "--recipe", "demo", "--set", f"run.directory={tmp_path}", "--set",
@@ -84,7 +115,10 @@ def test_help_names_every_command(capsys):
         main(["--help"])
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert all(command in printed for command in [*STEPS, "report", "compare", "inspect", "ui", "recipes", "config"])
+    assert all(
+        command in printed
+        for command in [*STEPS, "report", "compare", "inspect", "ui", "recipes", "config", "init", "check", "run"]
+    )
 
 
 @pytest.mark.parametrize("command", ["compare", "report", "inspect"])

@@ -93,7 +93,7 @@ def weights(look: Look) -> Iterator[Finding]:
     for path in files:
         _require_whole(path)
     size = sum(path.stat().st_size for path in files)
-    yield Finding("model", "ok", f"{folder}: {size / 1e6:,.0f} MB in {len(files)} safetensors files")
+    yield Finding("model", "ok", f"{folder}: {size / 1e6:,.1f} MB of safetensors")
 
 
 def _require_there(model: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -45,16 +46,16 @@ def locate(tree: dict[str, Any], folder: Path) -> None:
         if isinstance(names := data.get("benchmarks"), list):
             data["benchmarks"] = [_beside(name, folder) for name in names]
     if isinstance(model, dict) and isinstance(name := model.get("name_or_path"), str):
-        path = folder / Path(name).expanduser()
-        if name and (name.startswith((".", "~")) or path.is_dir()):  # else it is a model of the hub
-            model["name_or_path"] = str(path)
+        path = _located(name, folder)
+        if name and (name.startswith((".", "~")) or Path(path).is_dir()):  # else it is a model of the hub
+            model["name_or_path"] = path
 
 
 def locate_source(source: Any, folder: Path) -> None:
     """Make the path of a source's rows absolute; addresses stay as they are."""
     uri = source.get("uri") if isinstance(source, dict) else None
     if isinstance(uri, str) and uri and ":" not in uri.partition("/")[0]:
-        source["uri"] = str(folder / Path(uri).expanduser())
+        source["uri"] = _located(uri, folder)
 
 
 def _sources(data: dict[str, Any]) -> Iterator[Any]:
@@ -68,4 +69,16 @@ def _sources(data: dict[str, Any]) -> Iterator[Any]:
 def _beside(name: Any, folder: Path) -> Any:
     """The benchmark's file, but for the name of a shipped one."""
     is_shipped = (files("fipo") / "benchmarks" / f"{name}.yaml").is_file()
-    return name if is_shipped or not isinstance(name, str) else str(folder / Path(name).expanduser())
+    return name if is_shipped or not isinstance(name, str) else _located(name, folder)
+
+
+def _located(path: str, folder: Path) -> str:
+    """Without `..`, which is for the reader of the recipe and not of messages."""
+    return os.path.normpath(folder / _expanded(path))
+
+
+def _expanded(path: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # there is no such user: whoever opens it says that there is no such file
+        return Path(path)

@@ -81,7 +81,7 @@ def test_the_chat_template_and_its_end_are_shown(recipe, small):
     assert "as text: '<system> Be brief. <turn> <user> Add modulo 5 : 0 1 2 <turn> <assistant>'" in row
     assert "as 14 tokens: <system> Be brief. <turn> <user>" in row
     assert "stops at: <end>, <turn>" in row
-    assert "1 safetensors files" in findings["model"].found
+    assert "MB of safetensors" in findings["model"].found
     findings, _ = found(recipe, f"model={{name_or_path: {small}}}")
     assert findings["tokenizer"].status == "warning" and "data.chat is false" in findings["tokenizer"].found
 

@@ -77,7 +77,7 @@ def test_a_file_of_ones_own_fills_the_recipe_in(tmp_path, name, rows, columns):
     assert (source.prompt_column, source.answer_column, source.answer_after, source.grader) == (
         prompt, answer, after, grader,
     )  # fmt: skip
-    assert source.uri == str(folder / ".." / name)
+    assert source.uri == str(tmp_path / name)
     assert [one.response_column for one in config.data.sft] == ([response] if response else [])
     assert bool(config.sft.steps) == bool(response)
     findings = {one.check: one for one in check(config)[0]}
@@ -103,7 +103,7 @@ def test_a_folder_with_a_model_is_named_from_the_recipes(tmp_path, monkeypatch):
     (tmp_path / "smol" / "tokenizer_config.json").write_text('{"chat_template": "x"}')
     init(tmp_path / "mine", model="smol")
     config = load_config("mine/recipe.yaml")
-    assert config.model.name_or_path == str(tmp_path / "mine" / "../smol")
+    assert config.model.name_or_path == str(tmp_path / "smol")
     assert config.data.chat
 
 
