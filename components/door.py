@@ -35,7 +35,7 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         form: what was asked for.
         page: where it is shown.
         goal: the pipeline's last step.
-        arm: of an experiment.
+        arm: of a comparison.
         registered: a registered model to take as it is, in place of the recipe's; empty takes the recipe's.
 
     Returns:
@@ -92,10 +92,10 @@ def deploy(recipe: str, overrides: list[str], page: dsl.Markdown) -> str:
 
 
 def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics) -> None:
-    """Show the runs of an experiment side by side, in the order of their results."""
+    """Show the runs of a comparison side by side, in the order of their results."""
     import rich  # what draws takes seconds to import, and the other tasks do without
 
-    from fipo.report.experiment import experiment_page, load_runs
+    from fipo.report.side_by_side import comparison_page, load_runs
     from fipo.report.terminal import comparison_table
 
     with _explained("compare"), tempfile.TemporaryDirectory() as folder:
@@ -103,7 +103,7 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
         uris = {artifact.metadata["run"]: artifact.metadata["results"]["uri"] for artifact in results}
         runs = load_runs(uris, config.gate_benchmark, Path(folder))
         rich.print(comparison_table(runs))
-        Path(page.path).write_text(experiment_page(runs), encoding="utf-8")
+        Path(page.path).write_text(comparison_page(runs), encoding="utf-8")
     for run, result in runs.items():
         scores.log_metric(f"{run}/{config.gate.metric}", float(result.by_problem(config.gate.metric).mean()))
 

@@ -41,7 +41,7 @@ class Form:
     def overrides(self, arm: str = "") -> list[str]:
         """Everything that stands over the recipe, from weak to strong, as `key.path=value`.
 
-        The settings of the cluster (its config map `fipo`), the form, its changes, the arm of an experiment.
+        The settings of the cluster (its config map `fipo`), the form, its changes, the arm of a comparison.
 
         Raises:
             ConfigError: the name of the run holds a placeholder that nobody fills in.

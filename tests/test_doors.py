@@ -41,7 +41,7 @@ WORK = {
     "import fipo.launch.trainjob": {"kubernetes"},
     "import fipo.release.gate, fipo.evaluation.tables": {"numpy", "pyarrow"},
     "import fipo.report.run": {"numpy", "pyarrow"},
-    "import fipo.report.experiment, fipo.report.terminal": {"numpy", "pyarrow", "rich"},
+    "import fipo.report.side_by_side, fipo.report.terminal": {"numpy", "pyarrow", "rich"},
     "import fipo.release.registry, fipo.tracking": set(),
     "from fipo.tracking.client import load; load()": MLFLOW,
     "import fipo.storage": set(),

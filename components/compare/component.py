@@ -1,4 +1,4 @@
-"""The runs of an experiment side by side."""
+"""The runs of a comparison side by side."""
 
 from kfp import dsl
 

@@ -39,7 +39,7 @@ def configure(
         run_gpus_per_node: GPUs of each machine (`trainjob.gpus_per_node`); 0 is what the recipe says.
         run_name: Names the run in the object store and in MLflow (`run.name`), with `{time}` and `{id}` filled in.
         run_nodes: Machines of the training job (`trainjob.nodes`); 0 is what the recipe says.
-        arm: Of an experiment: the name of the run, and settings over the changes, separated by blanks.
+        arm: Of a comparison: the name of the run, and settings over the changes, separated by blanks.
         registered: A registered model to take as it is, as `name@alias` or `name/version`.
         goal: The pipeline's last step.
 

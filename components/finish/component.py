@@ -27,7 +27,7 @@ def finish(
         created: When the run was made; Kubeflow fills it in.
         run_id: Kubeflow's id of the run.
         status: How the steps ended; Kubeflow fills it in.
-        arms: Of an experiment: what `configure` was given for each run.
+        arms: Of a comparison: what `configure` was given for each run.
     """
     from fipo_kfp.components import door
     from fipo_kfp.components.form import Form

@@ -15,7 +15,7 @@ from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
 from fipo.evaluation.votes import Ballot, count_votes
 from fipo.outcome import Grade
-from fipo.rollout.engine import Progress, RolloutEngine, Sampling
+from fipo.rollout.engine import OnResponses, RolloutEngine, Sampling
 
 PROMPTS_PER_PART = 64
 """Problems that are generated and kept together."""
@@ -43,7 +43,7 @@ def evaluate(
     graders: Graders,
     parts: Parts | None = None,
     prompts_per_part: int = PROMPTS_PER_PART,
-    progress: Progress | None = None,
+    progress: OnResponses | None = None,
 ) -> BenchmarkResult:
     """Answer every prompt `sampling.group_size` times and grade the responses.
 
@@ -91,7 +91,7 @@ def _check(name: str, prompts: Sequence[Prompt]) -> None:
         )
 
 
-def _shifted(progress: Progress | None, before: int, responses: int) -> Progress | None:
+def _shifted(progress: OnResponses | None, before: int, responses: int) -> OnResponses | None:
     return progress and (lambda done, _: progress(before + done, responses))
 
 

@@ -14,7 +14,7 @@ from fipo.errors import RolloutError
 Weights = Iterable[tuple[str, Tensor]]
 """Full (gathered) parameters by name, as `model.named_parameters()` yields them."""
 
-Progress = Callable[[int, int], None]
+OnResponses = Callable[[int, int], None]
 """Called as `progress(responses_done, responses_in_all)` while a batch is generated."""
 
 OnGroup = Callable[[RolloutGroup], None]
@@ -49,7 +49,7 @@ class RolloutEngine(ABC):
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        progress: Progress | None = None,
+        progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """One group of `sampling.group_size` responses for each prompt, in order.

@@ -18,7 +18,7 @@ from fipo.models.head import float32_linear, measure_head
 from fipo.models.inference import inference
 from fipo.rollout.engine import (
     OnGroup,
-    Progress,
+    OnResponses,
     RolloutEngine,
     Sampling,
     Weights,
@@ -92,7 +92,7 @@ class TransformersEngine(RolloutEngine):
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        progress: Progress | None = None,
+        progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.environments.host import Conversation, Host
 from fipo.outcome import Grade
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights
+from fipo.rollout.engine import OnGroup, OnResponses, RolloutEngine, Sampling, Weights
 from fipo.rollout.observations import Observations
 
 
@@ -108,7 +108,7 @@ class TurnsEngine(RolloutEngine):
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        progress: Progress | None = None,
+        progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""
@@ -205,7 +205,7 @@ class _Done:
     """Finished responses, put together to groups; each group is told of when it is complete."""
 
     def __init__(
-        self, prompts: Sequence[Prompt], size: int, progress: Progress | None, on_group: OnGroup | None
+        self, prompts: Sequence[Prompt], size: int, progress: OnResponses | None, on_group: OnGroup | None
     ) -> None:
         self._prompts, self._size, self._progress, self._on_group = prompts, size, progress, on_group
         self._found: list[dict[int, Rollout]] = [{} for _ in prompts]

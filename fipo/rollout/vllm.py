@@ -16,7 +16,7 @@ from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import ConfigError, RolloutError
 from fipo.rollout.engine import (
     OnGroup,
-    Progress,
+    OnResponses,
     RolloutEngine,
     Sampling,
     Weights,
@@ -104,7 +104,7 @@ class VllmEngine(RolloutEngine):
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        progress: Progress | None = None,
+        progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""

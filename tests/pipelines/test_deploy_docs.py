@@ -43,7 +43,7 @@ def test_there_are_commands():
 
 
 def test_options_in_the_text_are_accepted():
-    (arms,) = re.findall(r"`(--pipeline fipo_experiment [^`]+)`", TEXT)
+    (arms,) = re.findall(r"`(--pipeline fipo_comparison [^`]+)`", TEXT)
     (model,) = re.findall(r"`(--pipeline fipo_evaluation [^`]+)`", TEXT)
     for options in (arms, model):
         parsed = _parser().parse_args(["submit", *shlex.split(options)])

@@ -58,9 +58,9 @@ def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path)
     assert failed.tasks == {"finish"}
 
 
-def test_an_arm_that_is_refused_ends_the_experiment(tiny_copy, start_pipeline):
+def test_an_arm_that_is_refused_ends_the_comparison(tiny_copy, start_pipeline):
     arms = json.dumps(["tiny", "broken train.stepz=1"])
-    failed = start_pipeline(tiny_copy, options=["--pipeline", "fipo_experiment", "--parameter", f"arms={arms}"], code=1)
+    failed = start_pipeline(tiny_copy, options=["--pipeline", "fipo_comparison", "--parameter", f"arms={arms}"], code=1)
     assert "train.stepz: no such setting" in failed.output
     assert "step 'configure' failed" in failed.output.splitlines()[-1]
     assert {"evaluate", "finish"} <= failed.tasks and "compare" not in failed.tasks

@@ -178,8 +178,8 @@ def test_what_kfp_local_would_run_differently_is_not_used(name):
         assert "from __future__" not in " ".join(executor["container"]["command"]), label
 
 
-def test_an_experiment_compares_what_its_arms_measured():
-    pipeline, *_ = yaml.safe_load_all((COMPILED / "fipo_experiment.yaml").read_text())
+def test_a_comparison_compares_what_its_arms_measured():
+    pipeline, *_ = yaml.safe_load_all((COMPILED / "fipo_comparison.yaml").read_text())
     body = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     (loop,) = body["compare"]["dependentTasks"]
     arms = pipeline["components"][f"comp-{loop}"]["dag"]["tasks"]

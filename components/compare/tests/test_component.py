@@ -10,7 +10,7 @@ from fipo_kfp.components.compare.component import compare
 def test_shows_the_runs_side_by_side(tiny_copy, start_pipeline):
     """One arm is the run that is there, so that only the other is trained."""
     arms = json.dumps(["tiny", "other run.seed=1"])
-    ran = start_pipeline(tiny_copy, options=["--pipeline", "fipo_experiment", "--parameter", f"arms={arms}"])
+    ran = start_pipeline(tiny_copy, options=["--pipeline", "fipo_comparison", "--parameter", f"arms={arms}"])
     assert ran.output.count("reused") == 4
     assert ran.tasks == {"configure", "prepare", "sft", "train", "evaluate", "compare", "finish"}
     artifacts = ran.result("compare")["artifacts"]

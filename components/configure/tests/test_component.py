@@ -74,7 +74,7 @@ def test_a_name_that_nobody_fills_in_is_refused(artifact, capsys, name, created,
     assert message in capsys.readouterr().err
 
 
-def test_an_arm_of_an_experiment_stands_over_everything(artifact):
+def test_an_arm_of_a_comparison_stands_over_everything(artifact):
     config, *_ = call(
         artifact, run_name="shared", recipe_changes=["run.seed=1"], arm="dapo-s2 algorithm.loss=dapo run.seed=2"
     )

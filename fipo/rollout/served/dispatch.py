@@ -13,7 +13,7 @@ import numpy as np
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
-from fipo.rollout.engine import OnGroup, Progress, Sampling, response_limit
+from fipo.rollout.engine import OnGroup, OnResponses, Sampling, response_limit
 from fipo.rollout.served.replicas import Replicas, answer
 from fipo.rollout.vllm import distinct_responses, repeated, request_seed
 
@@ -54,7 +54,7 @@ class Dispatcher:
         prompts: Sequence[Prompt],
         sampling: Sampling,
         version: int,
-        progress: Progress | None = None,
+        progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """The responses to each prompt, in order, all sampled with the weights `version`.
@@ -154,7 +154,7 @@ class _Work:
         prompts: Sequence[Prompt],
         sampling: Sampling,
         version: int,
-        progress: Progress | None,
+        progress: OnResponses | None,
         on_group: OnGroup | None,
     ) -> None:
         self.prompts, self.sampling, self.version = prompts, sampling, version

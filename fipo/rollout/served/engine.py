@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from fipo.batch import Prompt, RolloutGroup
 from fipo.errors import ConfigError, RolloutError
-from fipo.rollout.engine import OnGroup, Progress, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
+from fipo.rollout.engine import OnGroup, OnResponses, RolloutEngine, Sampling, Weights, check_prompts, ids_that_stop
 from fipo.rollout.served.dispatch import Dispatcher
 from fipo.rollout.served.guard import TOKEN_VARIABLE
 from fipo.rollout.served.replicas import Replicas
@@ -86,7 +86,7 @@ class ServedVllmEngine(RolloutEngine):
         self,
         prompts: Sequence[Prompt],
         sampling: Sampling,
-        progress: Progress | None = None,
+        progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""

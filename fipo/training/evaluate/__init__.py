@@ -22,7 +22,7 @@ from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
 from fipo.records import Evaluated, Scores
 from fipo.rewards.pool import GraderPool, open_pool
-from fipo.rollout.engine import Progress, RolloutEngine, Sampling
+from fipo.rollout.engine import OnResponses, RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
 from fipo.training.job import Job
@@ -147,7 +147,7 @@ def _evaluate(
     return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
 
 
-def _progress(job: Job, what: str) -> Progress:
+def _progress(job: Job, what: str) -> OnResponses:
     """A line every ten seconds, about rank 0's share."""
     told = time.monotonic()
 

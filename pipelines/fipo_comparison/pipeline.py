@@ -21,8 +21,8 @@ from fipo_kfp.pipelines.tasks import LARGE, place
 ARMS = ["fipo algorithm.loss=fipo", "dapo algorithm.loss=dapo"]
 
 
-@dsl.pipeline(name="fipo-experiment", display_name="FIPO experiment")
-def fipo_experiment(
+@dsl.pipeline(name="fipo-comparison", display_name="FIPO comparison")
+def fipo_comparison(
     arms: list = ARMS,
     recipe: str = "demo",
     recipe_changes: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
@@ -44,7 +44,7 @@ def fipo_experiment(
         run_nodes: Machines of a training job; 0 is what the recipe says.
     """
     asked = {"recipe": recipe, "recipe_changes": recipe_changes, "run_name": "", **RUN}
-    with dsl.ExitHandler(place(finish(**asked, arms=arms), "close the runs"), name="experiment"):
+    with dsl.ExitHandler(place(finish(**asked, arms=arms), "close the runs"), name="comparison"):
         with dsl.ParallelFor(arms, name="arm") as arm:
             size = {"run_nodes": run_nodes, "run_gpus_per_node": run_gpus_per_node}
             settings = place(configure(**asked, **size, arm=arm, goal="evaluate"), "configure")

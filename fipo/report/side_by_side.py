@@ -45,7 +45,7 @@ def load_runs(results: Mapping[str, str], benchmark: str, folder: Path) -> dict[
     return {run: read_result(folder / run / "trained" / f"{benchmark}-responses.parquet") for run in results}
 
 
-def experiment_page(runs: Mapping[str, BenchmarkResult]) -> str:
+def comparison_page(runs: Mapping[str, BenchmarkResult]) -> str:
     """The comparison as one HTML file that needs nothing else.
 
     Raises:
