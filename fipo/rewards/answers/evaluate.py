@@ -184,13 +184,15 @@ def _agree(one: Node, two: Node, judge: Callable[[list[tuple[Any, Any, int]]], b
     """Whether `judge` says so of the values (and the size of what occurred) at every point where both have one."""
     variables = sorted(names(one) | names(two))
     both_log = "log" in operations(one) and "log" in operations(two)
-    whole = bool(_OF_INTEGERS & (operations(one) | operations(two)))
+    used = operations(one) | operations(two)
+    whole, stretch = bool(_OF_INTEGERS & used), 37 if _STEPS & used else 1
     imaginary = "i" in constants(one) | constants(two)
     for is_real in (True, False):
         if is_real and imaginary:
             continue
         pairs = []
         for point in _points(variables, both_log, signed=is_real, whole=whole):
+            point |= {name: point[name] * stretch for name in variables}
             try:
                 pairs.append(_values(one, two, point, real=is_real))
             except Undefined:
@@ -327,7 +329,9 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "max": max,
     "min": min,
 }
-_OF_INTEGERS = frozenset(["factorial", "double factorial", "binom"])
+_OF_INTEGERS = frozenset(["factorial", "double factorial", "binom", "gcd", "lcm"])
+_STEPS = frozenset(["floor", "ceil"])
+"""Functions that small points do not tell from constants."""
 _CANCELLING = frozenset(["+", "-", "sin", "cos", "tan", "cot", "ln", "log_base", "arccos", "sinh"])
 _RATIONAL = frozenset(_EXACT) | {"^"}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
