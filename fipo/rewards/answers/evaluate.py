@@ -184,12 +184,15 @@ def _agree(one: Node, two: Node, judge: Callable[[list[tuple[Any, Any, int]]], b
     """Whether `judge` says so of the values (and the size of what occurred) at every point where both have one."""
     variables = sorted(names(one) | names(two))
     both_log = "log" in operations(one) and "log" in operations(two)
+    used = operations(one) | operations(two)
+    whole, stretch = bool(_OF_INTEGERS & used), 37 if _STEPS & used else 1
     imaginary = "i" in constants(one) | constants(two)
     for is_real in (True, False):
         if is_real and imaginary:
             continue
         pairs = []
-        for point in _points(variables, both_log, signed=is_real):
+        for point in _points(variables, both_log, signed=is_real, whole=whole):
+            point |= {name: point[name] * stretch for name in variables}
             try:
                 pairs.append(_values(one, two, point, real=is_real))
             except Undefined:
@@ -199,19 +202,20 @@ def _agree(one: Node, two: Node, judge: Callable[[list[tuple[Any, Any, int]]], b
     return False
 
 
-def _points(variables: list[str], both_log: bool, *, signed: bool) -> Iterator[dict[str, Any]]:
-    """Positive, signed and integer points; one empty point for constants. A bare log has one base, whichever."""
+def _points(variables: list[str], both_log: bool, *, signed: bool, whole: bool) -> Iterator[dict[str, Any]]:
+    """Positive, signed and integer points, or integer ones alone; one empty point for constants. A bare log has one
+    base, whichever."""
     base = Fraction(7919, 5003) if both_log else Fraction(1)
     if not variables:
         yield {"log": base}
         return
-    for round_ in range(6 if signed else 3):
+    for round_ in range(0 if whole else 6 if signed else 3):
         yield {"log": base} | {
             name: Fraction(1009 + 4799 * (place + 1) * (round_ + 2) % 9973, 3571 + 14 * place)
             * (-1 if signed and round_ >= 3 and (place + round_) % 2 else 1)
             for place, name in enumerate(variables)
         }
-    for shift in range(2):
+    for shift in range(8 if whole else 2):
         yield {"log": base} | {
             name: Fraction(_INTEGER_POINTS[(place * 3 + shift) % 8] + 8 * (place // 8))
             for place, name in enumerate(variables)
@@ -325,6 +329,9 @@ _EXACT: dict[str, Callable[..., Any]] = {
     "max": max,
     "min": min,
 }
+_OF_INTEGERS = frozenset(["factorial", "double factorial", "binom", "gcd", "lcm"])
+_STEPS = frozenset(["floor", "ceil"])
+"""Functions that small points do not tell from constants."""
 _CANCELLING = frozenset(["+", "-", "sin", "cos", "tan", "cot", "ln", "log_base", "arccos", "sinh"])
 _RATIONAL = frozenset(_EXACT) | {"^"}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -332,8 +339,6 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
     "floor": lambda a: mp.floor(a),
     "ceil": lambda a: mp.ceil(a),
     "degree": _degrees,
-    "factorial": lambda a: mp.factorial(a),
-    "binom": lambda a, b: mp.binomial(a, b),
     "sqrt": lambda a: mp.sqrt(a),
     "root": _root,
     "exp": lambda a: mp.exp(a),

@@ -226,7 +226,8 @@ class _Interpreter:
         if builder and builder[1] not in re.findall(r"(?<![\\A-Za-z])[A-Za-z]", builder[3]):
             return _as_text(rf"\{{{inner}\}}")
         if builder and (not builder[2] or _REALS.fullmatch(builder[2].strip())):
-            return self.answer(builder[3], depth + 1)
+            condition = self.answer(builder[3], depth + 1)
+            return Union((condition,)) if isinstance(condition, Relation) else condition
         if builder:
             return _as_text(rf"\{{{inner}\}}")
         parts, joined = split(inner)

@@ -36,7 +36,8 @@ _CLOSING = {"(": ")", "[": "]", "{": "}", "\\{": "\\}", "\\lfloor": "\\rfloor", 
 _MARKS = {"!": "factorial", "!!": "double factorial", "°": "degree", "%": "percent"}
 _SIGNS = {"+", "-", "\\pm", "\\mp"}
 WORD = 4
-"""So many letters in a row are a word, one name whose letters keep their order; fewer are a product."""
+"""So many letters in a row are a word: of capitals one name whose letters keep their order, else prose and no formula.
+Fewer are a product."""
 
 
 def parse(text: str) -> Node:
@@ -75,7 +76,7 @@ def _tokens(text: str) -> list[str]:
 
 
 def _letters(word: str) -> list[str]:
-    """`sin` and `pi` are what they say, short runs are products, long ones words."""
+    """`sin` and `pi` are what they say, short runs are products, long ones names."""
     if word in PLAIN:
         return [PLAIN[word]]
     if word in FUNCTIONS:
@@ -86,6 +87,8 @@ def _letters(word: str) -> list[str]:
             return [*_letters(head), rest]
         if rest in ("pi", "sqrt") and len(head) <= 2 and head.isalpha():
             return [*head, *_letters(rest)]
+    if len(word) >= WORD and word.islower():
+        raise Unreadable(f"{word}: prose")
     return [word] if len(word) >= WORD else list(word)
 
 
