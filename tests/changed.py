@@ -18,6 +18,7 @@ MORE = {
     "pipelines": ("tests/pipelines", "tests/k8s/test_task_pods.py"),
     "fipo/run": ("tests/test_cli.py",),
     "fipo/files": ("tests/inputs", "tests/storage"),
+    "fipo/models": ("tests/published",),
     "fipo/uris": ("tests/storage",),
     "fipo/records": ("tests/report", "tests/run"),
     "fipo/config": ("tests/test_cli.py",),
