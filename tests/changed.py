@@ -20,6 +20,7 @@ MORE = {
     "fipo/figures": ("tests/report", "tests/data"),
     "fipo/findings": ("tests/check", "tests/k8s/test_cluster_check.py"),
     "fipo/files": ("tests/inputs", "tests/storage"),
+    "fipo/models": ("tests/published",),
     "fipo/uris": ("tests/storage",),
     "fipo/records": ("tests/report", "tests/run"),
     "fipo/check": ("tests/test_wrong_inputs.py", "tests/test_quickstart.py"),

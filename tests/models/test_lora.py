@@ -125,6 +125,22 @@ def test_only_the_adapter_is_trained(world):
     assert {name.split(".")[-4] for name in moved} == {"v_proj", "down_proj"} and len(moved) == 2 * 2 * 2
 
 
+def test_the_gradient_is_the_same_with_less_memory(world):
+    """The embeddings are frozen: a checkpoint whose input needs no gradient must pass it on to the adapter inside."""
+    norms = []
+    for saving in (False, True):
+        model = build("qwen2")
+        add_adapter(model, Lora(rank=4), seed=1)
+        disturb(model)
+        distributed = Distributed(
+            precision="fp32", activation_checkpointing=saving, tiled_mlp=saving, timeout_seconds=60
+        )
+        engine = TrainingEngine(model, Optimizer(), distributed, world)
+        cross_entropy(engine, ROWS, 0, 64, learn=True)
+        norms.append(engine.step().grad_norm)
+    assert norms[0] > 0.01 and norms[1] == pytest.approx(norms[0], rel=1e-5)
+
+
 @pytest.mark.parametrize("alpha", [32.0, 8.0])
 def test_the_first_step_of_a_full_rank_adapter_is_that_of_training_the_weight(world, alpha):
     """With A = 1 the sum is W + s B, and B's gradient s G, where G is W's. Adam's first step is the sign of a gradient

@@ -44,7 +44,7 @@ def test_an_adapter_beside_all_weights(published, tmp_path):
     if published.is_real:
         full = warm_up(published.folder, tmp_path / "full", **how, lora=None, learning_rate=rate)
         assert full["tokens"] == adapter["tokens"]
-        assert adapter["peak_mib"] < 0.6 * full["peak_mib"] and adapter["accuracy"] > adapter["accuracy_before"]
+        assert adapter["peak_mib"] < 0.75 * full["peak_mib"] and adapter["accuracy"] > adapter["accuracy_before"]
         assert adapter["trained_parameters"] < 0.05 * full["trained_parameters"]
 
     ids = torch.arange(5, 45)[None]
