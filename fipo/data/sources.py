@@ -174,7 +174,30 @@ def _builder(name: str, source: Source) -> DatasetBuilder:
     """What knows the data set's commit, and can load its rows."""
     import datasets
 
+    if not Path(name).is_dir():
+        _require_there(name, source)
     return datasets.load_dataset_builder(name, source.subset or None, revision=source.revision or None)
+
+
+def _require_there(name: str, source: Source) -> None:
+    """Raise DataError at once where the hub has no such data set, or cannot be reached and nothing is kept here:
+    `datasets` would ask it for half a minute."""
+    import datasets
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HTTPError
+
+    try:
+        HfApi().dataset_info(name, revision=source.revision or None, timeout=10)
+    except (HTTPError, OSError, ValueError) as error:
+        kept = (
+            Path(datasets.config.HF_DATASETS_CACHE) / name.replace("/", "___"),
+            Path(constants.HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}",
+        )
+        if not any(place.is_dir() for place in kept):
+            raise DataError(
+                f"data set {name!r}: the hub does not give it ({' '.join(str(error).split())}), and no copy is kept (a "
+                "private one needs HF_TOKEN; without a way to the hub, load it once where there is one)"
+            ) from error
 
 
 def _is_pinned(source: Source) -> bool:

@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import time
 from contextlib import contextmanager
 
 import pytest
 
-from fipo.errors import ConfigError
+from fipo.config import Source
+from fipo.data.sources import commit_of
+from fipo.errors import ConfigError, DataError
 
 A, B, C = "a" * 40, "b" * 40, "c" * 40
 
@@ -128,7 +131,7 @@ def loading(hub, tmp_path):
 
 def test_the_commit_of_a_data_set_is_that_of_the_rows_that_are_read(hub, loading):
     with loading(offline=False) as load:
-        assert load()[0].startswith("data set 'org/problems' (subset 'default', split 'train') cannot be loaded: ")
+        assert load()[0].startswith("data set 'org/problems': the hub does not give it (404 Client Error")
         hub.commit("datasets", "org/problems", A, {"README.md": "", "train.jsonl": '{"prompt": "old"}'})
         assert load() == (A, ["old"])
         hub.commit("datasets", "org/problems", B, {"README.md": "", "train.jsonl": '{"prompt": "new"}'})
@@ -138,6 +141,15 @@ def test_the_commit_of_a_data_set_is_that_of_the_rows_that_are_read(hub, loading
         commit, refused = load(A)  # for which `datasets` would give the rows of B
         assert commit == A
         assert refused.startswith(f"data set 'org/problems': revision {A} is asked for, the hub cannot be reached, and")
+
+
+def test_without_the_hub_a_data_set_that_is_not_kept_is_refused_at_once(home, monkeypatch):
+    """`datasets` would try it for half a minute."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    began = time.monotonic()
+    with pytest.raises(DataError, match=r"data set 'org/nothing': the hub does not give it \(.*no copy is kept"):
+        commit_of(Source(uri="hf://org/nothing"))
+    assert time.monotonic() - began < 10
 
 
 def test_a_data_set_enters_a_step_with_its_commit(hub, configure, digests):

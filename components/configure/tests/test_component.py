@@ -5,6 +5,7 @@ from kfp import dsl, local
 
 from fipo.config import load_config
 from fipo_kfp.components.configure.component import configure
+from tests.instruct_model import make
 
 MADE = {"created": "2026-11-26T03:04:05Z", "run_id": "0f2b6c1e-5a0d-4d3e-9a52-6a2f6f0f7c11"}
 
@@ -32,12 +33,9 @@ def test_parameters_stand_over_the_cluster_and_changes_over_both(artifact, monke
 @pytest.fixture
 def own(tmp_path):
     """Problems and a model's folder."""
-    data, model = tmp_path / "problems.jsonl", tmp_path / "model"
+    data = tmp_path / "problems.jsonl"
     data.write_text('{"prompt": "1 + 1", "answer": "2"}\n')
-    model.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (model / name).write_text("{}")
-    return str(data), str(model)
+    return str(data), str(make(tmp_path / "model"))
 
 
 def test_data_and_model(artifact, own):
@@ -45,6 +43,21 @@ def test_data_and_model(artifact, own):
     config, *_ = call(artifact, recipe_data=data, recipe_model=model)
     assert [source.uri for source in config.data.train] == [data]
     assert (config.model.name_or_path, config.model.architecture) == (model, None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "said"),
+    [
+        ("reward.functions={acuracy: 1}", 2, "no reward function 'acuracy'"),
+        ("data.train=[{generator: {digits: 12}, limit: 9, prompt_column: question}]", 2, "did you mean 'prompt'?"),
+    ],
+)
+def test_what_would_end_a_later_task_ends_this_one(artifact, capsys, tmp_path, fault, code, said):
+    """The checks of `fipo check`."""
+    with pytest.raises(SystemExit) as ended:
+        call(artifact, recipe_changes=[f"storage.uri={tmp_path.as_uri()}", fault])
+    assert ended.value.code == code
+    assert said in capsys.readouterr().err
 
 
 def test_what_is_not_there_is_said_before_anything_is_started(artifact, capsys):
