@@ -71,7 +71,9 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     assert roles[Role.GRADING] == {"data.benchmarks.NAME.grader", "data.benchmarks.NAME.environment"}
     placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix rollout.tensor_parallel "
     placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens rollout.mismatch_limit "
-    placed += "rollout.environment_workers reward.workers model.name_or_path model.revision links.mlflow links.pipelines "
+    placed += (
+        "rollout.environment_workers reward.workers model.name_or_path model.revision links.mlflow links.pipelines "
+    )
     placed += "reward.sandbox.require_isolation train.max_steps_without_signal"
     names = set(placed.split())
     names |= {
