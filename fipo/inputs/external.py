@@ -147,16 +147,16 @@ def _graders(config: Config, digests: Digests, *, sets: str) -> Found:
     for setting, source in config.data.sources.items():
         if setting.startswith(sets):
             yield from _function(f"{setting}.grader", source.grader, digests)
-            yield from _function(f"{setting}.environment", source.environment, digests)
+            yield from _function(f"{setting}.environment", source.environment, digests, "package.module:Class")
 
 
-def _function(setting: str, name: str, digests: Digests) -> Found:
-    """The sources of a function; none of one that is built in."""
+def _function(setting: str, name: str, digests: Digests, expected: str = "package.module:function") -> Found:
+    """The sources of a function or class; none of one that is built in."""
     from fipo.rewards.names import module_of
 
     module = module_of(name)
     if module:
-        with named(setting, "package.module:function"):
+        with named(setting, expected):
             found = _all(name, module_files(module), digests)
         yield setting, found
 

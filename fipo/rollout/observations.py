@@ -38,7 +38,9 @@ class Observations:
         """The tokens between a turn, which ended with `last_token`, and the next."""
         # A turn may end with another stop token than the template's: then the template's follows it.
         close = [] if last_token == self._end else self._close
-        return [*close, *self._before, *self._cut(self._ids(text)), *self._after]
+        found = [*close, *self._before, *self._cut(self._ids(text)), *self._after]
+        # Something must stand between two turns, or they are one.
+        return found or self._ids("\n") or [self._tokenizer.pad_token_id]
 
     def _ids(self, text: str) -> list[int]:
         """Without special tokens: a tool prints whatever it likes, and must not end or begin a message."""

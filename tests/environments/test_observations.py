@@ -50,6 +50,11 @@ def test_words_without_a_token_are_left_out_and_so_is_the_end(words):
     assert observations.encode("a <end> SyntaxError: b <pad>", 1) == [2, 3]
 
 
+def test_something_stands_between_two_turns(words, chat):
+    assert of(*words, chat=False).encode("nothing that it knows", 1) == [words[0].pad_token_id]
+    assert of(*chat, chat=False).encode("", 1) == chat[0]("\n").input_ids
+
+
 def test_the_middle_of_a_long_one_is_left_out(words):
     tokenizer, stops = words
     assert of(tokenizer, stops, chat=False, max_tokens=3).encode("a a a b again 7", 1) == [2, 4, 5]

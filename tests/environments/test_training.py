@@ -6,7 +6,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from fipo.records import Evaluated
 from fipo.run.run import Run
 from fipo.tracking import read_journal
 from tests.training.conftest import TinyRun
@@ -17,7 +16,8 @@ GAME = [
     "model.architecture.vocabulary=['0','1','2','3','4',Add,modulo,'5',':','\\boxed{','}',higher,lower,number,'?']",
     "rollout.max_response_tokens=24",
     "rollout.max_turns=4",
-    "train.steps=3",
+    "sft.steps=20",
+    "train.steps=2",
     "distributed.processes=1",
 ]
 
@@ -52,16 +52,16 @@ def test_responses_have_turns_and_the_games_verdict(game):
         assert (row["finish_reason"] == "stop") == found, "who has not found it is stopped by a limit"
     assert max(turns) > 1 and {row["environment"] for row in rows} == {"guess"}
     logged = [metrics for _, metrics in read_journal(game.journal()) if "rollout/turns_mean" in metrics]
-    assert len(logged) == 3 and all(metrics["rollout/observation_tokens_mean"] > 0 for metrics in logged)
+    assert len(logged) == 2 and all(metrics["rollout/observation_tokens_mean"] > 0 for metrics in logged)
     own = [(row["step"], sum(row["response_mask"] or [True] * len(row["token_ids"]))) for row in rows]
-    sampled = [sum(tokens for at, tokens in own if at == step) for step in (1, 2, 3)]
+    sampled = [sum(tokens for at, tokens in own if at == step) for step in (1, 2)]
     assert [metrics["rollout/sampled_tokens"] for metrics in logged] == sampled
 
 
 @pytest.mark.slow
 def test_a_stopped_run_has_the_same_turns(game):
     weights, before = game.result("train").outputs["model"].sha256, recorded(game)
-    stopped = game.start_held("step 1/3", "--fresh")
+    stopped = game.start_held("step 1/2", "--fresh")
     stopped.send_signal(signal.SIGINT)
     output, _ = stopped.communicate(timeout=500)
     assert stopped.returncode == 75, output
@@ -71,18 +71,10 @@ def test_a_stopped_run_has_the_same_turns(game):
 
 
 @pytest.mark.slow
-def test_evaluation_plays_the_game_too(game):
-    code, output = game("evaluate")
-    assert code == 0, output
-    found = game.result("evaluate").read(Evaluated).trained["sums"]
-    assert found.problems == 8 and 0 < found.avg_at_k.value <= 1
-
-
-@pytest.mark.slow
 def test_an_environment_that_cannot_be_is_refused_by_name(game):
     for name, reason in (
-        ("no_such_library:Class", "environment 'no_such_library:Class' cannot be imported"),
-        ("tests.environments.talkers:NoStep", "has no step"),
+        ("no_such_library:Class", "there is no module 'no_such_library'"),
+        ("tests.environments.talkers:NoStep", "must be a class with the methods reset, step, grade; it has no step"),
         ("tests.environments.talkers:Fussy", "of the first 8 it takes none: row 8: environment tests.environments"),
     ):
         source = f"[{{generator: {{digits: 3, seed: 1}}, limit: 60, environment: '{name}'}}]"

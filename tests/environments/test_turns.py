@@ -1,6 +1,8 @@
 """Responses of several turns over an engine that says what it is told to: tokens, masks, limits, verdicts, order."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -189,3 +191,21 @@ def test_what_is_no_environment_is_refused(name, reason):
 
     with pytest.raises(ConfigError, match=f"environment '{name}' {reason}"):
         find(name)
+
+
+def test_the_pages_environment_plays(play, tmp_path, monkeypatch):
+    """The example of docs/environments.md, as it stands there."""
+    page = (Path(__file__).parents[2] / "docs" / "environments.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "page_rooms.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    rooms = '{"map": {"hall": {"b": "attic"}, "attic": {"a": "hall", "b": "roof"}, "roof": {}}}'
+
+    def say(prompt, index):
+        return [A, END] if prompt.token_ids[-1] == A and len(prompt.token_ids) > 3 else [B, END]
+
+    asked = replace(Prompt("p", "Go.", (A, B), "roof", environment="page_rooms:Rooms"), columns=rooms)
+    [group], _ = play(say, [asked])
+    assert group.rollouts[0].turns == 2 and group.rollouts[0].grade.explanation == "ended in roof"
+    [group], _ = play(lambda prompt, index: [A, END], [asked], turns=3)
+    assert group.rollouts[0].grade.explanation == "ended in hall" and group.rollouts[0].turns == 3

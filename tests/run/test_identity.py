@@ -73,9 +73,8 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix rollout.tensor_parallel "
     placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens rollout.mismatch_limit "
     placed += "rollout.environment_workers reward.workers model.name_or_path model.revision links.mlflow "
-    placed += (
-        "links.pipelines reward.sandbox.require_isolation train.max_steps_without_signal data.max_wrong_demonstrations"
-    )
+    placed += "links.pipelines reward.sandbox.require_isolation train.max_steps_without_signal "
+    placed += "data.max_wrong_demonstrations"
     names = set(placed.split())
     names |= {
         f"data.{where}.{name}" for where in ("train[]", "sft[]", "benchmarks.NAME") for name in ("uri", "revision")

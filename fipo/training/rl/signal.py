@@ -16,7 +16,8 @@ from fipo.training.rl.state import RlState
 ADVICE = {
     "unparsed": "no answer can be read in most responses: teach the format that the grader reads, in the prompt or in "
     "the demonstrations of data.sft",
-    "truncated": "most responses reach the limit: raise rollout.max_response_tokens, or look at what ends a response",
+    "truncated": "most responses reach a limit: raise rollout.max_response_tokens (where there are turns, perhaps "
+    "rollout.max_turns), or look at what ends a response",
     "wrong": "the problems are too hard as yet: warm up longer (sft.steps), take easier ones, or raise "
     "rollout.group_size",
     "timeout": "the grader has no verdict on most responses: raise reward.timeout_seconds or reward.workers",
