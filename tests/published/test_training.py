@@ -53,7 +53,7 @@ def test_an_adapter_beside_all_weights(published, tmp_path):
     with torch.no_grad():
         start, expected = (torch.log_softmax(model(ids).logits, dim=-1) for model in (base, merged))
         found = torch.log_softmax(PeftModel.from_pretrained(base, tmp_path / "lora" / "adapter")(ids).logits, dim=-1)
-    assert (found - expected).abs().mean() < 1e-4 < 1e-2 < (found - start).abs().mean()
+    assert (found - expected).abs().mean() < 1e-3 < 1e-2 < (found - start).abs().mean()
 
 
 @pytest.mark.slow
