@@ -359,7 +359,7 @@ def _parser() -> argparse.ArgumentParser:
     compare.set_defaults(command=_compare)
 
     audit = commands.add_parser("audit", help="try the reference answers of a data set: what would each accept")
-    audit.add_argument("data", help="a JSONL or parquet file, s3://..., or hf://organisation/name")
+    audit.add_argument("data", help="a file of rows, s3://..., or hf://organisation/name")
     audit.add_argument("--prompt-column", default="prompt", help="column of the problem (default: prompt)")
     audit.add_argument("--answer-column", default="answer", help="column of the reference answer (default: answer)")
     audit.add_argument("--answer-after", default="", help="the answer follows this text in its column (GSM8K: ####)")

@@ -1,7 +1,6 @@
 """An instruct model of SmolLM2's kind, small and untrained: Llama, tied embeddings, byte-level BPE, a chat template."""
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -33,15 +32,17 @@ def make(folder: Path) -> Path:
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token=SPECIAL[0], pad_token=SPECIAL[0])
     tokenizer.chat_template = CHATML
     torch.manual_seed(0)
-    shape: dict[str, Any] = {
-        "hidden_size": 64,
-        "intermediate_size": 128,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-    }
-    model = LlamaForCausalLM(
-        LlamaConfig(vocab_size=len(tokenizer), eos_token_id=0, bos_token_id=1, tie_word_embeddings=True, **shape)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        eos_token_id=0,
+        bos_token_id=1,
+        tie_word_embeddings=True,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
     )
+    model = LlamaForCausalLM(config)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -118,6 +118,47 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path):
         load_config(one)
 
 
+def test_paths_in_a_recipe_are_relative_to_the_file_that_names_them(tmp_path, monkeypatch):
+    (tmp_path / "base").mkdir()
+    (tmp_path / "own" / "model").mkdir(parents=True)
+    (tmp_path / "base" / "base.yaml").write_text(
+        "extends: demo\ndata: {train: [{uri: base.jsonl}, {uri: /data/x.csv}, {uri: s3://b/k}, {uri: hf://o/n}]}\n"
+    )
+    (tmp_path / "own" / "sums.yaml").write_text("uri: ../held.jsonl\n")
+    (tmp_path / "own" / "mine.yaml").write_text(
+        "extends: ../base/base.yaml\ndata: {benchmarks: [sums.yaml, aime-2024]}\n"
+        "model: {name_or_path: model, architecture: null}\nrun: {directory: work}\n"
+    )
+    monkeypatch.chdir("/")
+    config = load_config(tmp_path / "own" / "mine.yaml", ["data.sft=[{uri: here.jsonl}]"])
+    assert [source.uri for source in config.data.train] == [
+        str(tmp_path / "base" / "base.jsonl"), "/data/x.csv", "s3://b/k", "hf://o/n",
+    ]  # fmt: skip
+    assert config.data.benchmarks["sums"].uri == str(tmp_path / "held.jsonl")
+    assert config.data.benchmarks["aime-2024"].uri.startswith("hf://")
+    assert config.model.name_or_path == str(tmp_path / "own" / "model")
+    assert config.data.sft[0].uri == "here.jsonl", "what is set is relative to where the command runs"
+    assert str(config.run.directory) == "work", "and so is where results go"
+    written = tmp_path / "config.yaml"
+    written.write_text(config.to_yaml())
+    assert load_config(written).data.train == config.data.train
+
+
+def test_a_name_of_the_hub_is_no_path(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text("extends: demo\nmodel: {name_or_path: organisation/name, architecture: null}\n")
+    assert load_config(own).model.name_or_path == "organisation/name"
+
+
+def test_merged_keys_of_yaml_are_no_repetition(tmp_path):
+    own = tmp_path / "mine.yaml"
+    own.write_text(
+        "extends: demo\nsft: &steps {steps: 3, batch_size: 4}\ntrain: {steps: 5}\nrun: {<<: &a {seed: 1}, seed: 2}\n"
+    )
+    config = load_config(own)
+    assert (config.sft.steps, config.run.seed) == (3, 2)
+
+
 def test_a_recipe_that_is_no_mapping_is_refused(tmp_path):
     path = tmp_path / "list.yaml"
     path.write_text("- 1\n- 2\n")

@@ -34,13 +34,13 @@ def run(command, capsys):
         return Path(arguments[-1]).read_text().splitlines()[0] + "\n"
     assert program == "fipo"
     sys.modules.pop("my_rewards", None)  # a command is a process of its own
-    code = 0
+    end = ""
     try:
         main(arguments)
     except SystemExit as ended:
-        code = int(ended.code or 0)
+        end = f"exit code {ended.code}\n"
     printed = capsys.readouterr()
-    return printed.out + printed.err + (f"exit code {code}\n" if code else "")
+    return printed.out + printed.err + end
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Self
 
-from fipo.config import Config, Source
+from fipo.config import Config, Model, Source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -56,7 +56,7 @@ class Look:
             raise Skipped("there is no tokenizer")
         return self._tokenizer
 
-    def load_tokenizer(self) -> PreTrainedTokenizerBase:
+    def load_tokenizer(self, model: Model) -> PreTrainedTokenizerBase:
         """Load the model's tokenizer, and find the tokens that end a response.
 
         Raises:
@@ -64,8 +64,8 @@ class Look:
         """
         from fipo.models import load_stops, load_tokenizer
 
-        self._tokenizer = load_tokenizer(self.config.model)
-        self._stops = load_stops(self.config.model, self._tokenizer)
+        self._tokenizer = load_tokenizer(model)
+        self._stops = load_stops(model, self._tokenizer)
         return self._tokenizer
 
     @property

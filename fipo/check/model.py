@@ -23,8 +23,7 @@ SHOWN_TOKENS = 40
 
 def tokenizer(look: Look) -> Iterator[Finding]:
     """What the model's tokenizer is, and which tokens end a response."""
-    _require_there(look.config.model)
-    loaded = look.load_tokenizer()
+    loaded = look.load_tokenizer(_pinned(look.config.model))
     found = f"{len(loaded)} tokens; stops at: {look.stops.names(loaded)}"
     if loaded.chat_template and not look.config.data.chat:
         said = f"{found}. It has a chat template, and data.chat is false: the model is asked in plain text"
@@ -84,10 +83,9 @@ def weights(look: Look) -> Iterator[Finding]:
         made = model.architecture
         yield Finding("model", "ok", f"made here: {made.layers} layers of {made.hidden_size}, with random weights")
         return
-    _require_there(model)
-    folder = Path(model.name_or_path)
+    model, folder = _pinned(model), Path(model.name_or_path)
     if not folder.is_dir():
-        yield Finding("model", "ok", f"{model.name_or_path} on the hub, commit {model_commit(model)[:12]}")
+        yield Finding("model", "ok", f"{model.name_or_path} on the hub, commit {model.revision[:12]}")
         return
     files = _weight_files(folder)
     for path in files:
@@ -96,13 +94,17 @@ def weights(look: Look) -> Iterator[Finding]:
     yield Finding("model", "ok", f"{folder}: {size / 1e6:,.1f} MB of safetensors")
 
 
-def _require_there(model: Model) -> None:
-    """Raise ConfigError at once where the name is that of a folder, and there is none."""
-    if model.name_or_path and not Path(model.name_or_path).is_dir():
-        try:
-            model_commit(model)
-        except ConfigError as error:
-            raise ConfigError(f"model.name_or_path: {error}") from error
+def _pinned(model: Model) -> Model:
+    """The model at the commit that is loaded, which is read from what is kept without asking the hub for every file.
+
+    Raises ConfigError at once where the name is that of a folder, and there is none, or the hub does not give it.
+    """
+    if not model.name_or_path or Path(model.name_or_path).is_dir():
+        return model
+    try:
+        return model.model_copy(update={"revision": model_commit(model)})
+    except ConfigError as error:
+        raise ConfigError(f"model.name_or_path: {error}") from error
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -105,7 +105,9 @@ class BenchmarkIndex:
         self._runs: dict[Run, list[_Owner]] = {}
         self._short: dict[Run, _Owner] = {}
         self._sizes: dict[_Owner, int] = {}
+        self._words: dict[_Owner, frozenset[str]] = {}
         self._contexts: dict[Run, list[frozenset[str]]] = {}
+        """Of runs that a problem has shared: the other words of those that hold them, as far as they are unlike."""
 
     def add(self, words: list[str], template: Template, *, benchmark: str = "", problem: str = "") -> None:
         """Enter one problem of a benchmark whose problems follow `template`; name and problem are for `Match`."""
@@ -116,10 +118,9 @@ class BenchmarkIndex:
                 self._short.setdefault(whole, owner)
             # Problems that differ in a number only: the number with the words around it is what another may share.
             runs.update(ngrams(words[max(0, core.stop - self.n) : core.start + self.n], self.n))
-        self._sizes[owner] = len(runs)
+        self._sizes[owner], self._words[owner] = len(runs), frozenset(words)
         for run in runs:
             self._runs.setdefault(run, []).append(owner)
-        self._see(runs, words)
 
     def judge(self, problems: Iterable[tuple[Item, list[str]]], template: Template) -> Iterator[tuple[Item, Found]]:
         """Each problem of a source with the benchmark problems that it overlaps.
@@ -159,9 +160,16 @@ class BenchmarkIndex:
         """A problem holds these runs; those that are like one seen before, with the run left out, are no other."""
         every = frozenset(words)
         for run in set(runs):
-            known, context = self._contexts.setdefault(run, []), every.difference(run)
-            if len(known) < COMMON and not any(_jaccard(context, other) >= ALIKE for other in known):
-                known.append(context)
+            if run not in self._contexts:
+                self._contexts[run] = []
+                for owner in self._runs[run]:
+                    self._hold(run, self._words[owner])
+            self._hold(run, every)
+
+    def _hold(self, run: Run, words: frozenset[str]) -> None:
+        known, context = self._contexts[run], words.difference(run)
+        if len(known) < COMMON and not any(_jaccard(context, other) >= ALIKE for other in known):
+            known.append(context)
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -215,5 +215,5 @@ def _explained(name: str, source: Source) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"data set {name!r} (subset {source.subset or 'default'!r}, split {source.split!r}) cannot be loaded: "
-            f"{error}. A single JSONL or parquet file named by its path is read row by row, broken rows set aside"
+            f"{error}. A single file of rows named by its path is read row by row, broken rows set aside"
         ) from error

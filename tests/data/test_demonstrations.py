@@ -55,10 +55,12 @@ def test_what_the_grader_cannot_read_is_refused_with_examples(prepared):
     assert said.count("line ") == 3 and "=> 2,001 <=" in said
 
 
-def test_a_few_that_are_wrong_are_said_and_kept(prepared, capsys):
+def test_a_few_that_are_wrong_are_said_and_kept(prepared, capsys, tmp_path):
+    card = tmp_path / "prepared" / "data-card.md"
     tally, responses = prepared([*RIGHT, ("\\boxed{1}", "2"), ("I do not know", "3")])
     assert tally["demonstrations"] == {"correct": 18, "wrong": 1, "unparsed": 1}
     assert len(responses) == 20
+    assert "sft.jsonl | 18 correct, 1 unparsed, 1 wrong |" in card.read_text()
     said = capsys.readouterr().out
     assert "of 20 demonstrations" in said and "line 19 is wrong" in said and "line 20 is unparsed" in said
 

@@ -96,6 +96,32 @@ def test_what_overlaps_a_benchmark_is_in_no_learning_set(configure, run):
     assert prepared.prompts("benchmarks/held-out") == [LONG, "What is 3 + 4?"]
 
 
+def test_each_removal_is_listed_beside_what_it_overlaps(configure, run):
+    train = rows(f"Now {LONG.upper()}!", "What is 3 + 5?", "what is 3+4")
+    prepared = run(configure(train, rows(LONG, "What is 3 + 4?")))
+    listed = [json.loads(line) for line in (prepared.folder / "overlaps.jsonl").read_text().splitlines()]
+    assert [(one["set"], one["line"], one["prompt"]) for one in listed] == [
+        ("train", 3, "what is 3+4"),
+        ("train", 1, f"Now {LONG.upper()}!"),
+    ]
+    assert [(one["benchmark"], one["problem"], one["words"]) for one in listed] == [
+        ("held-out", "What is 3 + 4?", "what is 3 + 4"),
+        ("held-out", LONG, LONG),
+    ]
+    card = (prepared.folder / "data-card.md").read_text()
+    assert "2 problems were removed, each listed beside what it overlaps in `overlaps.jsonl`; here all of them." in card
+    assert f"train.jsonl, 1 | held-out | {LONG} |" in card
+
+
+def test_problems_with_a_stock_ending_are_kept_though_they_wait_for_the_others(configure, run):
+    stock = "where m and n are relatively prime positive integers. Find m+n"
+    topics = [" ".join(f"{word}{n}" for word in ("red", "blue", "green", "pink", "grey")) for n in range(12)]
+    train = rows(*(f"{topic} {stock}" for topic in topics), "What else?")
+    prepared = run(configure(train, rows(f"A chord has a length of m/n, {stock}")))
+    assert sorted(prepared.prompts()) == sorted(row["prompt"] for row in train)
+    assert prepared.tally().removed == {}
+
+
 def test_long_prompts_are_removed_template_included(configure, run):
     config = configure(
         rows("one two", "one two three"), rows("three four"), max_prompt_tokens=5, prompt_template="Q : {prompt} A"

@@ -49,6 +49,7 @@ def promote(tmp_path):
         folder = tmp_path / "made" / name
         save_model(load_model(MODEL, seed=seed), load_tokenizer(MODEL), folder / "model")
         write_result(result(correct), folder / "results" / "trained")
+        write_result(result(4), folder / "results" / "warmup")
         (folder / "dataset").mkdir()
         (folder / "dataset" / "train.parquet").write_bytes(b"data of " + name.encode())
         record = asdict(Evaluated({"aime": result(correct).scores()}))
