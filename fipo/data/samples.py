@@ -50,7 +50,7 @@ def check_environments(config: Config) -> None:
             if problem:
                 raise ConfigError(
                     f"{setting}.environment: {source.environment} must take a row of "
-                    f"{source.uri or 'the generator'}; of the first {SAMPLE_ROWS} it takes none: {problem}"
+                    f"{source.name}; of the first {SAMPLE_ROWS} it takes none: {problem}"
                 )
 
 
