@@ -30,6 +30,8 @@ MORE = {
     "fipo/batch": ("tests/algorithm", "tests/rollout"),
     "fipo/errors": ("tests/test_cli.py",),
     "fipo/outcome": ("tests/evaluation", "tests/rewards"),
+    "fipo/environments": ("tests/rollout",),
+    "fipo/rollout": ("tests/environments",),
     "fipo/recipes": ("tests/planning",),
     "docs": ("tests/pipelines/test_deploy_docs.py",),
     "fipo_kfp": ("tests/test_packaging.py",),

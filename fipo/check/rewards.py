@@ -42,7 +42,7 @@ def environments(look: Look) -> Iterator[Finding]:
             refused = [fault for problem in problems if (fault := _refused(problem, host))]
             if problems and len(refused) == len(problems):
                 raise ConfigError(
-                    f"{setting}.environment: {source.environment} must take a row of {source.uri or 'the generator'}; "
+                    f"{setting}.environment: {source.environment} must take a row of {source.name}; "
                     f"of the first {len(problems)} sound ones it takes none: {refused[0]}"
                 )
             if problems:

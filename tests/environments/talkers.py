@@ -1,5 +1,6 @@
 """Environments and an engine of the tests'."""
 
+from threading import Barrier
 from typing import Any, ClassVar
 
 import numpy as np
@@ -88,3 +89,17 @@ class Scripted(RolloutEngine):
 
     def close(self):
         self.closed = True
+
+
+class Loud(Counter):
+    def step(self, text):
+        return "0 1 2 3 4 Add modulo 5 :"
+
+
+class Meeting(Counter):
+    """Two of them must be in `step` at once."""
+
+    barrier: ClassVar[Barrier] = Barrier(2)
+
+    def step(self, text):
+        Meeting.barrier.wait(20)
