@@ -82,10 +82,13 @@ class Cleaner:
         head = list(islice(found, BATCH))
         template = Template.common([split_words(problem.prompt) for _, problem in head])
         found = self._uncontaminated(chain(head, found), template, tally)
+        if source.generator or not self._graded:  # a generator's are right by construction
+            yield from self._short_enough(found, Origin(source, tally, template))
+            return
+        found = self._grading(found, tally, self._graded)
         yield from self._short_enough(found, Origin(source, tally, template))
-        if self._graded:
-            for line in self._graded.close(tally, source):
-                print(f"[prepare] {line}", flush=True)
+        for line in self._graded.close(tally, source):
+            print(f"[prepare] {line}", flush=True)
 
     def _valid(self, source: Source, tally: Tally) -> Found:
         name = self.name if self.benchmarks is None else tally.source.rpartition("/")[2]
@@ -133,11 +136,14 @@ class Cleaner:
             else:
                 yield row, problem
 
+    def _grading(self, found: Found, tally: Tally, demonstrations: Demonstrations) -> Found:
+        for batch in batched(found, BATCH):
+            demonstrations.grade(tally, batch)
+            yield from batch
+
     def _short_enough(self, found: Found, origin: Origin) -> Iterator[Candidate]:
         limit, tally = self.rules.data.max_prompt_tokens, origin.tally
         for batch in batched(found, BATCH):
-            if self._graded:
-                self._graded.grade(tally, batch)
             for (row, problem), tokens in zip(batch, self._prompt_tokens([p for _, p in batch]), strict=True):
                 if tokens is None:
                     detail = "the text holds what is not in the tokenizer's vocabulary"

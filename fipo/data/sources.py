@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ from fipo.uris import local_file
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetBuilder
 
+COPY = "source"
+"""Name of the local copy of an object."""
 MAX_LOOK_BYTES = 64 * 2**20
 """So much is brought here from an object store to look at the first rows."""
 
@@ -130,12 +132,20 @@ def _local(source: Source) -> Iterator[str | Path]:
         from fipo.storage import open_store
 
         folder, _, name = uri.rpartition("/")
-        with tempfile.TemporaryDirectory(prefix="fipo-source-") as directory:
-            path = Path(directory) / "source"
-            open_store(folder).download(name, path)
-            yield path
+        yield Path(_fetched(uri, open_store(folder).stat(name).etag).name) / COPY
     else:
         yield local_path(uri)
+
+
+@cache
+def _fetched(uri: str, etag: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder with a copy of an object, for as long as this process lives: what was looked at is not fetched again."""
+    from fipo.storage import open_store
+
+    folder, _, name = uri.rpartition("/")
+    place = tempfile.TemporaryDirectory(prefix="fipo-source-")
+    open_store(folder).download(name, Path(place.name) / COPY)
+    return place
 
 
 def _is_data_set(path: str | Path) -> bool:

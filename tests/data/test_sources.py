@@ -9,7 +9,7 @@ from moto.server import ThreadedMotoServer
 from fipo.config import Source
 from fipo.data import formats
 from fipo.data.rows import Reason
-from fipo.data.sources import read_rows
+from fipo.data.sources import columns_of, read_rows
 from fipo.errors import DataError
 
 PROBLEMS = [{"prompt": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(5)]
@@ -125,6 +125,24 @@ def bucket(monkeypatch):
 def test_object_storage(bucket, write, name):
     bucket.upload_file(write(name, PROBLEMS), "problems", f"raw/{name}")
     assert outcomes(Source(uri=f"s3://problems/raw/{name}")) == list(enumerate(PROBLEMS, 1))
+
+
+def test_an_object_is_brought_here_once_and_again_when_it_changes(bucket, write, monkeypatch):
+    from fipo.storage.s3 import S3Store
+
+    brought, download = [], S3Store.download
+
+    def counted(self, key, path, progress=None):
+        brought.append(key)
+        download(self, key, path, progress)
+
+    monkeypatch.setattr(S3Store, "download", counted)
+    source = Source(uri="s3://problems/raw/once.jsonl")
+    for rows in (PROBLEMS[:1], PROBLEMS[:2]):
+        bucket.upload_file(write("once.jsonl", rows), "problems", "raw/once.jsonl")
+        assert columns_of(source) == ["prompt", "answer"]
+        assert outcomes(source) == list(enumerate(rows, 1))
+    assert brought == ["once.jsonl"] * 2
 
 
 def test_data_set_folder_in_the_hubs_layout(tmp_path, monkeypatch):

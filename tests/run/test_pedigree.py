@@ -15,7 +15,7 @@ from fipo.run.run import Run
 RECIPE: dict[str, Any] = {
     "run": {"name": "edited"},
     "data": {
-        "benchmarks": {"held": {"generator": {"digits": 6, "seed": 3}, "limit": 2}},
+        "benchmarks": {"held": {"generator": {"digits": 6, "seed": 3}, "limit": 8}},
         "near_duplicate_jaccard": None,
         "validation_fraction": 0.1,
     },
@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
         "steps": 1, "prompts_per_step": 4, "mini_batch_prompts": 2, "max_generation_rounds": 1, "evaluate_problems": 2,
     },
     "rollout": {"group_size": 4, "max_response_tokens": 4},
-    "evaluation": {"samples": 1},
+    "evaluation": {"samples": 4},
     "distributed": {"processes": 1},
     "gate": {"minimum": 0.0},
     "registry": {"model_name": "edited"},
