@@ -118,11 +118,12 @@ class TurnsEngine(RolloutEngine):
         for turn in range(self._max_turns):
             if not asked and self._engine.interruptible:
                 break  # ranks that share a model generate for each other, so all must call alike
-            spoken = self._speak(asked, replace(sampling, group_size=size), done)
+            speaking = [response for _, responses in asked for response in responses]
             try:
-                asked = self._answered(spoken, sampling, done, last=turn == self._max_turns - 1)
+                self._speak(asked, replace(sampling, group_size=size), done)
+                asked = self._answered(speaking, sampling, done, last=turn == self._max_turns - 1)
             except BaseException:  # who is interrupted must not wait for what has not begun
-                for response in spoken:
+                for response in speaking:
                     if response.reply:
                         response.reply.cancel()
                 raise
@@ -148,10 +149,8 @@ class TurnsEngine(RolloutEngine):
             for index in range(sampling.group_size)
         ]
 
-    def _speak(
-        self, asked: Sequence[tuple[Prompt, list[_Response]]], sampling: Sampling, done: _Done
-    ) -> list[_Response]:
-        """One turn of each response; those with an environment, in order. Their answers are under way."""
+    def _speak(self, asked: Sequence[tuple[Prompt, list[_Response]]], sampling: Sampling, done: _Done) -> None:
+        """One turn of each response; the answers of environments are under way."""
         waiting: dict[Prompt, deque[list[_Response]]] = defaultdict(deque)
         for prompt, responses in asked:
             waiting[prompt].append(responses)
@@ -166,7 +165,6 @@ class TurnsEngine(RolloutEngine):
                     response.reply = self._host.submit(_step, response.conversation, self._text(turn))
 
         self._engine.generate([prompt for prompt, _ in asked], sampling, on_group=heard)
-        return [response for _, responses in asked for response in responses if response.conversation]
 
     def _answered(
         self, spoken: Iterable[_Response], sampling: Sampling, done: _Done, *, last: bool
@@ -174,6 +172,8 @@ class TurnsEngine(RolloutEngine):
         """Those that go on, each with the prompt of its next turn; the others are done."""
         going_on, ended = [], []
         for response in spoken:
+            if response.conversation is None:
+                continue
             reply = response.reply.result() if response.reply else None
             response.reply = None
             stopped = response.turns[-1].finish_reason is FinishReason.STOP

@@ -1,5 +1,6 @@
 """Environments and an engine of the tests'."""
 
+import time
 from threading import Barrier
 from typing import Any, ClassVar
 
@@ -103,3 +104,9 @@ class Meeting(Counter):
 
     def step(self, text):
         Meeting.barrier.wait(20)
+
+
+class Slow(Counter):
+    def step(self, text):
+        time.sleep(2.0)
+        return "again"

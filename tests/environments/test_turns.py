@@ -1,6 +1,7 @@
 """Responses of several turns over an engine that says what it is told to: tokens, masks, limits, verdicts, order."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,3 +210,22 @@ def test_the_pages_environment_plays(play, tmp_path, monkeypatch):
     assert group.rollouts[0].turns == 2 and group.rollouts[0].grade.explanation == "ended in roof"
     [group], _ = play(lambda prompt, index: [A, END], [asked], turns=3)
     assert group.rollouts[0].grade.explanation == "ended in hall" and group.rollouts[0].turns == 3
+
+
+def test_who_is_interrupted_waits_for_no_answer(words):
+    """Eight answers of two seconds each for one thread: the stop does not wait for those that have not begun."""
+    tokenizer, stops = words
+    host = Host(1, Limits())
+
+    class Stopped(talkers.Scripted):
+        def generate(self, prompts, sampling, progress=None, on_group=None):
+            super().generate(prompts, sampling, progress, on_group)
+            raise KeyboardInterrupt
+
+    observations = Observations(tokenizer, stops, chat=False, max_tokens=8)
+    turning = TurnsEngine(Stopped(says_a), host, observations, tokenizer, max_turns=2, context=50)
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        turning.generate([prompt("p", "3", environment="Slow")], Sampling(8, 16))
+    host.close()
+    assert time.monotonic() - began < 8.0

@@ -214,6 +214,12 @@ def test_the_context_bounds_the_response(subject):
     assert all(len(rollout.token_ids) <= 3 for rollout in group.rollouts)
 
 
+def test_a_prompt_may_have_less_room_than_others(subject):
+    asked = [replace(prompt, room=room) for prompt, room in zip(prompts(8, 12), (1, 3, None, 50) * 2)]
+    groups = subject.engine.generate(asked, Sampling(8, 24))
+    assert [max(len(rollout.token_ids) for rollout in group.rollouts) for group in groups] == [1, 3, 24, 24] * 2
+
+
 @pytest.mark.parametrize("tokens", [0, CONTEXT])
 def test_prompts_without_room_are_refused(subject, tokens):
     with pytest.raises(RolloutError, match=rf"must have 1 to {CONTEXT - 1} tokens.*got {tokens}"):
