@@ -9,13 +9,13 @@ import yaml
 
 from fipo.cli import main
 from fipo.config import load_config
-from fipo.release.registry import champion
+from fipo.release.registry import find
 from fipo.run.run import Run
 
 RECIPE: dict[str, Any] = {
     "run": {"name": "edited"},
     "data": {
-        "benchmarks": {"held": {"generator": {"digits": 6, "seed": 3}, "limit": 8}},
+        "benchmarks": {"held": {"generator": {"digits": 6, "seed": 3}, "limit": 2}},
         "near_duplicate_jaccard": None,
         "validation_fraction": 0.1,
     },
@@ -30,7 +30,7 @@ RECIPE: dict[str, Any] = {
         "steps": 1, "prompts_per_step": 4, "mini_batch_prompts": 2, "max_generation_rounds": 1, "evaluate_problems": 2,
     },
     "rollout": {"group_size": 4, "max_response_tokens": 4},
-    "evaluation": {"samples": 4},
+    "evaluation": {"samples": 1},
     "distributed": {"processes": 1},
     "gate": {"minimum": 0.0},
     "registry": {"model_name": "edited"},
@@ -89,8 +89,8 @@ def test_a_model_names_the_data_that_its_training_read(fipo, tmp_path):
     for step in ("evaluate", "gate", "register"):
         fipo(step)
     config = load_config("r.yaml")
-    registered = champion(config.tracking_uri, "edited")
-    assert registered and registered.sha256 == after.outputs["model"].sha256
+    registered = find(config.tracking_uri, "edited/1")
+    assert registered.sha256 == after.outputs["model"].sha256
     assert registered.provenance["data_sha256"] == problems
     read = json.loads(registered.provenance["data_read"])
     assert read["data.train[0]"] == edited.inputs["data.train[0]"] != first.inputs["data.train[0]"]
