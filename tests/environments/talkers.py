@@ -108,5 +108,5 @@ class Meeting(Counter):
 
 class Slow(Counter):
     def step(self, text):
-        time.sleep(2.0)
+        time.sleep(0.5)
         return "again"

@@ -16,7 +16,7 @@ GAME = [
     "model.architecture.vocabulary=['0','1','2','3','4',Add,modulo,'5',':','\\boxed{','}',higher,lower,number,'?']",
     "rollout.max_response_tokens=24",
     "rollout.max_turns=4",
-    "sft.steps=20",
+    "sft.steps=0",
     "train.steps=2",
     "distributed.processes=1",
 ]
@@ -72,11 +72,7 @@ def test_a_stopped_run_has_the_same_turns(game):
 
 @pytest.mark.slow
 def test_an_environment_that_cannot_be_is_refused_by_name(game):
-    for name, reason in (
-        ("no_such_library:Class", "there is no module 'no_such_library'"),
-        ("tests.environments.talkers:NoStep", "must be a class with the methods reset, step, grade; it has no step"),
-        ("tests.environments.talkers:Fussy", "of the first 8 it takes none: row 8: environment tests.environments"),
-    ):
-        source = f"[{{generator: {{digits: 3, seed: 1}}, limit: 60, environment: '{name}'}}]"
-        code, output = game("prepare", "--set", f"data.train={source}")
-        assert code == 2 and "data.train[0].environment: " in output and reason in output, output
+    name = "tests.environments.talkers:NoStep"
+    source = f"[{{generator: {{digits: 3, seed: 1}}, limit: 60, environment: '{name}'}}]"
+    code, output = game("prepare", "--set", f"data.train={source}")
+    assert code == 2 and f"data.train[0].environment: environment '{name}' must be a class with" in output, output
