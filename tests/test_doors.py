@@ -47,7 +47,9 @@ WORK = {
     "import fipo.storage": set(),
     # The tokenizer of a recipe's own model; that of a published one is AutoTokenizer's to find, which brings torch.
     "import fipo.data.step, fipo.config as c; fipo.data.step.load_tokenizer(c.load_config('demo').model)(['1 2'])": {
-        "numpy", "pyarrow", "transformers"
+        "numpy",
+        "pyarrow",
+        "transformers",
     },
 }
 """By what a step, a task that follows a TrainJob or the exit handler imports when it works."""
