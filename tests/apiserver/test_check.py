@@ -6,7 +6,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fipo.launch.check import check_cluster, failed
+from fipo.findings import failed
+from fipo.launch.check import check_cluster
 from tests.apiserver.platform import make_namespace, moved, pretend_webhooks
 from tests.k8s.test_manifests import load
 
