@@ -34,7 +34,7 @@ def configure(
         created: When the run was made; Kubeflow fills it in.
         run_id: Kubeflow's id of the run.
         settings: Every setting of the run, and which steps are to be done.
-        recipe_data: JSONL or parquet of problems to train on, with `prompt` and `answer` (`data.train`).
+        recipe_data: JSONL, CSV or parquet of problems to train on, with `prompt` and `answer` (`data.train`).
         recipe_model: The model to start from: a name, a path, or a registered version as `models:/fipo@champion`.
         run_gpus_per_node: GPUs of each machine (`trainjob.gpus_per_node`); 0 is what the recipe says.
         run_name: Names the run in the object store and in MLflow (`run.name`), with `{time}` and `{id}` filled in.

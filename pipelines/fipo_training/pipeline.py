@@ -42,7 +42,7 @@ def fipo_training(
 
     - **recipe**: `demo`, `paper-7b`, `paper-32b`, or the path of a file in the image
     - **recipe_changes**: settings that replace the recipe's, such as `["train.learning_rate=3e-6"]`
-    - **recipe_data**: your problems, JSONL or parquet with `prompt` and `answer`, such as `s3://bucket/problems.jsonl`
+    - **recipe_data**: your problems, JSONL, CSV or parquet with `prompt` and `answer`, such as `s3://bucket/problems.jsonl`
     - **recipe_model**: where to start from: a name, a path, or `models:/fipo@champion`
     - **run_gpus_per_node**: GPUs of each machine
     - **run_name**: names the results; the same name again reuses them; `nightly-{time}` is a new one each time
@@ -51,7 +51,7 @@ def fipo_training(
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
         recipe_changes: Settings that replace the recipe's, each `key.path=value`.
-        recipe_data: JSONL or parquet of problems to train on, with `prompt` and `answer`.
+        recipe_data: JSONL, CSV or parquet of problems to train on, with `prompt` and `answer`.
         recipe_model: The model to start from: a name, a path, or a registered version as `models:/fipo@champion`.
         run_gpus_per_node: GPUs of each machine; 0 is what the recipe says.
         run_name: Names the run in the object store and in MLflow; `nightly-{time}` in a schedule.
