@@ -151,7 +151,7 @@ def source_files():
         ("fipo/rollout/served/guard.py", {"tests/environments", "tests/rollout"}),
         ("fipo/planning/plan.py", {"tests/planning"}),
         ("components/score/component.py", {"components/score/tests", "tests/pipelines", "tests/test_doors.py"}),
-        ("k8s/base/storage.yaml", {"tests/k8s"}),
+        ("k8s/base/storage.yaml", {"tests/k8s", "tests/apiserver"}),
         ("tests/storage/test_claim.py", {"tests/storage/test_claim.py"}),
         ("tests/storage/conftest.py", {"tests/storage"}),
         ("tests/storage/gone_test.py", {"tests/storage"}),
