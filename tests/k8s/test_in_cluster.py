@@ -1,5 +1,6 @@
 """A step in a TrainJob from end to end: the launcher, the job's own command and the training are real."""
 
+import json
 import os
 import subprocess
 import sys
@@ -81,8 +82,8 @@ def test_a_worker_that_fails_is_shown(config, api, tmp_path):
     """The model is there when the step starts, and cannot be loaded."""
     folder = tmp_path / "model"
     save_model(load_model(config.model, seed=0), load_tokenizer(config.model), folder)
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-100])
+    described = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(described | {"intermediate_size": 24}))
     broken = config.model_copy(update={"model": Model(name_or_path=str(folder))})
     Run(broken).step("prepare").run()
     with pytest.raises(LaunchError, match=rf"exit code 2 .*\n(.*\n)*.*{folder}") as failed:

@@ -21,7 +21,7 @@ def labels():
 
 def test_what_the_component_adds_obeys_the_schemas(deployer):
     added = [one for one in deployer if one["metadata"]["name"] in ("fipo-deployer", "fipo-server", "fipo-serving")]
-    assert len(added) == 4
+    assert len(added) == 6, "account, role, binding, network policy; the policy of servers and its binding"
     for manifest in added:
         kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
 
