@@ -100,7 +100,7 @@ def _demonstrations(setting: str, source: Source, found: Sequence[tuple[Row, Pro
     Raises:
         DataError: too few of them are correct.
     """
-    if not setting.startswith("data.sft"):
+    if source.is_made or not setting.startswith("data.sft"):  # a generator's are as wrong as they are meant to be
         return ""
     tally = Tally(setting, source.uri or "running-sums")
     demonstrations = Demonstrations(look.graders, look.config.data.max_wrong_demonstrations)

@@ -82,7 +82,7 @@ class Cleaner:
         head = list(islice(found, BATCH))
         template = Template.common([split_words(problem.prompt) for _, problem in head])
         found = self._uncontaminated(chain(head, found), template, tally)
-        if source.generator or not self._graded:  # a generator's are right by construction
+        if source.is_made or not self._graded:  # what a generator makes is as wrong as it is meant to be
             yield from self._short_enough(found, Origin(source, tally, template))
             return
         found = self._grading(found, tally, self._graded)

@@ -182,3 +182,10 @@ def test_an_mlflow_that_is_away_is_a_warning(recipe):
     findings, error = found(recipe, f"tracking.uri=http://127.0.0.1:{port}")
     assert error is None
     assert findings["MLflow"].status == "warning" and "refused" in findings["MLflow"].found
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-16", "demo-code", "demo-tool"])
+def test_the_demos_begin(name, tmp_path, capsys):
+    """Their demonstrations are wrong on purpose, or one turn of several."""
+    require(load_config(name, [f"run.directory={tmp_path}"]), ["prepare", "sft", "train"])
+    assert "demonstrations" not in capsys.readouterr().out
