@@ -45,6 +45,11 @@ WORK = {
     "import fipo.release.registry, fipo.tracking": set(),
     "from fipo.tracking.client import load; load()": MLFLOW,
     "import fipo.storage": set(),
+    "import fipo.check, fipo.config as c; fipo.check.require(c.load_config('demo'), ['prepare'])": {
+        "numpy",
+        "pyarrow",
+        "transformers",
+    },
     # The tokenizer of a recipe's own model; that of a published one is AutoTokenizer's to find, which brings torch.
     "import fipo.data.step, fipo.config as c; fipo.data.step.load_tokenizer(c.load_config('demo').model)(['1 2'])": {
         "numpy",

@@ -107,6 +107,8 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
 
 def load_stops(model: Model, tokenizer: PreTrainedTokenizerBase) -> Stops:
     """The tokens that end a response of the model."""
+    if model.architecture:  # made with its tokenizer, whose end is its only one; its configuration would bring torch
+        return stops_of(tokenizer, None, None)
     from transformers import GenerationConfig
 
     config = load_model_config(model)

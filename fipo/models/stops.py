@@ -49,7 +49,7 @@ class Stops:
 
 
 def stops_of(
-    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig, generation: GenerationConfig | None
+    tokenizer: PreTrainedTokenizerBase, config: PreTrainedConfig | None, generation: GenerationConfig | None
 ) -> Stops:
     """What tokenizer, model configuration, generation configuration and chat template together say.
 
@@ -57,12 +57,8 @@ def stops_of(
     a token that is often in the generation configuration or the template only.
     """
     end_of_turn = _end_of_turn(tokenizer)
-    said = [
-        tokenizer.eos_token_id,
-        end_of_turn,
-        *ids_of(config.get_text_config().eos_token_id),
-        *ids_of(config.eos_token_id),
-    ]
+    said = [tokenizer.eos_token_id, end_of_turn]
+    said += [*ids_of(config.get_text_config().eos_token_id), *ids_of(config.eos_token_id)] if config else []
     said += ids_of(generation.eos_token_id) if generation else []
     return Stops(
         tuple(sorted({int(token) for token in said if token is not None})), end_of_turn, tokenizer.eos_token_id
