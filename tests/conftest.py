@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,17 @@ def leaves_no_handler():
     before = handlers()
     yield
     assert handlers() == before
+
+
+@pytest.fixture(autouse=True)
+def leaves_no_module(tmp_path_factory):
+    """Code that a test wrote and imported is forgotten with it: the next test may write other code of that name."""
+    path, modules = [*sys.path], set(sys.modules)
+    yield
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if Path(getattr(sys.modules[name], "__file__", None) or "/").is_relative_to(tmp_path_factory.getbasetemp()):
+            del sys.modules[name]
 
 
 @pytest.fixture(scope="session")

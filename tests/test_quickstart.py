@@ -49,7 +49,6 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", "")
     monkeypatch.setenv("COLUMNS", "400")  # the page folds lines, and words are what is compared
-    monkeypatch.setattr(sys, "path", [*sys.path])
     make(tmp_path / "models" / "SmolLM2-135M-Instruct")
     with Path("shop.jsonl").open("w") as file:
         for had, name in enumerate(NAMES.split(), 3):
@@ -57,8 +56,7 @@ def here(tmp_path, monkeypatch):
             question = f"{name} has {had} pens and buys {bought} more. How many pens does {name} have?"
             solution = f"{had} + {bought} = {had + bought}.\n#### {had + bought}"
             file.write(json.dumps({"question": question, "answer": solution}) + "\n")
-    yield tmp_path
-    sys.modules.pop("my_rewards", None)
+    return tmp_path
 
 
 def test_every_transcript_is_what_is_printed(here, capsys):
