@@ -29,7 +29,8 @@ class Distributed(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto`: bf16 on GPU, fp32 on CPU."""
     timeout_seconds: Annotated[float, Role.PLACEMENT] = Field(1800.0, gt=0.0)
-    """A collective that takes longer fails, so that a frozen rank is noticed."""
+    """A collective that takes longer fails, so that a frozen rank is noticed; a rollout server that has work and makes
+    no progress for so long is given up."""
     max_restarts: Annotated[int, Role.PLACEMENT] = Field(3, ge=0)
     """Times that all workers start again, from the last checkpoint, after one crashed or froze; in a TrainJob its
     runtime says how often."""

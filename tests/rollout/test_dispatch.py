@@ -20,17 +20,22 @@ TOKEN = "sesame"
 
 
 class Server:
-    """Answers each prompt with its tokens reversed; `behave(number)` may change what happens to a request."""
+    """Answers each prompt with its tokens reversed; `behave(number)` may change what happens to a request.
 
-    def __init__(self, *, version="5", behave=None, healthy=True):
-        self.version, self.behave, self.healthy = version, behave, healthy
-        self.requests = []
+    With `seconds` it does one prompt after the other, each for so long; `sampled` is what its `/metrics` counts.
+    """
+
+    def __init__(self, *, version="5", behave=None, healthy=True, seconds=0.0, sampled=None):
+        self.version, self.behave, self.healthy, self.seconds, self.sampled = version, behave, healthy, seconds, sampled
+        self.requests, self.turn = [], asyncio.Semaphore(1)
 
     async def generate(self, request):
         body = await request.json()
         self.requests.append((body, request.headers["Authorization"]))
         if self.behave and (unusual := await self.behave(len(self.requests), request)) is not None:
             return unusual
+        async with self.turn:
+            await asyncio.sleep(self.seconds)
         await asyncio.sleep(0.01)
         return web.json_response(
             {"choices": [self.choice(body, index) for index in range(body["sampling_params"]["n"])]}
@@ -51,6 +56,12 @@ class Server:
             await asyncio.sleep(60)
         return web.Response()
 
+    async def metrics(self, _):
+        if self.sampled is None:
+            return web.Response(status=404)
+        text = '# HELP vllm:generation_tokens_total Number\nvllm:generation_tokens_total{engine="0"} '
+        return web.Response(text=f"{text}{self.sampled()}\n")
+
 
 @contextmanager
 def running(*servers):
@@ -62,6 +73,7 @@ def running(*servers):
         for server in servers:
             app = web.Application()
             app.add_routes([web.post("/inference/v1/generate", server.generate), web.get("/health", server.health)])
+            app.add_routes([web.get("/metrics", server.metrics)])
             runners.append(web.AppRunner(app, shutdown_timeout=0.1))
             await runners[-1].setup()
             site = web.TCPSite(runners[-1], "127.0.0.1", 0)
@@ -86,10 +98,10 @@ SAMPLING = Sampling(group_size=2, max_response_tokens=8, seed=3)
 PROMPTS = [Prompt(id=f"{index:04x}", text="", token_ids=(index + 2, 1), answer="") for index in range(24)]
 
 
-def generate(urls, sampling=SAMPLING, progress=None):
-    # A living server answers in three seconds on a busy machine too; a frozen one is found long before a request is.
-    replicas = Replicas(urls, TOKEN, timeout_seconds=120.0, health_seconds=3.0)
-    dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=4)
+def generate(urls, sampling=SAMPLING, progress=None, timeout_seconds=120.0, health_seconds=2.0, in_flight=4):
+    # A living server answers two looks of two seconds on a busy machine too; a frozen one is found long before the limit.
+    replicas = Replicas(urls, TOKEN, timeout_seconds, health_seconds)
+    dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=in_flight)
     return dispatcher.generate(PROMPTS, sampling, 5, progress)
 
 
@@ -192,6 +204,72 @@ def test_the_prompts_of_a_lost_server_go_to_the_others(fault):
         assert_complete(generate(urls))
     assert time.perf_counter() - started < 120.0, "as long as a request may take"
     assert server.requests and len(other.requests) == 24
+
+
+@pytest.mark.parametrize("tells", [False, True], ids=["answers now and then", "answers at the end, and counts tokens"])
+def test_a_slow_server_has_all_the_time_that_it_makes_progress(tells):
+    began, limit = time.monotonic(), 1.5
+
+    async def all_at_the_end(number, request):
+        await asyncio.sleep(max(0.0, began + 2 * limit - time.monotonic()))
+
+    slow = (
+        Server(behave=all_at_the_end, sampled=lambda: int(50 * (time.monotonic() - began)))
+        if tells
+        else Server(seconds=2 * limit / len(PROMPTS))
+    )
+    with running(slow) as urls:
+        assert_complete(generate(urls, timeout_seconds=limit, health_seconds=0.5, in_flight=len(PROMPTS)))
+    assert time.monotonic() - began > 2 * limit, "no request could have been answered so late under a limit on each"
+    assert len(slow.requests) == len(PROMPTS), "nothing was asked twice"
+
+
+def test_a_server_that_is_well_but_stands_still_loses_its_prompts_alone():
+    async def stand_still(number, request):
+        await asyncio.sleep(600)
+
+    stuck, other = Server(behave=stand_still, sampled=lambda: 7), Server(seconds=0.1)
+    with running(stuck, other) as urls:
+        assert_complete(generate(urls, timeout_seconds=1.0, health_seconds=0.3))
+    assert len(other.requests) == len(PROMPTS) and 0 < len(stuck.requests) <= 4
+
+
+def test_servers_that_are_lost_one_after_the_other_are_not_the_prompts_fault():
+    """More servers than attempts at a prompt: each dies with the first prompt that it gets."""
+    dying = [Server() for _ in range(4)]
+
+    def die(server):
+        async def behave(number, request):
+            server.healthy = False
+            request.transport.close()
+
+        return behave
+
+    for server in dying:
+        server.behave = die(server)
+    last = Server(seconds=0.05)
+    with running(*dying, last) as urls:
+        assert_complete(generate(urls, health_seconds=1.0))
+
+
+def test_one_look_at_which_a_busy_server_is_silent_is_forgiven():
+    class Busy(Server):
+        looks = 0
+
+        async def health(self, request):
+            Busy.looks += 1
+            if Busy.looks == 2:
+                await asyncio.sleep(1.0)
+            return web.Response()
+
+    async def late(number, request):
+        await asyncio.sleep(3.0)
+
+    with running(busy := Busy(behave=late)) as urls:
+        replicas = Replicas(urls, TOKEN, 60.0, 0.5)
+        dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=64)
+        assert_complete(dispatcher.generate(PROMPTS, SAMPLING, 5))
+    assert Busy.looks > 3 and len(busy.requests) == len(PROMPTS)
 
 
 def test_it_ends_when_no_server_is_left():

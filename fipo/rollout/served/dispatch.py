@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import aiohttp
@@ -20,7 +22,10 @@ from fipo.rollout.vllm import distinct_responses, repeated, request_seed
 logger = logging.getLogger(__name__)
 
 ATTEMPTS = 3
-"""Times that one prompt is sent before the failure is the prompt's, not a server's."""
+"""Times that one prompt fails at servers that are well before the failure is the prompt's."""
+SILENT_LOOKS = 2
+"""Looks in a row at which a server neither answers `/health` nor has answered a prompt since: then it is lost. One may
+fall into the seconds in which it writes a large answer."""
 
 
 class ReplicaLost(Exception):
@@ -30,8 +35,10 @@ class ReplicaLost(Exception):
 class Dispatcher:
     """Shares prompts among servers.
 
-    A server takes the next prompt when it is done with one, so none idles while another has a queue. A prompt whose
-    request was lost is sent again. A server that is lost, or serves other weights, gets no more until `forgive`.
+    A server takes the next prompt when it is done with one, so none idles while another has a queue. No request has a
+    time limit: what waits in a server's queue takes as long as what stands before it. A server is lost when it does
+    not answer `/health`, or has prompts and makes no progress with them for the replicas' `timeout_seconds`. Then the
+    requests that it had are sent to others; it gets no more until `forgive`, nor does one with other weights.
 
     Args:
         replicas: the servers.
@@ -79,12 +86,12 @@ class Dispatcher:
 
     async def _use(self, session: aiohttp.ClientSession, url: str, work: _Work, requests: int) -> str:
         """Keep so many requests at one server until all work is done or it is lost; returns why it was lost."""
-        why = ""
+        why, pulse = "", _Pulse()
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._watch(session, url, work))
+                tasks.create_task(self._watch(session, url, work, pulse))
                 for _ in range(requests):
-                    tasks.create_task(self._serve(session, url, work))
+                    tasks.create_task(self._serve(session, url, work, pulse))
         except* ReplicaLost as lost:
             self._lost.add(url)
             why = str(lost.exceptions[0])
@@ -93,22 +100,39 @@ class Dispatcher:
             raise failed.exceptions[0] from None
         return why
 
-    async def _watch(self, session: aiohttp.ClientSession, url: str, work: _Work) -> None:
+    async def _watch(self, session: aiohttp.ClientSession, url: str, work: _Work, pulse: _Pulse) -> None:
+        seen: tuple[int, float | None] = (0, None)
+        silent, moved = 0, time.monotonic()
         while not work.done.is_set():
             try:
                 await asyncio.wait_for(work.done.wait(), self._replicas.health_seconds)
+                return
             except TimeoutError:
-                if not await self._replicas.is_healthy(session, url):
-                    raise ReplicaLost(f"rollout server {url} does not answer /health") from None
+                pass
+            before, now = seen, time.monotonic()
+            healthy = await self._replicas.is_healthy(session, url)
+            seen = pulse.answered, await self._replicas.sampled_tokens(session, url)
+            silent = 0 if healthy or seen[0] != before[0] else silent + 1
+            if silent == SILENT_LOOKS:
+                raise ReplicaLost(f"rollout server {url} does not answer /health")
+            if seen != before or not pulse.running:
+                moved = now
+            elif now - moved > self._replicas.timeout_seconds:
+                raise ReplicaLost(
+                    f"rollout server {url} has made no progress with {pulse.running} prompt(s) for {now - moved:.0f} s"
+                )
 
-    async def _serve(self, session: aiohttp.ClientSession, url: str, work: _Work) -> None:
+    async def _serve(self, session: aiohttp.ClientSession, url: str, work: _Work, pulse: _Pulse) -> None:
         while (index := await work.take()) is not None:
             try:
-                work.finish(index, await self._ask(session, url, index, work))
+                with pulse.request():
+                    rollouts = await self._ask(session, url, index, work)
+                work.finish(index, rollouts)
             except RolloutError as error:
-                work.retry(index, error)
+                work.give_back(index)
                 if not await self._replicas.is_healthy(session, url):
                     raise ReplicaLost(f"rollout server {url} is lost: {error}") from error
+                work.failed(index, error)
             except BaseException:
                 work.give_back(index)
                 raise
@@ -127,7 +151,8 @@ class Dispatcher:
                 "logprobs": 0,
             },
         }
-        choices = (await answer(session, url, "POST", "inference/v1/generate", request))["choices"]
+        answered = await answer(session, url, "POST", "inference/v1/generate", request, self._replicas.until_lost)
+        choices = answered["choices"]
         versions = {span["version"] for choice in choices for span in choice["weight_versions"]}
         if versions != {str(work.version)}:
             raise ReplicaLost(
@@ -144,6 +169,23 @@ def _rollout(choice: dict[str, Any], version: int) -> Rollout:
         finish_reason=FinishReason(choice["finish_reason"]),
         weight_version=version,
     )
+
+
+class _Pulse:
+    """What one server is doing for this rank."""
+
+    def __init__(self) -> None:
+        self.running, self.answered = 0, 0
+
+    @contextmanager
+    def request(self) -> Iterator[None]:
+        """A prompt is there; it counts as answered when the block ends well."""
+        self.running += 1
+        try:
+            yield
+            self.answered += 1
+        finally:
+            self.running -= 1
 
 
 class _Work:
@@ -186,12 +228,11 @@ class _Work:
             self.done.set()
             self._waiting.put_nowait(None)
 
-    def retry(self, index: int, error: RolloutError) -> None:
-        """A request failed: send it again, unless it failed too often."""
+    def failed(self, index: int, error: RolloutError) -> None:
+        """A server that is well did not answer the prompt; too often is an error."""
         self._attempts[index] += 1
         if self._attempts[index] == ATTEMPTS:
             raise RolloutError(f"prompt {self.prompts[index].id}: failed {ATTEMPTS} times; the last time: {error}")
-        self.give_back(index)
 
     def give_back(self, index: int) -> None:
         """A prompt is to be sent by another."""

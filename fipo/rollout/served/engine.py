@@ -36,7 +36,7 @@ class ServedVllmEngine(RolloutEngine):
         transfer: `nccl`, or `gloo` where there are no GPUs.
         address: where the servers reach rank 0 of the trainer.
         rank: of this process.
-        timeout_seconds: for one prompt's responses, and for one version of the weights.
+        timeout_seconds: for one version of the weights, and in which a server that has prompts must make progress.
         prompts_in_flight: prompts that one rank has at one server at once.
 
     Raises:

@@ -14,6 +14,9 @@ from fipo.errors import RolloutError
 
 logger = logging.getLogger(__name__)
 
+PROGRESS = ("vllm:generation_tokens_total", "vllm:prompt_tokens_total")
+"""Counters of vLLM's `/metrics`: they move while it computes, long before a response is whole."""
+
 
 class Replicas:
     """The rollout servers of a job.
@@ -21,15 +24,18 @@ class Replicas:
     Args:
         urls: their addresses, `http://host:port`.
         token: the secret that they share with the trainer.
-        timeout_seconds: time for one request.
+        timeout_seconds: time for one request that replaces weights or asks about them, and without any progress of one
+            that samples: how long that takes depends on how much else the server has to do.
         health_seconds: time to answer `/health`, and between two looks at it; a busy server may take seconds.
     """
 
     def __init__(self, urls: Sequence[str], token: str, timeout_seconds: float, health_seconds: float = 15.0) -> None:
         self.urls = [url.rstrip("/") for url in urls]
-        self.health_seconds = health_seconds
+        self.health_seconds, self.timeout_seconds = health_seconds, timeout_seconds
         self._headers = {"Authorization": f"Bearer {token}"}
         self._timeout = aiohttp.ClientTimeout(total=timeout_seconds, sock_connect=health_seconds)
+        self.until_lost = aiohttp.ClientTimeout(total=None, sock_connect=health_seconds)
+        """Of requests that sample: who asks watches the server meanwhile."""
 
     def session(self) -> aiohttp.ClientSession:
         """A session to ask them in; use it as an async context manager."""
@@ -71,6 +77,17 @@ class Replicas:
         except (aiohttp.ClientError, TimeoutError):
             return False
 
+    async def sampled_tokens(self, session: aiohttp.ClientSession, url: str) -> float | None:
+        """Tokens of prompts and responses that the server has computed since it started; None where it does not say."""
+        try:
+            limit = aiohttp.ClientTimeout(total=self.health_seconds)
+            async with session.get(f"{url}/metrics", timeout=limit) as response:
+                lines = (await response.text()).splitlines() if response.status == 200 else []
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        values = [float(line.rpartition(" ")[2]) for line in lines if line.startswith(PROGRESS)]
+        return sum(values) if values else None
+
     def get(self, urls: Sequence[str], path: str) -> list[Any]:
         """What each of `urls` answers to GET.
 
@@ -95,14 +112,21 @@ class Replicas:
         return asyncio.run(ask())
 
 
-async def answer(session: aiohttp.ClientSession, url: str, method: str, path: str, body: Any) -> Any:
-    """The JSON that one server answers.
+async def answer(
+    session: aiohttp.ClientSession,
+    url: str,
+    method: str,
+    path: str,
+    body: Any,
+    timeout: aiohttp.ClientTimeout | None = None,
+) -> Any:
+    """The JSON that one server answers; `timeout` replaces the session's.
 
     Raises:
         RolloutError: it did not answer, or refused.
     """
     try:
-        async with session.request(method, f"{url}/{path}", json=body) as response:
+        async with session.request(method, f"{url}/{path}", json=body, timeout=timeout or session.timeout) as response:
             if response.status != 200:
                 text = (await response.text())[:500]
                 raise RolloutError(f"rollout server {url}: {method} /{path} answered {response.status}: {text}")
