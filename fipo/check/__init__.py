@@ -37,6 +37,7 @@ CHECKS = (
     Check("tokenizer", "fipo.check.model:tokenizer", frozenset({"prepare"})),
     Check("one row", "fipo.check.model:one_row", frozenset({"prepare"})),
     Check("model", "fipo.check.model:weights", frozenset({"sft"})),
+    Check("engine", "fipo.check.places:engine", frozenset({"train"})),
     Check("reward functions", "fipo.check.rewards:functions", frozenset({"train"})),
     Check("one reward", "fipo.check.rewards:one_reward"),
     Check("store", "fipo.check.places:store"),

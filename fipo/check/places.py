@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from fipo.check.look import Look
 from fipo.errors import StorageError
 from fipo.findings import Finding
+from fipo.rollout.installed import require_engine
 from fipo.storage import open_store
 from fipo.uris import local_file
 
@@ -26,6 +27,14 @@ def store(look: Look) -> Iterator[Finding]:
         _require_writable(local_file(uri))
     there = open_store(uri).exists(f"{run}/config.yaml")
     yield Finding("store", "ok", f"{uri}: {'it holds a run' if there else 'no run as yet'} named {run}")
+
+
+def engine(look: Look) -> Iterator[Finding]:
+    """Whether the rollout engine's package is where it would run; a TrainJob has it in the image of its runtime."""
+    name = look.config.rollout.engine
+    if not look.config.trainjob.runtime:
+        require_engine(name)
+    yield Finding("engine", "ok", f"{name}, in the TrainJob's image" if look.config.trainjob.runtime else name)
 
 
 def mlflow(look: Look) -> Iterator[Finding]:

@@ -41,6 +41,9 @@ class TrainJobs(Section):
 
     runtime: Annotated[str, Role.PLACEMENT] = ""
     """Name of the TrainingRuntime; empty starts torchrun here."""
+    vllm_runtime: Annotated[str, Role.PLACEMENT] = ""
+    """TrainingRuntime whose image holds vLLM, for the steps that generate with `rollout.engine = vllm`, or with
+    `served` and servers elsewhere."""
     rollout_runtime: Annotated[str, Role.PLACEMENT] = ""
     """TrainingRuntime with vLLM servers, for the steps that generate with `rollout.engine = served`; empty when the
     servers are elsewhere, at `rollout.servers`."""

@@ -98,6 +98,17 @@ class Config(Section):
             "an absolute path on a volume that all pods share, with trainjob.runtime",
             self.run.directory,
         )
+        jobs, engine = self.trainjob, self.rollout.engine
+        require(
+            not jobs.runtime
+            or engine == "transformers"
+            or jobs.vllm_runtime
+            or (engine == "served" and jobs.rollout_runtime),
+            "trainjob.vllm_runtime",
+            f"a TrainingRuntime whose image holds vLLM, with trainjob.runtime and rollout.engine = {engine}: that of "
+            "trainjob.runtime does not (the overlay gpu has fipo-vllm)",
+            "none",
+        )
         for field, name in [
             ("gate.benchmark", self.gate.benchmark),
             *((f"gate.rules.{index}.benchmark", rule.benchmark) for index, rule in enumerate(self.gate.rules)),

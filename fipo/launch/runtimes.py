@@ -17,9 +17,11 @@ DEVICE = "nvidia.com/gpu"
 
 def wanted_runtime(config: Config, step: str) -> tuple[str, str]:
     """The setting that names the runtime of a step's TrainJob, and the name."""
-    served = step != "sft" and config.rollout.engine == "served" and config.trainjob.rollout_runtime
-    field = "rollout_runtime" if served else "runtime"
-    return f"trainjob.{field}", getattr(config.trainjob, field)
+    jobs, engine = config.trainjob, "transformers" if step == "sft" else config.rollout.engine
+    field = "runtime"
+    if engine != "transformers":
+        field = "rollout_runtime" if engine == "served" and jobs.rollout_runtime else "vllm_runtime"
+    return f"trainjob.{field}", getattr(jobs, field)
 
 
 def runtime_of(config: Config, step: str, cluster: Cluster) -> tuple[Manifest, int]:
@@ -33,12 +35,18 @@ def runtime_of(config: Config, step: str, cluster: Cluster) -> tuple[Manifest, i
     problem = f"{setting}: must name a TrainingRuntime in namespace {cluster.namespace}"
     if runtime is None:
         raise ConfigError(f"{problem}; got {name!r}, which does not exist: apply the overlay in k8s/overlays")
-    if setting == "trainjob.runtime":
+    if setting != "trainjob.rollout_runtime":
         return runtime, 0
     servers = rollout_servers(runtime)
     if not servers:
         raise ConfigError(f"{problem} with a replicated job {ROLLOUT[0]!r}; got {name!r}, which has none")
     return runtime, servers
+
+
+def needs_its_image(config: Config, step: str, runtime: Manifest) -> bool:
+    """Whether a job must run the runtime's image: the task's own holds neither CUDA nor vLLM."""
+    asked = config.trainjob.gpus_per_node or DEVICE in container_resources(runtime, NODE).get("limits", {})
+    return bool(asked) or wanted_runtime(config, step)[0] != "trainjob.runtime"
 
 
 def rollout_servers(runtime: Manifest) -> int:

@@ -21,7 +21,14 @@ from fipo.errors import Interrupted, LaunchError
 from fipo.launch import cluster as api
 from fipo.launch.cluster import Cluster, Conflict, Manifest
 from fipo.launch.lifecycle import follow, say
-from fipo.launch.runtimes import NODE, ROLLOUT, SERVERS_VARIABLE, resources_per_node, runtime_of
+from fipo.launch.runtimes import (
+    NODE,
+    ROLLOUT,
+    SERVERS_VARIABLE,
+    needs_its_image,
+    resources_per_node,
+    runtime_of,
+)
 from fipo.launch.waiting import condition
 
 ROLLOUT_PORT = 8000
@@ -45,6 +52,8 @@ class TrainJob:
     """On each node; 0 is one a GPU, or one a requested CPU."""
     rollout_servers: int = 0
     """Pods of the runtime's replicated job `rollout`."""
+    runtime_image: bool = False
+    """Run the runtime's image; otherwise the task's own, which holds the very code that asks for the job."""
     settings: str = ""
     """File of the run's settings, for the rollout servers."""
     time_limit_seconds: int | None = None
@@ -141,6 +150,7 @@ def train_job(
         nodes=settings.nodes,
         processes=config.distributed.processes,
         rollout_servers=servers,
+        runtime_image=needs_its_image(config, step, runtime),
         settings=str(config.run_directory / "config.yaml"),
         time_limit_seconds=settings.time_limit_seconds,
         patience_seconds=settings.patience_seconds,
@@ -162,8 +172,7 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
             moved off its node: then the job goes on, and the retried step finds it.
     """
     task_pod = cluster.pod(os.environ["KFP_POD_NAME"]) if "KFP_POD_NAME" in os.environ else None
-    # Trainer and rollout servers run the same code: the runtime's. Without servers that is the task's own.
-    manifest = job.manifest(owner=owner_of(task_pod), image="" if job.rollout_servers else _image(task_pod))
+    manifest = job.manifest(owner=owner_of(task_pod), image="" if job.runtime_image else _image(task_pod))
     with _stop_is_interrupt():
         try:
             _create_or_attach(cluster, manifest)

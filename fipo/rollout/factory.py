@@ -16,6 +16,7 @@ from fipo.models.precision import place
 from fipo.models.stops import Stops
 from fipo.rewards.sandbox.client import Limits
 from fipo.rollout.engine import RolloutEngine
+from fipo.rollout.installed import require_engine
 from fipo.rollout.observations import Observations
 from fipo.rollout.transformers import TransformersEngine
 from fipo.rollout.turns import TurnsEngine
@@ -84,13 +85,7 @@ def _open(
             max_batch_tokens=settings.max_batch_tokens,
             in_training=trained is not None,
         )
-    try:
-        import vllm  # noqa: F401
-    except ModuleNotFoundError:
-        raise ConfigError(
-            f"rollout.engine: {settings.engine} needs vLLM, which is not installed here: pip install 'fipo[vllm]', or "
-            "set rollout.engine=transformers"
-        ) from None
+    require_engine(settings.engine)
     context = context_of(config, folder)
     if settings.engine == "vllm":
         from fipo.rollout.vllm import VllmEngine

@@ -106,6 +106,7 @@ def test_the_chat_template_and_its_end_are_shown(recipe, small):
         ("model={name_or_path: mine/nothing}", "tokenizer", ConfigError, "is no folder here"),
         ("reward.functions={acuracy: 1}", "reward functions", ConfigError, "no reward function 'acuracy'"),
         ("reward.functions={'json:loads': 1}", "one reward", None, "json:loads"),
+        ("rollout.engine=vllm", "engine", ConfigError, "rollout.engine: vllm needs vLLM, which is not installed here"),
         ("storage.uri=file:///etc/passwd/store", "store", StorageError, "/etc/passwd is no folder"),
         ("data.benchmarks={empty: {uri: mine/empty.jsonl}}", "data", DataError, "data.benchmarks.empty.uri"),
     ],

@@ -33,7 +33,7 @@ def test_coscheduling_is_for_those_who_have_it():
 
 def test_rdma_is_for_every_trainer():
     found = list(trainers(load("gpu+rdma")))
-    assert len(found) == 2
+    assert len(found) == 3
     for _, container in found:
         for kind in ("requests", "limits"):
             assert container["resources"][kind]["rdma/rdma_shared_device_a"] == "1"

@@ -9,7 +9,7 @@ import pytest
 from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError
 from fipo.launch import cluster
-from fipo.launch.runtimes import SERVERS_VARIABLE
+from fipo.launch.runtimes import SERVERS_VARIABLE, needs_its_image, wanted_runtime
 from fipo.launch.trainjob import TrainJob, train_job
 from fipo.rollout import factory
 from fipo.rollout.served.guard import TOKEN_VARIABLE
@@ -98,6 +98,9 @@ def test_trainer_and_servers_look_where_the_job_puts_things(runtimes):
 def test_pod_names_fit(made):
     job = TrainJob("7b.run_" + "x" * 60, "evaluate", "f", [], runtime="fipo-rollouts")
     assert len(f"{job.name}-rollout-0-99-abcde") <= 63, "JobSet's limit; a random suffix of five is its own"
+
+
+RUNTIMES = {"runtime": "", "vllm_runtime": "-vllm", "rollout_runtime": "-rollouts"}
 
 
 @pytest.fixture
@@ -189,3 +192,34 @@ def test_a_step_that_may_not_look_at_runtimes_says_so(started, api):
     api.granted.discard(("get", "trainingruntimes"))
     with pytest.raises(LaunchError, match="cannot get trainingruntimes"):
         started("train")
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "runtime", "own_image"),
+    [
+        ([], "train", "fipo", False),
+        (["trainjob.gpus_per_node=8"], "train", "fipo", True),
+        (["rollout.engine=vllm"], "train", "fipo-vllm", True),
+        (["rollout.engine=vllm"], "sft", "fipo", False),
+        (["rollout.engine=served", "trainjob.rollout_runtime=''"], "evaluate", "fipo-vllm", True),
+        (["rollout.engine=served"], "train", "fipo-rollouts", True),
+    ],
+)
+def test_a_job_runs_in_an_image_that_holds_its_engine(settings, step, runtime, own_image, tmp_path):
+    named = [f"trainjob.{name}=fipo{end}" for name, end in RUNTIMES.items()]
+    config = load_config("demo", [f"run.directory={tmp_path}", *named, *settings])
+    assert wanted_runtime(config, step)[1] == runtime
+    limits = {"cpu": "2"}
+    container = {"name": "node", "resources": {"limits": limits}}
+    manifest = {"template": {"spec": {"template": {"spec": {"containers": [container]}}}}, "name": "node"}
+    assert needs_its_image(config, step, {"spec": {"template": {"spec": {"replicatedJobs": [manifest]}}}}) == own_image
+    limits["nvidia.com/gpu"] = "1"
+    assert needs_its_image(config, step, {"spec": {"template": {"spec": {"replicatedJobs": [manifest]}}}})
+
+
+@pytest.mark.parametrize("engine", ["vllm", "served"])
+def test_an_engine_without_a_runtime_that_holds_it_is_refused_by_the_settings(engine, tmp_path):
+    settings = [f"run.directory={tmp_path}", "trainjob.runtime=fipo", f"rollout.engine={engine}"]
+    with pytest.raises(ConfigError, match=rf"trainjob.vllm_runtime: must be .*rollout.engine = {engine}"):
+        load_config("paper-7b", settings)
+    load_config("paper-7b", [*settings, "trainjob.vllm_runtime=mine"])

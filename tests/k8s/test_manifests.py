@@ -254,8 +254,8 @@ def test_the_settings_name_the_runtimes_of_this_version(manifests):
     settings = load_config("demo", data["settings"].split()).trainjob
     runtimes = {item["metadata"]["name"] for item in manifests if item["kind"] == "TrainingRuntime"}
     version = fipo.__version__.replace(".", "-")
-    named = {settings.runtime, settings.rollout_runtime}
-    assert named == {f"fipo-{version}", f"fipo-rollouts-{version}"}
+    named = {settings.runtime, settings.rollout_runtime, settings.vllm_runtime}
+    assert named == {f"fipo-{version}", f"fipo-rollouts-{version}", f"fipo-vllm-{version}"}
     assert runtimes == (named if len(runtimes) > 1 else {settings.runtime})
 
 

@@ -99,7 +99,7 @@ PROMPTS = [Prompt(id=f"{index:04x}", text="", token_ids=(index + 2, 1), answer="
 
 
 def generate(urls, sampling=SAMPLING, progress=None, timeout_seconds=120.0, health_seconds=2.0, in_flight=4):
-    # A living server answers two looks of two seconds on a busy machine too; a frozen one is found long before the limit.
+    # A living server answers one of two looks on a busy machine too; a frozen one is found long before the limit.
     replicas = Replicas(urls, TOKEN, timeout_seconds, health_seconds)
     dispatcher = Dispatcher(replicas, stop_ids=[1], context=64, prompts_in_flight=in_flight)
     return dispatcher.generate(PROMPTS, sampling, 5, progress)
