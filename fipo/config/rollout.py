@@ -19,7 +19,8 @@ class RolloutSettings(Section):
     tensor_parallel: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """GPUs that share one copy of the model in vLLM; a divisor of the processes on a node with `vllm`."""
     gpu_memory_fraction: Annotated[float, Role.PLACEMENT] = Field(0.5, gt=0.0, lt=1.0)
-    """Share of each GPU that weights and cache of `vllm` take while it generates beside the trainer."""
+    """Share of each GPU that weights and cache of `vllm` take while it generates beside the trainer; in
+    evaluation, which has no trainer, it is at least 0.9."""
     servers: Annotated[tuple[str, ...], Role.PLACEMENT] = ()
     """Addresses of the `served` vLLM servers, `http://host:port`; a TrainJob with rollout replicas knows its own."""
     group_size: int = Field(16, ge=2)

@@ -21,6 +21,8 @@ from fipo.rollout.observations import Observations
 from fipo.rollout.transformers import TransformersEngine
 from fipo.rollout.turns import TurnsEngine
 
+ALONE = 0.9
+"""Share of a GPU's memory for vLLM where no trainer shares it: vLLM's own default."""
 SERVERS_VARIABLE = "FIPO_ROLLOUT_SERVERS"
 """Environment variable with the servers' addresses, separated by commas: who starts trainer and servers sets it."""
 
@@ -34,6 +36,7 @@ def open_engine(
     device: torch.device,
     rank: int,
     trained: PreTrainedModel | None = None,
+    alone: bool = False,
 ) -> RolloutEngine:
     """The engine `rollout.engine`, with turns where a source names an environment; it has no weights before its first
     `load_weights`.
@@ -46,12 +49,15 @@ def open_engine(
         device: of this process.
         rank: of this process among the trainer's.
         trained: a whole model in training to sample from where it stands; None has the transformers engine take a copy.
+        alone: no trainer shares the devices.
 
     Raises:
         ConfigError: the engine's package is not installed, or `served` lacks servers or their token.
     """
     stops = load_stops(Model(name_or_path=str(folder)), tokenizer)
-    engine = _open(config, folder, tokenizer, stops, dtype=dtype, device=device, rank=rank, trained=trained)
+    engine = _open(
+        config, folder, tokenizer, stops, dtype=dtype, device=device, rank=rank, trained=trained, alone=alone
+    )
     if not any(source.environment for source in config.data.sources.values()):
         return engine
     settings, programs = config.rollout, config.reward.sandbox
@@ -75,6 +81,7 @@ def _open(
     device: torch.device,
     rank: int,
     trained: PreTrainedModel | None,
+    alone: bool,
 ) -> RolloutEngine:
     settings = config.rollout
     if settings.engine == "transformers":
@@ -96,7 +103,7 @@ def _open(
             context=context,
             dtype=dtype_name(dtype),
             tensor_parallel=settings.tensor_parallel,
-            gpu_memory_fraction=settings.gpu_memory_fraction,
+            gpu_memory_fraction=max(settings.gpu_memory_fraction, ALONE if alone else 0.0),
         )
     from fipo.rollout.served.engine import ServedVllmEngine
 

@@ -132,13 +132,20 @@ class Workspace:
         """A verified local copy of an upstream output."""
         return self.fetch(self.upstream[step].outputs[name], f"{step}-{name}")
 
+    def input_folder(self, step: str, name: str) -> Path:
+        """Where `input` puts it."""
+        return self._folder(self.upstream[step].outputs[name], f"{step}-{name}")
+
+    def _folder(self, output: Output, name: str) -> Path:
+        return self.config.run_directory / "inputs" / f"{name}-{output.sha256[:12]}"
+
     def fetch(self, output: Output, name: str) -> Path:
         """A verified local copy of an output of this run.
 
         Raises:
             StorageError: the stored files are not those that the step published.
         """
-        folder = self.config.run_directory / "inputs" / f"{name}-{output.sha256[:12]}"
+        folder = self._folder(output, name)
         manifest = download_directory(self.store, output.uri.removeprefix(self.store.uri).strip("/"), folder)
         if manifest.sha256 != output.sha256:
             raise StorageError(f"{output.uri}: expected contents of SHA-256 {output.sha256}; found {manifest.sha256}")

@@ -31,14 +31,33 @@ class Job:
     progress: Progress
 
     def input(self, step: str, name: str) -> Path:
-        """A local copy of an upstream output; one rank of each machine fetches it, and the run records it."""
-        if self.world.local_rank == 0:
+        """A local copy of an upstream output, and the run records it.
+
+        Where the machines share the disk of rank 0, it alone fetches; then one rank of each machine reads it all and
+        holds it against its digests, and no other does.
+        """
+        shared = self._shares_disk()
+        if self.world.is_main or (self.world.local_rank == 0 and not shared):
+            self.workspace.input(step, name)
+        self.world.barrier()
+        if shared and self.world.local_rank == 0 and not self.world.is_main:
             self.workspace.input(step, name)
         if self.attempt:
             output = self.workspace.upstream[step].outputs[name]
             self.attempt.tracker.dataset(f"{step}/{name}", output.sha256, output.uri, context=self.workspace.step)
         self.world.barrier()
-        return self.workspace.input(step, name)
+        return self.workspace.input_folder(step, name)
+
+    def _shares_disk(self) -> bool:
+        """Whether this rank sees what rank 0 writes; collective."""
+        probe = self.workspace.config.run_directory / ".seen-by-all"
+        if self.world.is_main:
+            probe.parent.mkdir(parents=True, exist_ok=True)
+            probe.write_text(nonce := str(os.urandom(8).hex()), encoding="ascii")
+        nonce = self.world.gather(nonce if self.world.is_main else "")[0]
+        seen = probe.is_file() and probe.read_text(encoding="ascii") == nonce
+        self.world.barrier()
+        return seen
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics once for all ranks; the newest values become the step's result."""

@@ -6,13 +6,14 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fipo.distributed.engine import TrainingEngine
-from fipo.models import save_model
+from fipo.models import load_model, save_model
 from fipo.models.lora import save_adapter
+from fipo.models.reference import link_model
 from fipo.training.job import Job
 
 
 def publish(
-    job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state_dict: dict[str, Tensor] | None
+    job: Job, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, state_dict: dict[str, Tensor]
 ) -> None:
     """The output `model`, which `from_pretrained` loads; `state_dict` replaces the model's own.
 
@@ -22,6 +23,21 @@ def publish(
         folder = job.workspace.directory / "model"
         save_model(model, tokenizer, folder, state_dict)
         job.attempt.publish("model", folder)
+
+
+def publish_start(job: Job, tokenizer: PreTrainedTokenizerBase) -> None:
+    """The output `model` where nothing is trained: the model as it is, in its own precision; rank 0 alone works.
+
+    One that a recipe describes is made; of any other the files are published as they are.
+    """
+    if not job.attempt:
+        return
+    folder, model = job.workspace.directory / "model", job.config.model
+    if model.architecture:
+        save_model(load_model(model, seed=job.config.run.seed), tokenizer, folder)
+    else:
+        link_model(model, tokenizer, folder)
+    job.attempt.publish("model", folder)
 
 
 def publish_adapter(job: Job, engine: TrainingEngine, *, base: str) -> None:

@@ -24,7 +24,7 @@ from fipo.models.stops import Stops
 from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.job import Job, run_job
-from fipo.training.publishing import publish, publish_adapter
+from fipo.training.publishing import publish, publish_adapter, publish_start
 from fipo.training.rollback import RollBack
 from fipo.training.rows import Row, pack_rows
 
@@ -44,10 +44,10 @@ def train(job: Job) -> None:
     """Train `sft.steps` optimizer steps and publish the output `model`; no steps publish the model as it is."""
     config, world, settings = job.config, job.world, job.config.sft
     tokenizer = load_tokenizer(config.model)
-    model = load_model(config.model, seed=config.run.seed)
     if settings.steps == 0:
-        publish(job, model, tokenizer, state_dict=None)
+        publish_start(job, tokenizer)
         return
+    model = load_model(config.model, seed=config.run.seed)
     if config.model.lora:
         add_adapter(model, config.model.lora, seed=config.run.seed)
     dataset = job.input("prepare", "dataset")

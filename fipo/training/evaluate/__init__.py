@@ -110,6 +110,7 @@ def _open_engine(job: Job, model: Path) -> RolloutEngine:
         dtype=weights_dtype(config.distributed, world.device),
         device=world.device,
         rank=world.rank,
+        alone=True,
     )
 
 

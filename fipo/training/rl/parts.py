@@ -8,10 +8,11 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from fipo.algorithm.options import LossOptions
+from fipo.algorithm.scan import fused_scan_fault
 from fipo.batch import Prompt
 from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
-from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.engine import TrainingEngine, weights_dtype
 from fipo.environments.notice import notice
 from fipo.models import load_model, load_stops, load_tokenizer
 from fipo.models.lora import add_adapter
@@ -88,12 +89,14 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     config, world, settings = job.config, job.world, job.config.train
     if said := notice(config, "data.train"):
         job.say(said)
+    if config.algorithm.loss == "fipo" and world.device.type == "cuda" and (fault := fused_scan_fault(world.device)):
+        job.say(f"warning: Future-KL is computed by torch, for Triton's kernel does not run here ({fault})")
     dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
     start = Model(name_or_path=str(warmed_up))
     tokenizer = load_tokenizer(start)
     problems = _prompts(dataset / "train.parquet", tokenizer, config)
     held_out = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
-    model = load_model(start)
+    model = load_model(start, dtype=weights_dtype(config.distributed, world.device))
     if config.model.lora:
         add_adapter(model, config.model.lora, seed=config.run.seed)
     engine = TrainingEngine(model, settings, config.distributed, world, temperature=config.rollout.temperature)
