@@ -18,7 +18,8 @@ from fipo.models.folder import check_folder
 
 MADE = Model(
     architecture=Architecture(
-        vocabulary=("0", "1", "2", "}"), hidden_size=8, intermediate_size=8, layers=1, attention_heads=1, key_value_heads=1
+        vocabulary=("0", "1", "2", "}"), hidden_size=8, intermediate_size=8, layers=1, attention_heads=1,
+        key_value_heads=1,
     )
 )  # fmt: skip
 WEIGHTS = "model.safetensors"
