@@ -13,6 +13,8 @@ from pathlib import Path
 import fipo
 from fipo.config import Config, describe_settings, load_config, recipe_names
 from fipo.errors import FipoError, StorageError
+from fipo.files import private_folder
+from fipo.redaction import guard_output
 from fipo.run.step import STEPS, steps_to
 from fipo.study import command as study
 
@@ -28,6 +30,7 @@ MACHINES = ("laptop", "one-gpu", "node")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, do it, exit with 0, or print the error and exit with its code."""
+    guard_output()
     options = _parser().parse_args(arguments)
     try:
         options.command(options)
@@ -284,7 +287,7 @@ def _ui(options: argparse.Namespace) -> None:
     config = _config(options)
     from fipo.tracking.server import serve
 
-    config.run.directory.mkdir(parents=True, exist_ok=True)
+    private_folder(config.run.directory)
     serve(config.tracking_uri, artifact_root=f"{config.storage_uri}/mlflow", port=options.port)
 
 

@@ -36,7 +36,7 @@ unreadable = st.sampled_from([*TIMES, pa.string(), pa.decimal256(76, 0), pa.floa
 
 def outcomes(path):
     """A problem or a reason of each row."""
-    found = []
+    found: list[Problem | RowError] = []
     for row in read_rows(Source(uri=str(path))):
         try:
             found.append(to_problem(row, Source(uri=str(path)), "x", refusal=lambda *_: "", demonstration=True))
