@@ -21,6 +21,7 @@ from kfp import dsl
 from fipo.config import Config, load_config
 from fipo.errors import ConfigError, FipoError, LaunchError
 from fipo.records import Registration
+from fipo.redaction import guard_output
 from fipo.report.sentences import describe
 from fipo.run.result import StepResult
 from fipo.run.run import Run
@@ -195,6 +196,7 @@ def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:
 @contextmanager
 def _explained(step: str) -> Iterator[None]:
     """End the task with the message of an error that is the user's to mend, instead of a traceback."""
+    guard_output()
     try:
         yield
     except FipoError as error:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import fipo
 from fipo.commands import hardware, models, pipeline, runs, settings, study
 from fipo.errors import FipoError
+from fipo.redaction import guard_output
 
 FIRST = """first:
   fipo init mine                       write a recipe, rows, a benchmark and a reward function that run as they are
@@ -22,6 +23,7 @@ FIRST = """first:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, do it, exit with 0, or print the error and exit with its code."""
+    guard_output()
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

@@ -15,17 +15,29 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def private_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing, for its owner alone; one that is there stays as it is."""
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(exist_ok=True)  # raises where it is no folder
+
+
 @contextmanager
-def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = False, private: bool = False) -> Iterator[Path]:
     """A file beside `path` to write to: it takes the place of `path` when the block ends well, and is gone otherwise.
 
     Args:
         path: its folder is made if need be.
         durable: whether the new contents outlast a power failure once the block has ended.
+        private: whether its owner alone may read it, and enter its folder if that is made here.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    (private_folder if private else _folder)(path.parent)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
+        if private:
+            unfinished.unlink(missing_ok=True)  # of a process of this number that was killed
+            unfinished.touch(mode=0o600, exist_ok=False)
         yield unfinished
         if durable:
             sync(unfinished)
@@ -34,6 +46,10 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
             sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir(parents=True, exist_ok=True)
 
 
 def sync(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fipo.errors import ConfigError, FipoError
+from fipo.redaction import guard_output
 
 if TYPE_CHECKING:
     from fipo_kfp.pipelines.remote import Endpoint
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line and do it; returns the exit code."""
+    guard_output()
     options = _parser().parse_args(arguments)
     try:
         options.command(options)

@@ -21,6 +21,7 @@ MORE = {
     "fipo/findings": ("tests/check", "tests/k8s/test_cluster_check.py"),
     "fipo/files": ("tests/inputs", "tests/storage"),
     "fipo/models": ("tests/published",),
+    "fipo/redaction": ("tests/test_secrets.py",),
     "fipo/uris": ("tests/storage",),
     "fipo/records": ("tests/report", "tests/run"),
     "fipo/check": ("tests/test_wrong_inputs.py", "tests/test_quickstart.py"),

@@ -19,7 +19,7 @@ LAYERS = [
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
     ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.figures", "fipo.files", "fipo.findings",
-     "fipo.outcome", "fipo.records", "fipo.uris"],
+     "fipo.outcome", "fipo.records", "fipo.redaction", "fipo.uris"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 
@@ -56,6 +56,7 @@ ALLOWED_SIDEWAYS = {
     ("fipo.config", "fipo.errors"),
     # Addresses are refused where they are written.
     ("fipo.config", "fipo.uris"),
+    ("fipo.config", "fipo.redaction"),
     # The loss's options are a section of the settings as they are.
     ("fipo.config", "fipo.algorithm.options"),
     ("fipo.algorithm.options", "fipo.errors"),

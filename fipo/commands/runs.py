@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fipo.commands.options import RECIPE, Commands, overrides, port, read_config
 from fipo.errors import StorageError
+from fipo.files import private_folder
 
 RUN = "name of a run in runs/, its folder, or its address in an object store (s3://bucket/prefix/RUN)"
 REACHED = overrides(
@@ -105,5 +106,5 @@ def _ui(options: argparse.Namespace) -> None:
     config = read_config(options)
     from fipo.tracking.server import serve
 
-    config.run.directory.mkdir(parents=True, exist_ok=True)
+    private_folder(config.run.directory)
     serve(config.tracking_uri, artifact_root=f"{config.storage_uri}/mlflow", port=options.port)

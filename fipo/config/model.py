@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fipo.config.base import Role, Section, require
+from fipo.uris import check_address
 
 
 class Architecture(Section):
@@ -73,6 +74,12 @@ class Model(Section):
 
     lora: Lora | None = None
     """Train a low-rank adapter, in the warm-up and in RL, in place of all weights; null trains them all."""
+
+    @field_validator("name_or_path")
+    @classmethod
+    def _holds_no_credentials(cls, name: str) -> str:
+        check_address(name, "HF_TOKEN is taken from the environment")
+        return name
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

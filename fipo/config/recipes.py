@@ -15,6 +15,7 @@ from fipo.config.files import locate, locate_source, read_yaml
 from fipo.config.help import describe_settings
 from fipo.config.tree import Config
 from fipo.errors import ConfigError
+from fipo.redaction import find_secret, redact
 
 AnySection = TypeVar("AnySection", bound=Section)
 
@@ -38,10 +39,23 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
         except ValueError as error:
             raise ConfigError(f"--set {key}: the value {text!r} is not YAML: {error}") from None
     _name_benchmarks(tree)
+    _refuse_secrets(tree, str(recipe))
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise ConfigError(_explain(error, f"recipe {str(recipe)!r}")) from None
+
+
+def _refuse_secrets(tree: Any, recipe: str, place: str = "") -> None:
+    """Settings are written to files, logged and shown; what opens a door is a variable of the environment."""
+    if isinstance(tree, Mapping | list):
+        for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
+            _refuse_secrets(value, recipe, f"{place}.{key}".lstrip("."))
+    elif isinstance(tree, str) and (what := find_secret(tree)):
+        raise ConfigError(
+            f"recipe {recipe!r}: {place}: must hold no secret, as settings are kept, logged and shown; it has {what}. "
+            "What needs it takes it from the environment"
+        )
 
 
 def make_section(kind: type[AnySection], where: str, **settings: Any) -> AnySection:
@@ -159,8 +173,8 @@ def _explain(error: ValidationError, where: str) -> str:
         got = "" if problem["type"] in ("value_error", "missing") else f"; got {_short(problem['input'])}"
         lines.append(f"{field + ': ' if field else ''}{message}{got}")
     if len(lines) == 1:
-        return f"{where}: {lines[0]}"
-    return "\n  ".join([f"{len(lines)} settings refused in {where}:", *lines])
+        return redact(f"{where}: {lines[0]}")
+    return redact("\n  ".join([f"{len(lines)} settings refused in {where}:", *lines]))
 
 
 def _short(value: Any) -> str:

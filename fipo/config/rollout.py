@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fipo.config.base import Role, Section, require
 from fipo.config.sandbox import Sandbox
+from fipo.uris import check_server
 
 
 class RolloutSettings(Section):
@@ -45,6 +46,13 @@ class RolloutSettings(Section):
     `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
     max_batch_tokens: Annotated[int, Role.PLACEMENT] = Field(65536, ge=1)
     """Key/value cache positions that `transformers` has in use at once; lower it when memory runs out."""
+
+    @field_validator("servers")
+    @classmethod
+    def _are_servers(cls, servers: tuple[str, ...]) -> tuple[str, ...]:
+        for server in servers:
+            check_server(server, "they share FIPO_ROLLOUT_TOKEN")
+        return servers
 
     @model_validator(mode="after")
     def _whole_distribution(self) -> Self:

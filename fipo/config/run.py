@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from fipo.config.base import Name, Role, Section
-from fipo.uris import check_port, check_store, check_tracking
+from fipo.uris import check_server, check_store, check_tracking
 
 
 class Run(Section):
@@ -76,5 +76,5 @@ class Links(Section):
     def _is_web(cls, address: str) -> str:
         if address and not address.startswith(("http://", "https://")):
             raise ValueError(f"must be an address for browsers, http://... or https://...; got {address!r}")
-        check_port(address)
+        check_server(address, "a browser asks whoever opens the page")
         return address.rstrip("/")

@@ -19,6 +19,7 @@ from torch.distributed.launcher import api
 from torch.distributed.run import parse_args, run
 
 from fipo.errors import PERMANENT, STOPPED
+from fipo.redaction import guard_output
 
 SAVE_SECONDS = 270
 """How long workers that were asked to stop may take to finish their step and save, before they are killed; the pods'
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str]) -> int:
 
     A worker that a signal ended counts as 128 plus its number, as in a shell; a stop on request as `STOPPED`.
     """
+    guard_output()
     setattr(api, "LocalElasticAgent", _Agent)  # noqa: B010 - torchrun takes no other, and types may not be assigned
     # torch 2.13 else gives restarted workers the store of those before, with the addresses of the dead.
     os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")

@@ -14,6 +14,7 @@ from transformers.utils import logging
 
 from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
+from fipo.models.folder import check_folder, check_size
 from fipo.models.stops import Stops, ids_of, stops_of
 
 if TYPE_CHECKING:  # the model classes and the Auto classes bring torch, seconds that data preparation may do without
@@ -83,6 +84,8 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
         return place(Qwen3ForCausalLM(_qwen3_config(model.architecture)), dtype)
     longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
     with _named("no safetensors model", model):
+        if Path(model.name_or_path).is_dir():
+            check_size(load_model_config(model), Path(model.name_or_path))
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
             model.name_or_path,
             **_origin(model),
@@ -124,6 +127,8 @@ def _named(what: str, model: Model) -> Iterator[None]:
     """Whatever is wrong with the files is the user's to mend: transformers raises what it happens on."""
     try:
         yield
+    except ConfigError:
+        raise
     except Exception as error:
         reason = str(error)
         if "trust_remote_code" in reason:
@@ -132,7 +137,13 @@ def _named(what: str, model: Model) -> Iterator[None]:
 
 
 def _origin(model: Model) -> dict[str, Any]:
-    """Which revision is loaded; no code from there is run, and nobody is asked whether it may."""
+    """Which revision is loaded; no code from there is run, and nobody is asked whether it may.
+
+    Raises:
+        ConfigError: it is a folder that `check_folder` refuses.
+    """
+    if Path(model.name_or_path).is_dir():
+        check_folder(Path(model.name_or_path))
     return {"revision": model.revision or None, "trust_remote_code": False}
 
 

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from fipo.evaluation.results import METRICS
 from fipo.figures import to_svg
 from fipo.records import Scores
+from fipo.redaction import redact
 from fipo.report import benchmark_figures, training_figures, wording
 from fipo.report.data import Comparison, ReportData, TokenInfluence
 from fipo.report.tokens import coloured
@@ -57,7 +58,7 @@ def build_report(data: ReportData) -> str:
     words = (wording.percent, wording.interval, wording.points, wording.p_value, wording.count, wording.duration)
     environment.filters |= {word.__name__: word for word in words} | {"along": _along, "is_web": _is_web}
     template = environment.from_string((files("fipo.report") / "template.html").read_text(encoding="utf-8"))
-    return template.render(
+    page = template.render(
         data=data,
         headline=wording.headline(data),
         tiles=_tiles(data),
@@ -66,6 +67,7 @@ def build_report(data: ReportData) -> str:
         response=data.tokens and _response(data.tokens),
         time_figure=_svg(training_figures.step_time(data.history), "Seconds of an RL step"),
     )
+    return redact(page)
 
 
 class Tile(NamedTuple):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fipo.config import Config, Role
+from fipo.files import replacing
 from fipo.inputs import external_inputs
 from fipo.run.result import StepResult
 from fipo.run.step import STEPS
@@ -56,8 +57,8 @@ class Identity:
 
     def write(self, path: Path) -> None:
         """For the processes of a job, which need not find out again."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self)), encoding="utf-8")
+        with replacing(path, private=True) as unfinished:
+            unfinished.write_text(json.dumps(asdict(self)), encoding="utf-8")
 
     @classmethod
     def read(cls, path: Path) -> Identity:

@@ -130,7 +130,7 @@ class Run:
     def write_settings(self, folder: Path | None = None) -> Path:
         """Write the resolved settings to its folder, or another; `load_config` reads them back."""
         path = (folder or self.directory) / SETTINGS
-        with replacing(path) as unfinished:
+        with replacing(path, private=True) as unfinished:
             unfinished.write_text(self.config.to_yaml(), encoding="utf-8")
         return path
 

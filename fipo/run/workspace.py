@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fipo.errors import ConfigError, LaunchError, StorageError
+from fipo.files import private_folder
 from fipo.launch.job import run_job
 from fipo.run.code import code_digest, versions
 from fipo.run.identity import Identity, fits
@@ -176,7 +177,7 @@ class Workspace:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Keep others from this step: on this machine by a lock on its folder, elsewhere by a claim in the store."""
-        self.directory.mkdir(parents=True, exist_ok=True)
+        private_folder(self.directory)
         place = f"{platform.node()}:{self.directory.resolve()} ({_boot_id()})"
         with (
             _locked(self.directory / "lock"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fipo.errors import StorageError
 from fipo.storage.store import ObjectStore, check_key
-from fipo.uris import bucket_and_key, local_file
+from fipo.uris import bucket_and_key, check_store, local_file
 
 
 def open_store(uri: str) -> ObjectStore:
@@ -18,15 +18,14 @@ def open_store(uri: str) -> ObjectStore:
         StorageError: the URI is of another kind, or the bucket is missing, forbidden or out of reach.
     """
     try:
+        check_store(uri)
         if uri.startswith("file:"):
             from fipo.storage.file import FileStore
 
             return FileStore(local_file(uri))
-        if uri.startswith("s3:"):
-            bucket, key = bucket_and_key(uri)
-            from fipo.storage.s3 import S3Store
-
-            return S3Store(bucket, check_key(prefix) if (prefix := key.strip("/")) else "")
+        bucket, key = bucket_and_key(uri)
     except ValueError as error:
         raise StorageError(f"storage URI {error}") from None
-    raise StorageError(f"storage URI {uri!r}: expected file:///folder or s3://bucket/prefix")
+    from fipo.storage.s3 import S3Store
+
+    return S3Store(bucket, check_key(prefix) if (prefix := key.strip("/")) else "")

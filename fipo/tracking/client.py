@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import fipo
 from fipo.errors import TrackingError
+from fipo.files import private_folder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -82,7 +83,7 @@ def connect(tracking_uri: str) -> MlflowClient:
 
     if tracking_uri.startswith("sqlite:////"):
         folder = Path(tracking_uri.removeprefix("sqlite:///")).parent
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         # Where MLflow's own experiment "Default" points; else it makes a folder `mlruns` wherever we stand.
         os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", (folder / "mlruns").as_uri())
         _make_tables(tracking_uri, folder / "mlflow.lock")
@@ -96,7 +97,10 @@ def _make_tables(tracking_uri: str, lock: Path) -> None:
 
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        is_new = not (path := Path(tracking_uri.removeprefix("sqlite:///"))).exists()
         MlflowClient(tracking_uri, tracking_uri).search_experiments(max_results=1)
+        if is_new and path.exists():
+            path.chmod(0o600)
 
 
 class MlflowRun:

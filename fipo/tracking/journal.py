@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from fipo.errors import TrackingError
-from fipo.files import replacing
+from fipo.files import private_folder, replacing
+from fipo.redaction import redact
 
 Record = dict[str, Any]
 
@@ -29,9 +30,9 @@ class Journal:
         self.files = path.with_suffix(".files")
         """Folder of the artifacts that records refer to."""
         self._offset_path = path.with_suffix(".offset")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         _drop_torn_tail(path)
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
         self._end = path.stat().st_size
         self.offset = sent_until(path)
@@ -43,7 +44,10 @@ class Journal:
         Raises:
             TrackingError: the disk is full or gone; the journal ends with its last whole record.
         """
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        text = json.dumps(record, separators=(",", ":"))
+        if record["kind"] != "metrics":  # numbers by names that are defined
+            text = redact(text)
+        line = text.encode() + b"\n"
         with self._lock:
             try:
                 if os.write(self._descriptor, line) < len(line):
@@ -68,7 +72,7 @@ class Journal:
 
     def sent(self, offset: int) -> None:
         """Remember that everything before `offset` is in MLflow; a kill here means a harmless second sending."""
-        with replacing(self._offset_path) as unfinished:
+        with replacing(self._offset_path, private=True) as unfinished:
             unfinished.write_text(str(offset))
         self.offset = offset
 

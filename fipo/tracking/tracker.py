@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fipo.errors import Interrupted, TrackingError
+from fipo.redaction import redact
 from fipo.tracking.client import RunIdentity, load, page_of, readable
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal, last_steps
@@ -135,7 +136,8 @@ class Tracker:
         columns = list(rows[0]) if rows else []
         data = [[row[column] for column in columns] for row in rows]
         with self._staged(path) as staged:
-            staged.write_text(json.dumps({"columns": columns, "data": data}, ensure_ascii=False), encoding="utf-8")
+            text = json.dumps({"columns": columns, "data": data}, ensure_ascii=False)
+            staged.write_text(redact(text), encoding="utf-8")
         self._append("table", file=path, folder=path.rpartition("/")[0])
 
     def dataset(self, name: str, digest: str, uri: str, context: str = "training") -> None:

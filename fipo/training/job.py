@@ -14,6 +14,7 @@ from fipo.config import Config, load_config
 from fipo.distributed.bootstrap import World, is_lost_peer, join_world
 from fipo.errors import FipoError
 from fipo.launch.progress import Progress
+from fipo.redaction import guard_output
 from fipo.run.identity import Identity
 from fipo.run.run import Run
 from fipo.run.workspace import Attempt, Workspace
@@ -84,6 +85,7 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
     parser.add_argument("--config", type=Path, required=True, help="YAML file of resolved settings")
     parser.add_argument("--identity", type=Path, help="file of the step's identity; without it, it is found out here")
     options = parser.parse_args()
+    guard_output()
     try:
         config = load_config(options.config)
         with join_world(config.distributed, seed=config.run.seed) as world:

@@ -1,0 +1,131 @@
+"""A model's folder is somebody else's: what its files say is held against what they are, before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fipo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig
+
+INDEX = "model.safetensors.index.json"
+FLOATS = {"F64", "F32", "F16", "BF16"}
+_LAYERS = re.compile(r"(?:num_|n_)(?:hidden_|decoder_)?layers?")
+_MOST_LAYERS = 4096
+_ROOM = 2
+"""A model may have so many times the numbers that its files hold: heads that share the embeddings are in them once."""
+
+
+def check_folder(folder: Path) -> None:
+    """Let a folder pass that holds its own files alone, and weights that are as long as they say, of floats.
+
+    A snapshot in the hub's cache is made of links into the `blobs` beside it; these may be.
+
+    Raises:
+        ConfigError: a link or a name leads out of it, or a file of weights is damaged or holds whole numbers.
+    """
+    places = {folder.resolve(), folder.resolve().parents[1] / "blobs"} if len(folder.resolve().parts) > 2 else {folder}
+    for path in folder.iterdir():
+        if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in places):
+            raise _refusal(f"{path} is a link out of the folder; copy the file to its place")
+    config = _config_of(folder)
+    for name, count in _numbers(config):  # transformers makes a list of the layers before it looks at anything
+        if _LAYERS.fullmatch(name) and count > _MOST_LAYERS:
+            raise _refusal(
+                f"{folder}: config.json tells of {count:,} layers, of which at most {_MOST_LAYERS:,} are made"
+            )
+    for path in weight_files(folder):
+        whole = [name for name, (kind, _) in _tensors(path).items() if kind not in FLOATS and name.endswith(".weight")]
+        if whole and "quantization_config" not in config:
+            raise _refusal(f"{path} must hold weights of {', '.join(sorted(FLOATS))}; {whole[0]} is of another type")
+
+
+def check_size(config: PreTrainedConfig, folder: Path) -> None:
+    """Refuse a configuration of another size than the weights: memory is taken before the first one is read.
+
+    Raises:
+        ConfigError: it is of another vocabulary or width, or of many times the layers or numbers.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    text = config.get_text_config()
+    held = [tensor for path in weight_files(folder) for tensor in _tensors(path).items()]
+    embedding = [text.vocab_size, text.hidden_size]
+    for name, (_, shape) in held:
+        if name.endswith("embed_tokens.weight") and list(shape) != embedding:
+            raise _refusal(
+                f"the weights of {folder} must be those that its config.json tells of; 1 are of another shape, such as "
+                f"{name}, {shape} for {tuple(embedding)}"
+            )
+    if held and text.num_hidden_layers > len(held):
+        raise _refusal(f"{folder}: config.json tells of {text.num_hidden_layers:,} layers; the files hold {len(held)}")
+    with torch.device("meta"):
+        wanted = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
+    found = sum(math.prod(shape) for _, (_, shape) in held)
+    if held and wanted > _ROOM * found:
+        raise _refusal(f"{folder}: config.json tells of {wanted:,} numbers; the files hold {found:,}")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights that are read: those of the index, or all.
+
+    Raises:
+        ConfigError: the index cannot be read, or names one elsewhere.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        return sorted(folder.glob("*.safetensors"))
+    names = _json(index).get("weight_map")
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise _refusal(f"{index} cannot be read: it has no weight_map of names")
+    if outside := sorted(name for name in names.values() if Path(name).name != name):
+        raise _refusal(f"{index} names {outside[0]!r}, which is not in the folder")
+    return sorted(path for path in {folder / name for name in names.values()} if path.is_file())
+
+
+def _tensors(path: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of each, by the header, which the library holds against the length of the file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            return {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}
+    except (SafetensorError, OSError) as error:
+        raise _refusal(f"no safetensors model: {path} is damaged, or was not copied to its end: {error}") from error
+
+
+def _numbers(tree: object) -> Iterator[tuple[str, int]]:
+    """The whole numbers in a tree, by the names that they have there."""
+    pairs = tree.items() if isinstance(tree, dict) else ((("", one) for one in tree) if isinstance(tree, list) else ())
+    for name, value in pairs:
+        if isinstance(value, int):
+            yield str(name), value
+        else:
+            yield from _numbers(value)
+
+
+def _config_of(folder: Path) -> Mapping[str, object]:
+    path = folder / "config.json"
+    return _json(path) if path.is_file() else {}
+
+
+def _json(path: Path) -> Mapping[str, object]:
+    try:
+        tree = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise _refusal(f"{path} cannot be read: {error}") from error
+    if not isinstance(tree, dict):
+        raise _refusal(f"{path} cannot be read: it is no object")
+    return tree
+
+
+def _refusal(message: str) -> ConfigError:
+    return ConfigError(f"model.name_or_path: {message}")
