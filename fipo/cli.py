@@ -20,7 +20,7 @@ FIRST = """first:
   fipo init mine                       write a recipe, rows, a benchmark and a reward function that run as they are
   fipo check --recipe mine/recipe.yaml refuse in seconds what would fail later
   fipo run --recipe mine/recipe.yaml   train, measure, judge and register the model
-  fipo ui                              watch it in MLflow
+  fipo ui                              watch it: the reports, as they grow, and MLflow
   fipo chat MODEL                      try the model"""
 """What a newcomer needs."""
 MACHINES = ("laptop", "one-gpu", "node")
@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     config = _config(options)
     folder = config.run_directory
     print(f"run {config.run.name}: {' > '.join(steps_to('report'))}", flush=True)
-    print(f"report   {folder / 'report.html'}")
+    print(f"report   {(folder / 'report.html').absolute().as_uri()}")
     print(f"MLflow   {config.links.mlflow or config.tracking.uri or 'fipo ui'}", flush=True)
     from fipo.check import check
     from fipo.findings import print_findings
@@ -282,9 +282,11 @@ def _recipes(options: argparse.Namespace) -> None:
 
 def _ui(options: argparse.Namespace) -> None:
     config = _config(options)
+    from fipo.report.pages import serve_reports
     from fipo.tracking.server import serve
 
     config.run.directory.mkdir(parents=True, exist_ok=True)
+    print(f"reports are at {serve_reports(config.run.directory, options.port + 1)}", flush=True)
     serve(config.tracking_uri, artifact_root=f"{config.storage_uri}/mlflow", port=options.port)
 
 
@@ -448,7 +450,8 @@ def _parser() -> argparse.ArgumentParser:
     recipes = commands.add_parser("recipes", help="list the shipped recipes")
     recipes.set_defaults(command=_recipes)
 
-    ui = commands.add_parser("ui", parents=[recipe], help="serve MLflow on the runs, and start it again when it dies")
+    ui = commands.add_parser("ui", parents=[recipe], help="serve the runs' reports, as they grow, and MLflow")
+    ui.description = "MLflow is started again when it dies. The reports are at the next port, or another that is free."
     ui.add_argument("--port", type=_port, default=5000, help="port on this machine (default: 5000)")
     ui.set_defaults(command=_ui)
     return parser

@@ -100,6 +100,11 @@ def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
+def read_said(path: Path) -> list[str]:
+    """The lines of a journal that its step told the user, in order."""
+    return [record["line"] for record, _ in _records(path, 0, path.stat().st_size) if record["kind"] == "said"]
+
+
 def last_steps(path: Path, run_key: str, kind: str = "metrics") -> dict[str, int]:
     """The highest step of each metric that was logged to the run of this key; with `parent`, from it to its parent."""
     steps: dict[str, int] = {}

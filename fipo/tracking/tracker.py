@@ -111,6 +111,10 @@ class Tracker:
         """Log settings."""
         self._append("params", values={name: readable(value) for name, value in params.items()})
 
+    def say(self, line: str) -> None:
+        """Keep what the user was told beside the metrics; MLflow is not told."""
+        self._append("said", line=line)
+
     def tags(self, tags: Mapping[str, str]) -> None:
         """Set tags on the run."""
         self._append("tags", values=dict(tags))
