@@ -11,6 +11,7 @@ from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
 from fipo.figures import to_png
 from fipo.records import Decision, Evaluated, Registration, Scores
+from fipo.report import wording
 from fipo.report.data import Comparison, ReportData, SetAside
 from fipo.report.gathered import most_telling, set_aside, told_apart, warnings_in
 from fipo.report.html import build_report
@@ -29,6 +30,10 @@ def write_report(attempt: Attempt) -> None:
     attempt.publish("report", folder)
     for name in FILES:
         attempt.tracker.artifact(folder / name)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    attempt.tracker.artifact(folder / "report.html", to_parent=True)
+    attempt.tracker.describe(_in_mlflow(data, summary), to_parent=True)
+    attempt.tracker.tags({"model": f"{summary['model']['name']} version {summary['model']['version']}"}, to_parent=True)
     attempt.tracker.figure(hero(data.benchmarks[0], data.history), "figures/result.png")
 
 
@@ -78,6 +83,20 @@ def gather(workspace: Workspace) -> ReportData:
         }
         | upstream["train"].versions,
     )
+
+
+def _in_mlflow(data: ReportData, summary: dict[str, Any]) -> str:
+    """The run's description in MLflow: the result, the model, and where to go on."""
+    model, gate = summary["model"], summary["gate"]
+    verdict = "champion" if gate["passed"] else "candidate"
+    links = [f"[{name}]({address})" for name, address in data.links.items() if address.startswith("http")]
+    lines = [
+        f"**{wording.headline(data)}**",
+        f"Model {model['name']} version {model['version']}, {verdict}: {gate['reason']}.",
+        "The report is `report.html` among the artifacts.",
+        *([" · ".join(links)] if links else []),
+    ]
+    return "\n\n".join(lines)
 
 
 def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:

@@ -50,6 +50,10 @@ PAGE = "fipo.report.live:live_page"
 """What shows the run while a step works: a context manager, called with its workspace."""
 
 
+SENTENCE = "fipo.report.sentences:describe"
+"""What came of a step, in words: called with its result."""
+
+
 class Workspace:
     """One step of one run: `Run.step` and `Run.step_as_left` make it."""
 
@@ -178,6 +182,7 @@ class Workspace:
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
+            tracker.describe(_function(SENTENCE)(self.result()))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -206,6 +211,8 @@ class Workspace:
             parent=self.of_run.parent,
             artifact_root=f"{config.storage_uri}/mlflow",
             public_uri=config.links.mlflow,
+            # Of a step that others wait for: the report's own is the last page.
+            page=self.of_run.directory / "report.html" if STEPS[self.step].job else None,
         )
 
     def _fitting(self, goal: str) -> dict[str, StepResult]:

@@ -66,6 +66,11 @@ class Journal:
         """The newest `run` record before `offset`: the next record belongs to its run."""
         return [record for record, _ in _records(self.path, 0, self.offset) if record["kind"] == "run"][-1]
 
+    def begun(self, key: str) -> bool:
+        """Whether something of the run with this key has been sent before."""
+        sent = _records(self.path, 0, self.offset)
+        return any(record["kind"] == "run" and record["key"] == key for record, _ in sent)
+
     def sent(self, offset: int) -> None:
         """Remember that everything before `offset` is in MLflow; a kill here means a harmless second sending."""
         with replacing(self._offset_path) as unfinished:

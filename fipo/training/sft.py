@@ -73,7 +73,7 @@ def train(job: Job) -> None:
         metrics = {"sft/skipped_updates": float(outcome.skipped)}
         metrics |= {f"sft/{name}": value for name, value in engine.expert_load().items()}
         if not outcome.skipped:
-            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
+            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm, "sft/learning_rate": engine.learning_rate}
         if held_out and (step % settings.evaluate_every == 0 or last):
             metrics["sft/validation_loss"] = cross_entropy(
                 engine, held_out, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=False

@@ -29,6 +29,7 @@ class StepLog:
     def ended(self, step: int, metrics: Mapping[str, float], validation: Mapping[str, float], timer: Timer) -> None:
         """The step is done: log what came since its updates, and say it all in one line."""
         new = {**validation, **timer.metrics()}
+        new["perf/tokens_per_second"] = metrics["rollout/sampled_tokens"] / new["perf/step_seconds"]
         self._job.log(new, step)
         steps = self._job.config.train.steps
         left = self._job.meter.steps(step, steps).seconds_left or 0.0

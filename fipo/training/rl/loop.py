@@ -44,6 +44,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
                     updates.measured(output.measured)
                 updates.ended(engine.step())
             metrics |= updates.metrics(engine.world) | expert_metrics(engine)
+            metrics["train/learning_rate"] = engine.learning_rate
         if parts.roll_back.due:
             state = parts.return_to_checkpoint(step)  # but the prompts that led here stay behind
             continue
