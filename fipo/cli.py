@@ -16,7 +16,7 @@ FIRST = """first:
   fipo init mine                       write a recipe, rows, a benchmark and a reward function that run as they are
   fipo check --recipe mine/recipe.yaml refuse in seconds what would fail later
   fipo run --recipe mine/recipe.yaml   train, measure, judge and register the model
-  fipo ui                              watch it in MLflow
+  fipo ui                              watch it: the reports, as they grow, and MLflow
   fipo chat MODEL                      try the model"""
 """What a newcomer needs."""
 

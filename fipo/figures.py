@@ -99,6 +99,12 @@ def panels(count: int, *, width: float = 11.0, height: float = 3.1) -> tuple[Fig
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
 
+def apart(count: int, *, width: float, height: float = 2.6) -> tuple[list[Figure], list[Axes]]:
+    """The same as figures of their own, for a page that sets them one under the other where it is narrow."""
+    made = [panels(1, width=width, height=height) for _ in range(count)]
+    return [figure for figure, _ in made], [axes[0] for _, axes in made]
+
+
 def to_svg(figure: Figure, label: str) -> str:
     """The figure as one `<svg>` element for an HTML page: no prologue, no date, ids of its own, read aloud as `label`.
 

@@ -18,9 +18,13 @@ from kfp.dsl.graph_component import GraphComponent
 
 from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
+from fipo.report.display import live_display
 from fipo_kfp.components.form import Form, now
 from fipo_kfp.pipelines.console import quiet_kubeflow
 from fipo_kfp.pipelines.package import PIPELINES, arguments
+
+GOALS = {"fipo_evaluation": "score"}
+"""The last step of a pipeline, where it is not the report."""
 
 
 class StepFailed(FipoError):
@@ -49,7 +53,7 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
         runner = local.SubprocessRunner(use_venv=False)
         local.init(runner, pipeline_root=str(folder), workspace_root=str(Path(scratch, "workspace")))
         try:
-            with quiet_kubeflow():
+            with live_display(config.run_directory, GOALS.get(pipeline, "report")), quiet_kubeflow():
                 for_here(**given)
         except RuntimeError as error:
             if stop.requested:

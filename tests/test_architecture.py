@@ -29,6 +29,8 @@ ALLOWED_SIDEWAYS = {
     ("fipo.evaluation", "fipo.rollout"),
     ("fipo.report", "fipo.evaluation"),
     ("fipo.report", "fipo.run"),
+    # It shows which rows preparation has set aside.
+    ("fipo.report", "fipo.data"),
     # What the gate decided, and what the registry makes of the run's model.
     ("fipo.report", "fipo.release"),
     # The gate judges evaluations; a model is asked as its data were, and served by processes or pods.

@@ -73,7 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     config = read_config(options)
     folder = config.run_directory
     print(f"run {config.run.name}: {' > '.join(steps_to('report'))}", flush=True)
-    print(f"report   {folder / 'report.html'}")
+    print(f"report   {(folder / 'report.html').absolute().as_uri()}")
     print(f"MLflow   {config.links.mlflow or config.tracking.uri or 'fipo ui'}", flush=True)
     from fipo.check import check
     from fipo.findings import print_findings

@@ -35,7 +35,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     verify = commands.add_parser("verify", parents=[REACHED], help="prove what a run's registered model was trained on")
     verify.set_defaults(command=_verify)
 
-    ui = commands.add_parser("ui", parents=[RECIPE], help="serve MLflow on the runs, and start it again when it dies")
+    ui = commands.add_parser("ui", parents=[RECIPE], help="serve the runs' reports, as they grow, and MLflow")
+    ui.description = "MLflow is started again when it dies. The reports are at the next port, or another that is free."
     ui.add_argument("--port", type=port, default=5000, help="port on this machine (default: 5000)")
     ui.set_defaults(command=_ui)
 
@@ -104,7 +105,9 @@ def _verify(options: argparse.Namespace) -> None:
 
 def _ui(options: argparse.Namespace) -> None:
     config = read_config(options)
+    from fipo.report.pages import serve_reports
     from fipo.tracking.server import serve
 
     private_folder(config.run.directory)
+    print(f"reports are at {serve_reports(config.run.directory, options.port + 1)}", flush=True)
     serve(config.tracking_uri, artifact_root=f"{config.storage_uri}/mlflow", port=options.port)

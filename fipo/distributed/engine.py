@@ -60,6 +60,8 @@ class TrainingEngine:
         self.steps_done = 0
         self.skipped_in_a_row = 0
         """Steps left out since the last one that was taken; the same on every rank."""
+        self.learning_rate = 0.0
+        """Of the last step."""
         self.attention_parity = attention_parity(model)
         self.sequence = SequenceParallel(distributed, world)
         self._settings = optimizer
@@ -105,7 +107,8 @@ class TrainingEngine:
         loss_is_finite = not self.world.max([not self._loss.isfinite()])[0]
         self._loss.zero_()
         warm_up = min(1.0, (self.steps_done + 1) / max(1, self._settings.warmup_steps))
-        taken = self._zero.step(self._settings.learning_rate * warm_up, sound=loss_is_finite)
+        self.learning_rate = self._settings.learning_rate * warm_up
+        taken = self._zero.step(self.learning_rate, sound=loss_is_finite)
         self.steps_done += taken
         self.skipped_in_a_row = 0 if taken else self.skipped_in_a_row + 1
         return StepOutcome(skipped=not taken, grad_norm=self._zero.grad_norm)

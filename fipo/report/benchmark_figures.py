@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from fipo.evaluation.estimators import pass_at_k
 from fipo.evaluation.results import METRICS, BenchmarkResult
-from fipo.figures import AFTER, BEFORE, INK, LENGTH, panels, styled
+from fipo.figures import AFTER, BEFORE, INK, LENGTH, apart, panels, styled
 from fipo.records import Estimate
 from fipo.report import wording
 from fipo.report.axes import percent, percent_axis
 from fipo.report.data import Comparison, against_first
+from fipo.report.training_figures import HALF
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,9 +25,9 @@ MOST_BINS = 40
 
 
 @styled
-def length_distribution(comparison: Comparison) -> Figure:
+def length_distribution(comparison: Comparison) -> list[Figure]:
     """How long responses are before and after RL, and how often responses of a length are correct."""
-    figure, (share, accuracy) = panels(2)
+    figures, (share, accuracy) = apart(2, width=HALF)
     edges = _length_bins(comparison)
     for result, colour, label in _models(comparison):
         tokens = result.response_tokens
@@ -42,13 +43,13 @@ def length_distribution(comparison: Comparison) -> Figure:
     accuracy.set_xlabel("response tokens")
     accuracy.set_xlim(share.get_xlim())
     percent_axis(accuracy)
-    return figure
+    return figures
 
 
 @styled
-def attempts(comparison: Comparison) -> Figure:
+def attempts(comparison: Comparison) -> list[Figure]:
     """pass@k for every k up to the number of samples, and how many problems have which share of correct responses."""
-    figure, (curve, problems) = panels(2)
+    figures, (curve, problems) = apart(2, width=HALF)
     k = comparison.candidate.k
     bins = min(k, MOST_BINS // 2)
     edges = (np.arange(bins + 2) - 0.5) / bins
@@ -66,7 +67,7 @@ def attempts(comparison: Comparison) -> Figure:
     problems.set_title("Problems by share of correct responses")
     problems.set_xlabel("correct responses to a problem")
     problems.xaxis.set_major_formatter(percent)
-    return figure
+    return figures
 
 
 @styled

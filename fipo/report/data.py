@@ -12,6 +12,7 @@ from fipo.errors import DataError
 from fipo.evaluation.estimators import Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
 from fipo.records import Decision, Registration
+from fipo.run.stages import Pace, Stage
 
 History = Sequence[tuple[int, Mapping[str, float]]]
 """(RL step, metrics by name), as they were logged: a step may come in parts, and again after a resume."""
@@ -74,6 +75,55 @@ class TokenInfluence:
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """What a model answered, and what the grader says of it."""
+
+    text: str
+    outcome: str
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class SameProblem:
+    """One problem, answered by the warmed-up model and by a later one."""
+
+    problem: str
+    answer: str
+    """The reference answer."""
+    before: Said | None
+    after: Said
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """Rows that preparation left out."""
+
+    counts: Mapping[str, int]
+    """By reason, broken ones and those that the set is better without."""
+    examples: Sequence[Mapping[str, str]] = ()
+    """A few broken ones: `where`, `reason`, `excerpt`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """A run whose report is not the last one."""
+
+    stages: Mapping[str, Stage | None]
+    """By step, in order; None is still to come."""
+    paces: Mapping[str, Pace]
+    """Of the step at work."""
+    written: str
+    """When, UTC: `13:42:07`."""
+    refresh_seconds: float | None
+    """How soon a browser should look again; None where nothing is at work any more."""
+
+    @property
+    def now(self) -> tuple[str, Stage] | None:
+        """The step that is at work, or was last."""
+        return next(((name, stage) for name, stage in reversed([*self.stages.items()]) if stage), None)
+
+
+@dataclass(frozen=True, slots=True)
 class ReportData:
     """All that the report shows; what is None or empty is left out of it."""
 
@@ -83,9 +133,21 @@ class ReportData:
     loss: str
     """`algorithm.loss`: fipo, dapo or grpo."""
     benchmarks: tuple[Comparison, ...]
-    """The warmed-up and the trained model on each benchmark; the first makes the headline."""
+    """The warmed-up and the trained model on each benchmark; the first makes the headline. Empty while it lives."""
     history: History = ()
     """Metrics of the RL steps, by the names of `fipo.tracking.metric_names`."""
+    warmup: History = ()
+    """Metrics of the warm-up's steps."""
+    steps: int = 0
+    """RL steps that are wanted; 0 is not known."""
+    answers: Sequence[SameProblem] = ()
+    answers_of: str = ""
+    """Which model the later answers are of: `RL step 12`."""
+    set_aside: SetAside | None = None
+    warnings: Sequence[str] = ()
+    """What the run was warned of, the newest last."""
+    live: Live | None = None
+    """None for the last report of a run."""
     tokens: TokenInfluence | None = None
     """None for a loss without influence weights."""
     gate: Decision | None = None

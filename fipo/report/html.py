@@ -1,7 +1,8 @@
-"""The run report: one HTML file that needs nothing else, neither network nor scripts."""
+"""The run report, while the run lives and at its end: one HTML file that needs neither network nor scripts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +14,7 @@ from fipo.figures import to_svg
 from fipo.records import Scores
 from fipo.redaction import redact
 from fipo.report import benchmark_figures, training_figures, wording
-from fipo.report.data import Comparison, ReportData, TokenInfluence
+from fipo.report.data import Comparison, ReportData, TokenInfluence, series
 from fipo.report.tokens import coloured
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ _CAPTIONS = {
         "One point a step. Accuracy of the sampled responses should rise with the reward; FIPO's mark is that response "
         "length rises with them. Dark band: quartiles. Pale band: shortest and longest response.",
     ),
+    "warm-up": ("Warm-up", "The loss on demonstrations, before RL; it should fall and then level off."),
     "length": (
         "Response length before and after",
         "Left: where the mass moved; dashed lines are means. Right: whether longer responses are more often right, the "
@@ -55,7 +57,7 @@ def build_report(data: ReportData) -> str:
     numbers behind a token are its tooltip.
     """
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    words = (wording.percent, wording.interval, wording.points, wording.p_value, wording.count, wording.duration)
+    words = (wording.percent, wording.interval, wording.change, wording.p_value, wording.count, wording.duration)
     environment.filters |= {word.__name__: word for word in words} | {"along": _along, "is_web": _is_web}
     template = environment.from_string((files("fipo.report") / "template.html").read_text(encoding="utf-8"))
     page = template.render(
@@ -65,7 +67,7 @@ def build_report(data: ReportData) -> str:
         benchmarks=[_benchmark(comparison) for comparison in data.benchmarks],
         figures=_figures(data),
         response=data.tokens and _response(data.tokens),
-        time_figure=_svg(training_figures.step_time(data.history), "Seconds of an RL step"),
+        time_panels=_svgs(training_figures.step_time(data.history), "Seconds of an RL step"),
     )
     return redact(page)
 
@@ -81,6 +83,29 @@ class Tile(NamedTuple):
 
 
 def _tiles(data: ReportData) -> list[Tile]:
+    return _score_tiles(data) if data.benchmarks else _live_tiles(data)
+
+
+def _live_tiles(data: ReportData) -> list[Tile]:
+    """The newest numbers beside the first."""
+    tiles = []
+    for name, metric, word in (
+        ("accuracy, sampled in training", "rollout/accuracy", wording.percent),
+        ("accuracy, validation problems", "validation/accuracy", wording.percent),
+        ("mean response, tokens", "rollout/response_tokens_mean", wording.count),
+        ("influence weight f", "train/influence_weight_mean", "{:.3f}".format),
+    ):
+        steps, values = series(data.history, metric)
+        if len(steps):
+            first = word(float(values[0])) if len(steps) > 1 else ""
+            tiles.append(Tile(name, word(float(values[-1])), f"RL step {steps[-1]:,} of {data.steps:,}", before=first))
+    _, spread = series(data.history, "train/influence_weight_std")
+    if len(spread):
+        tiles[-1] = tiles[-1]._replace(note=f"± {spread[-1]:.3f}; 1 everywhere is DAPO", before="")
+    return tiles
+
+
+def _score_tiles(data: ReportData) -> list[Tile]:
     first = data.benchmarks[0]
     before, after = first.baseline.scores(), first.candidate.scores()
     tiles = [
@@ -127,28 +152,29 @@ def _benchmark(comparison: Comparison) -> dict[str, Any]:
 
 
 def _figures(data: ReportData) -> list[dict[str, Any]]:
-    first = data.benchmarks[0]
+    first, fipo = next(iter(data.benchmarks), None), data.loss == "fipo"
     drawn = {
         "learning": training_figures.learning_curves(data.history),
-        "length": benchmark_figures.length_distribution(first),
-        "influence": training_figures.influence_weights(data.history) if data.loss == "fipo" else None,
-        "attempts": benchmark_figures.attempts(first),
+        "warm-up": training_figures.warm_up(data.warmup),
+        "length": benchmark_figures.length_distribution(first) if first else [],
+        "influence": training_figures.influence_weights(data.history) if fipo else [],
+        "attempts": benchmark_figures.attempts(first) if first else [],
         "stability": training_figures.stability(data.history),
     }
     return [
-        {"title": _CAPTIONS[key][0], "caption": _CAPTIONS[key][1], "svg": _svg(figure, _CAPTIONS[key][0])}
-        for key, figure in drawn.items()
-        if figure
+        {"title": _CAPTIONS[key][0], "caption": _CAPTIONS[key][1], "panels": _svgs(panels, _CAPTIONS[key][0])}
+        for key, panels in drawn.items()
+        if panels
     ]
 
 
 def _response(influence: TokenInfluence) -> dict[str, Any]:
-    figure = training_figures.token_influence(influence)
-    return {"coloured": coloured(influence), "svg": _svg(figure, "Influence by position")}
+    panels = training_figures.token_influence(influence)
+    return {"coloured": coloured(influence), "panels": _svgs(panels, "Influence by position")}
 
 
-def _svg(figure: Figure | None, label: str) -> Markup:
-    return Markup(to_svg(figure, label)) if figure else Markup()
+def _svgs(panels: Sequence[Figure], title: str) -> list[Markup]:
+    return [Markup(to_svg(panel, f"{title}, {index}")) for index, panel in enumerate(panels, start=1)]
 
 
 def _along(share: float) -> str:

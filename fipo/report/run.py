@@ -7,18 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
 from fipo.figures import to_png
 from fipo.records import Decision, Evaluated, Registration, Scores
-from fipo.report.data import Comparison, ReportData, TokenInfluence
+from fipo.report import wording
+from fipo.report.data import Comparison, ReportData, SetAside
+from fipo.report.gathered import most_telling, set_aside, told_apart, warnings_in
 from fipo.report.html import build_report
 from fipo.report.training_figures import hero
 from fipo.run.result import StepResult
 from fipo.run.workspace import Attempt, Workspace
-from fipo.tracking import read_journal
+from fipo.tracking import read_journal, read_said
 
 FILES = ("report.html", "summary.json")
 
@@ -30,6 +30,10 @@ def write_report(attempt: Attempt) -> None:
     attempt.publish("report", folder)
     for name in FILES:
         attempt.tracker.artifact(folder / name)
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    attempt.tracker.artifact(folder / "report.html", to_parent=True)
+    attempt.tracker.describe(_in_mlflow(data, summary), to_parent=True)
+    attempt.tracker.tags({"model": f"{summary['model']['name']} version {summary['model']['version']}"}, to_parent=True)
     attempt.tracker.figure(hero(data.benchmarks[0], data.history), "figures/result.png")
 
 
@@ -51,16 +55,21 @@ def gather(workspace: Workspace) -> ReportData:
     config, upstream = workspace.config, workspace.upstream
     results, records = workspace.input("evaluate", "results"), workspace.input("train", "records")
     benchmarks = [config.gate_benchmark, *(name for name in config.data.benchmarks if name != config.gate_benchmark)]
+    compared = tuple(
+        Comparison(*(read_result(results / label / f"{name}-responses.parquet") for label in ("warmup", "trained")))
+        for name in benchmarks
+    )
     return ReportData(
         run=config.run.name,
         recipe=config.run.recipe,
         loss=config.algorithm.loss,
-        benchmarks=tuple(
-            Comparison(*(read_result(results / label / f"{name}-responses.parquet") for label in ("warmup", "trained")))
-            for name in benchmarks
-        ),
+        benchmarks=compared,
         history=read_journal(records / "journal.jsonl"),
-        tokens=_most_telling(records / "influence.jsonl") if config.algorithm.loss == "fipo" else None,
+        tokens=most_telling(records / "influence.jsonl") if config.algorithm.loss == "fipo" else None,
+        answers=told_apart(compared[0]),
+        answers_of="the trained model",
+        set_aside=_set_aside(workspace),
+        warnings=warnings_in(read_said(records / "journal.jsonl")),
         gate=upstream["gate"].read(Decision),
         model=upstream["register"].read(Registration),
         seconds={name: result.seconds for name, result in upstream.items()},
@@ -74,6 +83,20 @@ def gather(workspace: Workspace) -> ReportData:
         }
         | upstream["train"].versions,
     )
+
+
+def _in_mlflow(data: ReportData, summary: dict[str, Any]) -> str:
+    """The run's description in MLflow: the result, the model, and where to go on."""
+    model, gate = summary["model"], summary["gate"]
+    verdict = "champion" if gate["passed"] else "candidate"
+    links = [f"[{name}]({address})" for name, address in data.links.items() if address.startswith("http")]
+    lines = [
+        f"**{wording.headline(data)}**",
+        f"Model {model['name']} version {model['version']}, {verdict}: {gate['reason']}.",
+        "The report is `report.html` among the artifacts.",
+        *([" · ".join(links)] if links else []),
+    ]
+    return "\n\n".join(lines)
 
 
 def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:
@@ -150,23 +173,11 @@ def _links(workspace: Workspace) -> dict[str, str]:
     return links | {f"MLflow: {step}": result.mlflow_url for step, result in upstream.items() if result.mlflow_url}
 
 
-def _most_telling(path: Path) -> TokenInfluence | None:
-    """The recorded response with the most weights that look different; clipped ones look all the same."""
-    samples = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    samples = [sample for sample in samples if sample["tokens"]]
-    if not samples:
-        return None
-    best = max(samples, key=_variety)
-    return TokenInfluence(
-        step=best["step"],
-        prompt=best["prompt"],
-        tokens=tuple(best["tokens"]),
-        influence_weights=tuple(best["influence_weights"]),
-        log_ratios=tuple(best["log_ratio"]),
-        advantage=best["advantage"],
-    )
-
-
-def _variety(sample: dict[str, Any]) -> tuple[int, float]:
-    weights = np.array(sample["influence_weights"])
-    return np.unique(np.round(weights, 2)).size, float(weights.std() * weights.size)
+def _set_aside(workspace: Workspace) -> SetAside:
+    """From the two small files of a data set that say it; the rest of it is not brought here."""
+    place = workspace.upstream["prepare"].outputs["dataset"].uri.removeprefix(workspace.store.uri).strip("/")
+    folder = workspace.directory / "prepared"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("manifest.json", "quarantine.jsonl"):
+        (folder / name).write_bytes(workspace.store.get(f"{place}/{name}"))
+    return set_aside(folder)

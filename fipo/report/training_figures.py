@@ -1,4 +1,4 @@
-"""Figures of the RL steps, one function each; None where the run did not log what a figure shows."""
+"""Figures of the RL steps, one function each: panels, none of them where the run did not log what they show."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fipo.figures import ABOVE, AFTER, BEFORE, BELOW, INK, LENGTH, MUTED, PHASES, WARM, panels, styled
+from fipo.figures import ABOVE, AFTER, BEFORE, BELOW, INK, LENGTH, MUTED, PHASES, WARM, apart, panels, styled
 from fipo.report.axes import band, line, percent, percent_axis
 from fipo.report.data import Comparison, History, TokenInfluence, series
 
@@ -16,28 +16,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+THIRD, HALF = 3.5, 4.4
+"""Inches, as wide as a panel is where three and where two stand side by side: text stays readable on a phone."""
 _DASHED = (0, (3, 2))
 
 
 @styled
-def learning_curves(history: History) -> Figure | None:
+def learning_curves(history: History) -> list[Figure]:
     """Accuracy, reward, and response length (mean, quartiles, extremes)."""
     if not _logged(history, "rollout/accuracy"):
-        return None
-    figure, (accuracy, reward, length) = panels(3)
+        return []
+    figures, (accuracy, reward, length) = apart(3, width=THIRD)
     _accuracy(accuracy, history)
     line(reward, history, "rollout/reward_mean", WARM)
     reward.set_title("Reward")
     _length(length, history)
-    return figure
+    return figures
 
 
 @styled
-def influence_weights(history: History) -> Figure | None:
+def warm_up(history: History) -> list[Figure]:
+    """The loss on demonstrations."""
+    if not _logged(history, "sft/loss"):
+        return []
+    figures, (loss,) = apart(1, width=HALF)
+    line(loss, history, "sft/loss", AFTER, "batch")
+    steps, held_out = series(history, "sft/validation_loss")
+    if len(steps):
+        loss.plot(steps, held_out, color=INK, linewidth=0, marker="o", markersize=4, label="held-out demonstrations")
+        loss.legend()
+    loss.set_title("Loss (nats a token)")
+    loss.set_xlabel("warm-up step")
+    loss.set_ylim(bottom=0)
+    return figures
+
+
+@styled
+def influence_weights(history: History) -> list[Figure]:
     """The weights f_t: mean and range, share at each clip, and spread by the mini-batches of a step."""
     if not _logged(history, "train/influence_weight_std"):
-        return None
-    figure, (weight, clipped, spread) = panels(3)
+        return []
+    figures, (weight, clipped, spread) = apart(3, width=THIRD)
     _weights(weight, history)
     line(clipped, history, "train/influence_clip_high_fraction", ABOVE, "at the upper bound")
     line(clipped, history, "train/influence_clip_low_fraction", BELOW, "at the lower bound")
@@ -46,15 +65,15 @@ def influence_weights(history: History) -> Figure | None:
     clipped.yaxis.set_major_formatter(percent)
     clipped.legend(loc="upper left")
     _spread(spread, history)
-    return figure
+    return figures
 
 
 @styled
-def stability(history: History) -> Figure | None:
+def stability(history: History) -> list[Figure]:
     """Entropy, policy KL and gradient norm."""
     if not _logged(history, "train/entropy"):
-        return None
-    figure, axes = panels(3)
+        return []
+    figures, axes = apart(3, width=THIRD)
     for ax, metric, title, colour in (
         (axes[0], "train/entropy", "Entropy (nats a token)", LENGTH),
         (axes[1], "train/policy_kl_k3", "Policy KL (nats a token)", AFTER),
@@ -62,17 +81,17 @@ def stability(history: History) -> Figure | None:
     ):
         line(ax, history, metric, colour)
         ax.set_title(title)
-    return figure
+    return figures
 
 
 @styled
-def step_time(history: History) -> Figure | None:
+def step_time(history: History) -> list[Figure]:
     """Seconds of each RL step by phase."""
     logged = sorted({name for _, metrics in history for name in metrics})
     phases = [name for name in logged if re.fullmatch(r"perf/(?!step)\w+_seconds", name)]
     if not phases:
-        return None
-    figure, (ax,) = panels(1, height=2.6)
+        return []
+    figures, (ax,) = apart(1, width=5.4)
     steps, _ = series(history, "perf/step_seconds")
     by_phase = [dict(zip(*series(history, phase))) for phase in phases]
     seconds = np.array([[found.get(step, 0.0) for step in steps] for found in by_phase])
@@ -82,14 +101,14 @@ def step_time(history: History) -> Figure | None:
     ax.set_title("Seconds of an RL step")
     ax.set_xlabel("RL step")
     ax.locator_params(axis="x", integer=True)
-    ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True)
-    return figure
+    figures[0].legend(loc="outside lower center", ncols=4)
+    return figures
 
 
 @styled
-def token_influence(influence: TokenInfluence) -> Figure:
+def token_influence(influence: TokenInfluence) -> list[Figure]:
     """f_t along one response, and the log-ratios whose discounted sum from each token on it is made of."""
-    figure, (weight, ratio) = panels(2, height=2.6)
+    figures, (weight, ratio) = apart(2, width=HALF)
     edges = np.arange(len(influence.tokens) + 1) - 0.5
     for ax, values, neutral in ((weight, influence.influence_weights, 1.0), (ratio, influence.log_ratios, 0.0)):
         # Two outlines instead of a bar a token: responses have thousands.
@@ -99,8 +118,8 @@ def token_influence(influence: TokenInfluence) -> Figure:
         ax.set_xlabel("position in the response")
         ax.locator_params(axis="x", integer=True)
     weight.set_title("Influence weight of each token")
-    ratio.set_title("log_ratio of each token: how its probability has moved")
-    return figure
+    ratio.set_title("log_ratio of each token")
+    return figures
 
 
 @styled
@@ -150,7 +169,7 @@ def _weights(ax: Axes, history: History) -> None:
     ax.fill_between(steps, mean - std, mean + std, color=AFTER, alpha=0.2, linewidth=0)
     line(ax, history, f"{name}_mean", AFTER)
     ax.axhline(1.0, color=MUTED, linewidth=0.9, linestyle=_DASHED)
-    ax.set_title("Influence weight: mean and spread")
+    ax.set_title("Mean and spread")
 
 
 def _spread(ax: Axes, history: History) -> None:
@@ -163,7 +182,7 @@ def _spread(ax: Axes, history: History) -> None:
     low, high = ([np.quantile(values, share) for values in updates] for share in (0.25, 0.75))
     ax.fill_between(positions, low, high, color=AFTER, alpha=0.18, linewidth=0)
     ax.plot(positions, [values.mean() for values in updates], color=AFTER, marker="o", markersize=4)
-    ax.set_title("Spread of the weights by update")
+    ax.set_title("Spread by update")
     ax.set_xlabel("update within a step")
     ax.set_ylim(bottom=0)
     ax.locator_params(axis="x", integer=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fipo.evaluation.estimators import Difference
 from fipo.records import Estimate, Scores
 from fipo.report.data import ReportData
+from fipo.run.stages import STEPS
 
 MEANINGS = {
     "avg_at_k": ("avg@{k}", "correct responses"),
@@ -15,7 +16,30 @@ MEANINGS = {
 
 
 def headline(data: ReportData) -> str:
-    """The result on the first benchmark in one sentence."""
+    """The result on the first benchmark in one sentence; of a run that has none yet, what it does now."""
+    return _result(data) if data.benchmarks else _doing(data)
+
+
+def _doing(data: ReportData) -> str:
+    name, stage = (data.live and data.live.now) or ("", None)
+    if not (data.live and stage):
+        return "Nothing has begun yet."
+    what = DOING[name]
+    if stage.state in ("failed", "stopped"):
+        return f"{what.capitalize()} has {stage.state}."
+    if stage.state == "done":
+        then = next((DOING[step] for step, later in data.live.stages.items() if not later), "nothing")
+        return f"{what.capitalize()} is done; {then} comes next."
+    whole = data.live.paces.get(STEPS)
+    if not whole:
+        return f"{what.capitalize()} …"
+    left = whole.seconds_left
+    return f"{what.capitalize()}: step {whole.done:,} of {whole.total:,}" + (
+        f", {duration(left)} left." if left is not None else "."
+    )
+
+
+def _result(data: ReportData) -> str:
     first = data.benchmarks[0]
     before, after = first.baseline.scores(), first.candidate.scores()
     scores = percent(before.avg_at_k.value), percent(after.avg_at_k.value)
@@ -26,6 +50,19 @@ def headline(data: ReportData) -> str:
     }[mood(first.difference("avg_at_k"))]
     lengths = f"from {before.mean_response_tokens:,.1f} to {after.mean_response_tokens:,.1f} tokens"
     return f"{data.loss.upper()} {verdict}; the mean response went {lengths}."
+
+
+DOING = {
+    "prepare": "preparing the problems",
+    "sft": "the warm-up",
+    "train": "training",
+    "evaluate": "asking the benchmarks",
+    "gate": "the gate",
+    "register": "registering the model",
+    "report": "writing the report",
+    "score": "asking the benchmarks",
+}
+"""What each step does, in words for people."""
 
 
 def mood(difference: Difference) -> str:
@@ -40,14 +77,19 @@ def percent(share: float) -> str:
     return f"{_hundredths(share)}%"
 
 
-def interval(estimate: Estimate) -> str:
+def interval(estimate: Estimate | Difference) -> str:
     """`[45.0, 49.2]`, in percent."""
     return f"[{_hundredths(estimate.low)}, {_hundredths(estimate.high)}]"
 
 
 def points(difference: Difference) -> str:
     """`+52.1 [49.0, 55.3]`, in percentage points."""
-    return f"{100 * difference.value:+.1f} {interval(difference)}"
+    return f"{change(difference)} {interval(difference)}"
+
+
+def change(difference: Difference) -> str:
+    """`+52.1`, in percentage points."""
+    return f"{100 * difference.value:+.1f}"
 
 
 def p_value(difference: Difference) -> str:

@@ -62,14 +62,13 @@ class Run:
         )
 
     def title(self, step: str, digest: str) -> str:
-        """`demo-train-fipo-lr0.0001-s0-3f2a91`: what tells runs of one kind apart in MLflow's lists and legends.
+        """`demo-fipo-s0-3f2a`: what tells runs of one kind apart in MLflow's lists and legends, which have little room.
 
-        The end is that of other settings or inputs under the same name.
+        The kind is the experiment's name, and all settings are columns; the end tells of other settings or inputs under
+        the same name.
         """
-        parts = [self.name, *([step] if step else [])]
-        if step in ("train", ""):
-            parts += [self.config.algorithm.loss, f"lr{self.config.train.learning_rate:g}"]
-        return "-".join([*parts, f"s{self.config.run.seed}", digest[:6]])
+        loss = [self.config.algorithm.loss] if step in ("train", "") else []
+        return "-".join([self.name, *loss, f"s{self.config.run.seed}", digest[:4]])
 
     def step(self, name: str, identity: Identity | None = None) -> Workspace:
         """One of its steps, on the results of earlier ones that fit its settings.

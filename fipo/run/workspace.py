@@ -36,6 +36,7 @@ from fipo.launch.job import run_job
 from fipo.run.code import code_digest, versions
 from fipo.run.identity import Identity, fits
 from fipo.run.result import Output, StepResult
+from fipo.run.stages import Stage, at_work, write_stage
 from fipo.run.step import STEPS, steps_to
 from fipo.storage import claimed, delete_directory, download_directory, upload_directory
 from fipo.tracking import Tracker, replay_left
@@ -44,6 +45,14 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
     from fipo.run.run import Run
+
+
+PAGE = "fipo.report.live:live_page"
+"""What shows the run while a step works: a context manager, called with its workspace."""
+
+
+SENTENCE = "fipo.report.sentences:describe"
+"""What came of a step, in words: called with its result."""
 
 
 class Workspace:
@@ -82,6 +91,9 @@ class Workspace:
         if done:
             print(f"[{self.step}] reused: {_compared(done)}", flush=True)
             self.commit(done)  # the newest again, where other settings have come between
+            write_stage(
+                self.of_run.directory, self.step, Stage.reused_at(self.directory, done.fingerprint, done.seconds)
+            )
             replay_left(self.directory)  # what an outage at its end has kept from MLflow
         result = done or self._compute(settings, task or {})
         if result.mlflow_url:
@@ -91,6 +103,11 @@ class Workspace:
         return result
 
     def _compute(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
+        folder, at = self.of_run.directory, self.directory
+        with _function(PAGE)(self), at_work(folder, self.step, folder=at, fingerprint=self.fingerprint):
+            return self._computed(settings, task)
+
+    def _computed(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
         started, step = time.monotonic(), STEPS[self.step]
         if step.check:
             _function(step.check)(self.config, [self.step], download=True)
@@ -173,6 +190,7 @@ class Workspace:
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
+            tracker.describe(_function(SENTENCE)(self.result()))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -201,6 +219,8 @@ class Workspace:
             parent=self.of_run.parent,
             artifact_root=f"{config.storage_uri}/mlflow",
             public_uri=config.links.mlflow,
+            # Of a step that others wait for: the report's own is the last page.
+            page=self.of_run.directory / "report.html" if STEPS[self.step].job else None,
         )
 
     def _fitting(self, goal: str) -> dict[str, StepResult]:
@@ -247,10 +267,10 @@ def _stop_this_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _function(reference: str) -> Callable[..., None]:
+def _function(reference: str) -> Callable[..., Any]:
     """`module:function`: most tasks of a pipeline only find that there is nothing to do, and import nothing for it."""
     module, _, name = reference.partition(":")
-    function: Callable[..., None] = getattr(importlib.import_module(module), name)
+    function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function
 
 

@@ -1,7 +1,7 @@
 """Metrics, parameters and artifacts of runs, in MLflow, through a journal that loses nothing."""
 
 from fipo.tracking.client import RunIdentity
-from fipo.tracking.journal import read_journal
+from fipo.tracking.journal import read_journal, read_said
 from fipo.tracking.runs import (
     FinishedRun,
     finished_runs,
@@ -21,6 +21,7 @@ __all__ = [
     "link_pipeline_run",
     "parent_run",
     "read_journal",
+    "read_said",
     "reconcile",
     "replay",
     "replay_left",

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import fipo
 from fipo.errors import TrackingError
 from fipo.files import private_folder
+from fipo.tracking.words import about, described, link_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -110,9 +112,21 @@ class MlflowRun:
         self.identity = identity
         self.client = connect(identity.tracking_uri)
         self.parent_id = find_parent(self.client, identity.parent)
-        self.experiment_id, self.id = find_or_create(self.client, identity, self.parent_id)
+        self.experiment_id, self.id, self.whole = find_or_create(self.client, identity, self.parent_id)
+        """`whole`: all that was sent to this key before went to this run."""
         self.pipeline_run = ""
         """Id of Kubeflow's run, as far as the pipeline's run knows it."""
+
+    def of_parent(self) -> MlflowRun | None:
+        """The pipeline's run, to log to; None without one."""
+        other = copy(self)
+        other.id = self.parent_id
+        return other if self.parent_id else None
+
+    @property
+    def deleted(self) -> bool:
+        """Whether somebody has deleted it, in which case it takes nothing until it is restored."""
+        return bool(self.client.get_run(self.id).info.lifecycle_stage == "deleted")
 
     def metrics(self, points: Sequence[tuple[int, int, Mapping[str, float]]]) -> None:
         """Points of `(milliseconds since 1970, step, values)`, at most 1,000 values in all."""
@@ -170,7 +184,14 @@ class MlflowRun:
         if self.parent_id:
             tags = self.client.get_run(self.parent_id).data.tags
             self.pipeline_run = tags.get(PIPELINE_RUN, "")
-            self.tags({name: tags[name] for name in (PIPELINE_RUN, NOTE) if name in tags})
+            self.tags({PIPELINE_RUN: self.pipeline_run} if self.pipeline_run else {})
+            if link := link_of(tags.get(NOTE, "")):
+                self.describe("", link=link)
+
+    def describe(self, text: str, link: list[str] | None = None) -> None:
+        """Set the run's description; its line about Kubeflow's run stays, unless `link` replaces it."""
+        before = "\n".join(link or []) or self.client.get_run(self.id).data.tags.get(NOTE, "")
+        self.tags({NOTE: described(before, text).strip()})
 
     def status(self, status: str, at: int) -> None:
         """Set RUNNING, or end the run with FINISHED, FAILED or KILLED."""
@@ -193,11 +214,15 @@ def page_of(uri: str, experiment_id: str, run_id: str) -> str:
     return f"{uri.rstrip('/')}/#/experiments/{experiment_id}/runs/{run_id}" if uri.startswith("http") else ""
 
 
-def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str) -> tuple[str, str]:
-    """Ids of experiment and run. If a request that seemed lost made a second run with the key, the first one counts."""
+def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str) -> tuple[str, str, bool]:
+    """Ids of experiment and run, and whether that has been this key's only run so far.
+
+    If there is a second run with the key, the first one counts: a request that seemed lost has made it, or the first
+    was deleted for a time.
+    """
     from mlflow.entities import ViewType
 
-    experiment_id = _experiment(client, identity)
+    experiment_id, whole = _experiment(client, identity), True
     while True:
         runs = client.search_runs(
             [experiment_id],
@@ -208,11 +233,12 @@ def find_or_create(client: MlflowClient, identity: RunIdentity, parent_id: str) 
         if runs:
             for duplicate in runs[1:]:
                 client.delete_run(duplicate.info.run_id)
-            return experiment_id, runs[0].info.run_id
+            return experiment_id, runs[0].info.run_id, whole and len(runs) == 1
         tags = {RUN_KEY: identity.key, "mlflow.user": os.environ.get("USER", ""), **_code_version()}
         if parent_id:
             tags[PARENT] = parent_id
         client.create_run(experiment_id, int(time.time() * 1000), tags, identity.name)
+        whole = False
 
 
 def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
@@ -228,7 +254,7 @@ def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
         if found:
             return found.experiment_id
         try:
-            return client.create_experiment(identity.experiment, location, _KIND)
+            return client.create_experiment(identity.experiment, location, _KIND | {NOTE: about(identity.experiment)})
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise

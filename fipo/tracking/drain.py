@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
+from fipo.errors import TrackingError
 from fipo.tracking.client import MlflowRun, RunIdentity
 from fipo.tracking.journal import Journal, Record
 
@@ -18,14 +21,22 @@ _PATIENCE_SECONDS = 10.0
 _VALUES_PER_REQUEST = 1000  # MLflow's limit
 _REFUSED = "INVALID_PARAMETER_VALUE"  # a broken database connection may answer BAD_REQUEST: that is tried again
 
+_PAGE_SECONDS = 30.0
+
 _log = logging.getLogger(__name__)
+
+
+class _StartAgain(Exception):
+    """The journal is sent from its beginning."""
 
 
 class Drain(threading.Thread):
     """Sends what the journal holds, in its order, until told to finish; outages are waited out with growing delays."""
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, page: Path | None = None) -> None:
+        """`page`: a file that changes; the run's parent shows it as it is now, where that can be sent."""
         super().__init__(name="mlflow-drain", daemon=True)
+        self._page, self._page_of, self._page_sent = page, 0.0, -math.inf
         self.error: Exception | None = None
         """What the last attempt failed with; None after a success."""
         self.runs: dict[str, MlflowRun] = {}
@@ -42,6 +53,9 @@ class Drain(threading.Thread):
                 while not self._journal.drained and not self._abandon.is_set():
                     self._send_next()
                     delay, self.error = _FIRST_RETRY_SECONDS, None
+                self._renew_page()
+            except _StartAgain:
+                continue
             except Exception as error:  # whatever the client's libraries raise: it is tried again, and told at the end
                 if self.error is None:
                     _log.warning("MLflow does not answer; metrics wait in %s: %s", self._journal.path, error)
@@ -72,7 +86,9 @@ class Drain(threading.Thread):
     def _send_next(self) -> None:
         """Send the next record, or as many metrics as one request takes."""
         record, offset = next(self._journal.unsent())
-        if record["kind"] == "metrics":
+        if record["kind"] == "said":
+            pass
+        elif record["kind"] == "metrics":
             points, offset = self._next_metrics()
             self._deliver(lambda run: run.metrics(points))
         elif record["kind"] == "run":
@@ -85,6 +101,9 @@ class Drain(threading.Thread):
         points: list[tuple[int, int, dict[str, float]]] = []
         values, end = 0, 0
         for record, offset in islice(self._journal.unsent(), _VALUES_PER_REQUEST):
+            if record["kind"] == "said":  # is for who reads the journal
+                end = offset
+                continue
             values += len(record.get("values", ()))
             if record["kind"] != "metrics" or (points and values > _VALUES_PER_REQUEST):
                 break
@@ -96,6 +115,19 @@ class Drain(threading.Thread):
         run = MlflowRun(RunIdentity.from_record(record))
         run.begin()
         self._current = self.runs[run.identity.key] = run
+        if not run.whole and self._journal.begun(run.identity.key):  # deleted since: it gets all of it again
+            self._journal.sent(0)
+            raise _StartAgain
+
+    def _renew_page(self) -> None:
+        """Send the page if it has changed, at most every so often, and not once the end of the step waits."""
+        if not (self._page and self._current) or self._finish.is_set() or not self._page.is_file():
+            return
+        changed, now = self._page.stat().st_mtime, time.monotonic()
+        parent = self._current.of_parent()
+        if parent and changed != self._page_of and now - self._page_sent > _PAGE_SECONDS:
+            parent.artifact(self._page, "")
+            self._page_of, self._page_sent = changed, now
 
     def _deliver(self, send: Callable[[MlflowRun], None]) -> None:
         from mlflow.exceptions import MlflowException
@@ -107,9 +139,18 @@ class Drain(threading.Thread):
         except MlflowException as error:
             if error.error_code != _REFUSED:
                 raise
+            if self._current.deleted:
+                raise TrackingError(
+                    f"the run {self._current.identity.name} was deleted in MLflow: restore it, and it gets what waits"
+                ) from error
             _log.warning("MLflow refuses a record of %s: %s", self._journal.path, error)
 
     def _apply(self, run: MlflowRun, record: Record) -> None:
+        if record.get("to_parent"):
+            parent = run.of_parent()
+            if parent is None:
+                return
+            run = parent
         match record["kind"]:
             case "params":
                 run.params(record["values"])
@@ -117,6 +158,8 @@ class Drain(threading.Thread):
                 run.tags(record["values"])
             case "artifact":
                 run.artifact(self._journal.files / record["file"], record["folder"])
+            case "description":
+                run.describe(record["text"])
             case "table":
                 run.table(self._journal.files / record["file"], record["folder"])
             case "dataset":

@@ -70,6 +70,11 @@ class Journal:
         """The newest `run` record before `offset`: the next record belongs to its run."""
         return [record for record, _ in _records(self.path, 0, self.offset) if record["kind"] == "run"][-1]
 
+    def begun(self, key: str) -> bool:
+        """Whether something of the run with this key has been sent before."""
+        sent = _records(self.path, 0, self.offset)
+        return any(record["kind"] == "run" and record["key"] == key for record, _ in sent)
+
     def sent(self, offset: int) -> None:
         """Remember that everything before `offset` is in MLflow; a kill here means a harmless second sending."""
         with replacing(self._offset_path, private=True) as unfinished:
@@ -102,6 +107,11 @@ def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
         for record, _ in _records(path, 0, path.stat().st_size)
         if record["kind"] == "metrics"
     ]
+
+
+def read_said(path: Path) -> list[str]:
+    """The lines of a journal that its step told the user, in order."""
+    return [record["line"] for record, _ in _records(path, 0, path.stat().st_size) if record["kind"] == "said"]
 
 
 def last_steps(path: Path, run_key: str, kind: str = "metrics") -> dict[str, int]:

@@ -15,6 +15,8 @@ class Metric:
     """Parts in angle brackets stand for anything without a slash: `eval/<benchmark>/avg_at_k`."""
     unit: str
     meaning: str
+    only: str = ""
+    """Where alone it is logged; empty is in every run."""
 
     def matches(self, name: str) -> bool:
         """Whether `name` is this metric or of this family."""
@@ -51,9 +53,12 @@ def to_markdown() -> str:
         if metric.name.split("/")[0] != prefix:
             prefix = metric.name.split("/")[0]
             lines += ["", f"## {prefix}/", "", "| Metric | Unit | Meaning |", "|---|---|---|"]
-        lines.append(f"| `{metric.name}` | {metric.unit} | {metric.meaning} |")
+        where = f"; {metric.only} only" if metric.only else ""
+        lines.append(f"| `{metric.name}` | {metric.unit} | {metric.meaning}{where} |")
     return "\n".join(lines) + "\n"
 
+
+TURNS, EXPERTS, STORE, GPUS = "with environments", "with experts", "with `storage.uri`", "with NVIDIA GPUs"
 
 _QUANTILES = {
     "min": "Shortest", "q25": "First quartile of", "mean": "Mean", "median": "Median",
@@ -67,9 +72,9 @@ def _lengths(prefix: str) -> tuple[Metric, ...]:
             Metric(f"{prefix}/response_tokens_{name}", "tokens", f"{word} response length, observations left out")
             for name, word in _QUANTILES.items()
         ),
-        Metric(f"{prefix}/turns_mean", "turns", "Mean turns of a response; with environments only"),
-        Metric(f"{prefix}/turns_max", "turns", "The same, of the response with most"),
-        Metric(f"{prefix}/observation_tokens_mean", "tokens", "Mean tokens of environments in a response"),
+        Metric(f"{prefix}/turns_mean", "turns", "Mean turns of a response", TURNS),
+        Metric(f"{prefix}/turns_max", "turns", "The same, of the response with most", TURNS),
+        Metric(f"{prefix}/observation_tokens_mean", "tokens", "Mean tokens of environments in a response", TURNS),
     )
 
 
@@ -113,9 +118,12 @@ METRICS: tuple[Metric, ...] = (
     Metric("train/future_kl_noise", "nats", "Spread of Future-KL before the first update, where only noise moves it"),
     Metric("train/future_kl_masked_fraction", "fraction", "Tokens that the mask M_k keeps out of Future-KL"),
     Metric(
-        "train/expert_load_max", "1", "Tokens of the busiest expert over the mean, in the layer where it is largest"
+        "train/expert_load_max",
+        "1",
+        "Tokens of the busiest expert over the mean, in the layer where it is largest",
+        EXPERTS,
     ),
-    Metric("train/expert_idle_fraction", "fraction", "Experts that got no token in the step's passes"),
+    Metric("train/expert_idle_fraction", "fraction", "Experts that got no token in the step's passes", EXPERTS),
     Metric("train/updates", "updates", "Optimizer updates in the step"),
     Metric(
         "train/skipped_updates",
@@ -156,8 +164,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("sft/validation_loss", "nats/token", "The same on held-out demonstrations"),
     Metric("sft/grad_norm", "1", "Gradient norm before clipping"),
     Metric("sft/skipped_updates", "updates", "1 where the step was left out, as train/skipped_updates says"),
-    Metric("sft/expert_load_max", "1", "As train/expert_load_max, of the batch"),
-    Metric("sft/expert_idle_fraction", "fraction", "As train/expert_idle_fraction, of the batch"),
+    Metric("sft/expert_load_max", "1", "As train/expert_load_max, of the batch", EXPERTS),
+    Metric("sft/expert_idle_fraction", "fraction", "As train/expert_idle_fraction, of the batch", EXPERTS),
     Metric("sft/learning_rate", "1", "Learning rate"),
     *(
         metric
@@ -172,9 +180,11 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("eval/<benchmark>/contaminated_fraction", "fraction", "Problems that overlap the training data"),
     Metric("checkpoint/failed_saves", "checkpoints", "Not written (a full disk), so far in this attempt"),
-    Metric("checkpoint/failed_uploads", "checkpoints", "Refused by the object store, so far in this attempt"),
-    Metric("checkpoint/uploaded_step", "step", "Newest checkpoint that this attempt brought to the object store"),
-    Metric("checkpoint/rollbacks", "returns", "Returns to the last checkpoint, so far in this attempt"),
+    Metric("checkpoint/failed_uploads", "checkpoints", "Refused by the object store, so far in this attempt", STORE),
+    Metric(
+        "checkpoint/uploaded_step", "step", "Newest checkpoint that this attempt brought to the object store", STORE
+    ),
+    Metric("checkpoint/rollbacks", "returns", "Returns to the last checkpoint, so far in this attempt", "after one"),
     Metric("gate/passed", "0 or 1", "Whether the model may become champion"),
     Metric("gate/value", "fraction", "Value of the gate's metric"),
     Metric("data/read", "rows", "Rows found in all sources"),
@@ -205,10 +215,10 @@ METRICS: tuple[Metric, ...] = (
     Metric("system/disk_available_megabytes", "MB", "Disk space left at the root"),
     Metric("system/network_receive_megabytes", "MB", "Received since the step began"),
     Metric("system/network_transmit_megabytes", "MB", "Sent since the step began"),
-    Metric("system/gpu_<index>_utilization_percentage", "%", "Time in which the GPU was busy"),
-    Metric("system/gpu_<index>_memory_usage_megabytes", "MB", "GPU memory in use"),
-    Metric("system/gpu_<index>_memory_usage_percentage", "%", "The same as a share of all"),
-    Metric("system/gpu_<index>_power_usage_watts", "W", "Power draw"),
-    Metric("system/gpu_<index>_power_usage_percentage", "%", "The same as a share of the limit"),
+    Metric("system/gpu_<index>_utilization_percentage", "%", "Time in which the GPU was busy", GPUS),
+    Metric("system/gpu_<index>_memory_usage_megabytes", "MB", "GPU memory in use", GPUS),
+    Metric("system/gpu_<index>_memory_usage_percentage", "%", "The same as a share of all", GPUS),
+    Metric("system/gpu_<index>_power_usage_watts", "W", "Power draw", GPUS),
+    Metric("system/gpu_<index>_power_usage_percentage", "%", "The same as a share of the limit", GPUS),
 )
 """In the order of docs/metrics.md."""

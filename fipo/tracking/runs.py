@@ -22,6 +22,7 @@ from fipo.tracking.client import (
 )
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal, sent_until
+from fipo.tracking.words import KUBEFLOW
 
 ENDS = {
     "COMPLETE": "FINISHED", "CACHED": "FINISHED", "SUCCEEDED": "FINISHED", "SUCCESS": "FINISHED", "SKIPPED": "FINISHED",
@@ -36,8 +37,6 @@ On a cluster it hands over ML Metadata's states, of which RUNNING is what the ex
 """
 STATE = "fipo.pipeline_state"
 """Tag of the pipeline's run: the state in Kubeflow's own word."""
-
-_LINK = "Kubeflow run "
 
 _log = logging.getLogger(__name__)
 
@@ -68,8 +67,8 @@ def link_pipeline_run(parent: RunIdentity, *, run_id: str, page: str, public_uri
         run = client.get_run(find_parent(client, parent))
         client.set_tag(run.info.run_id, PIPELINE_RUN, run_id)
         if page:
-            own = [line for line in run.data.tags.get(NOTE, "").splitlines() if not line.startswith(_LINK)]
-            client.set_tag(run.info.run_id, NOTE, "\n".join([f"{_LINK}[{run_id}]({page})", *own]))
+            own = [line for line in run.data.tags.get(NOTE, "").splitlines() if not line.startswith(KUBEFLOW)]
+            client.set_tag(run.info.run_id, NOTE, "\n".join([f"{KUBEFLOW}[{run_id}]({page})", *own]))
     except (MlflowException, TrackingError) as error:
         _log.warning("MLflow cannot be told that %s is Kubeflow's run %s: %s", parent.name, run_id, error)
         return ""

@@ -39,7 +39,12 @@ class Tracker:
     """
 
     def __init__(
-        self, identity: RunIdentity, journal: Path, close_timeout_seconds: float, public_uri: str = ""
+        self,
+        identity: RunIdentity,
+        journal: Path,
+        close_timeout_seconds: float,
+        public_uri: str = "",
+        page: Path | None = None,
     ) -> None:
         self._key, self._public_uri = identity.key, public_uri or identity.tracking_uri
         self._journal = Journal(journal)
@@ -51,7 +56,7 @@ class Tracker:
         load()  # here, not in a thread, where it would race with the step's own imports
         # While the other threads work, a call of `log` waits for the interpreter this long, instead of 5 ms.
         sys.setswitchinterval(0.0005)
-        self._drain, self._system = Drain(self._journal), SystemMetrics(self._log_sample)
+        self._drain, self._system = Drain(self._journal, page), SystemMetrics(self._log_sample)
         self._drain.start()
         self._system.start()
 
@@ -68,6 +73,7 @@ class Tracker:
         artifact_root: str = "",
         close_timeout_seconds: float = 30.0,
         public_uri: str = "",
+        page: Path | None = None,
     ) -> Self:
         """Start to log to the run with this key, which is continued if it exists.
 
@@ -81,9 +87,10 @@ class Tracker:
             artifact_root: object-store URI for the artifacts of a new experiment.
             close_timeout_seconds: how long the end of the step waits for MLflow at most.
             public_uri: the server's address for people's browsers; empty where it is `tracking_uri`.
+            page: a file that changes, shown by the parent.
         """
         identity = RunIdentity(tracking_uri, experiment, run_name, run_key, artifact_root, parent)
-        return cls(identity, journal, close_timeout_seconds, public_uri)
+        return cls(identity, journal, close_timeout_seconds, public_uri, page)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics at a step.
@@ -109,21 +116,31 @@ class Tracker:
             self._append("parent", step=step, values=new)
 
     def params(self, params: Mapping[str, object]) -> None:
-        """Log settings."""
-        self._append("params", values={name: readable(value) for name, value in params.items()})
+        """Log settings, to the parent too."""
+        values = {name: readable(value) for name, value in params.items()}
+        self._append("params", values=values)
+        self._append("params", values=values, to_parent=True)
 
-    def tags(self, tags: Mapping[str, str]) -> None:
-        """Set tags on the run."""
-        self._append("tags", values=dict(tags))
+    def describe(self, text: str, *, to_parent: bool = False) -> None:
+        """Set the run's description, in Markdown, or its parent's."""
+        self._append("description", text=text, to_parent=to_parent)
 
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Keep a copy of a file, or of a folder's contents, under `folder` of the run's artifacts."""
+    def say(self, line: str) -> None:
+        """Keep what the user was told beside the metrics; MLflow is not told."""
+        self._append("said", line=line)
+
+    def tags(self, tags: Mapping[str, str], *, to_parent: bool = False) -> None:
+        """Set tags on the run, or on its parent."""
+        self._append("tags", values=dict(tags), to_parent=to_parent)
+
+    def artifact(self, path: Path, folder: str = "", *, to_parent: bool = False) -> None:
+        """Keep a copy of a file, or of a folder's contents, under `folder` of the run's artifacts or its parent's."""
         with self._staged(f"{folder}/{path.name}") as staged:
             if path.is_dir():
                 shutil.copytree(path, staged, dirs_exist_ok=True)
             else:
                 shutil.copyfile(path, staged)
-        self._append("artifact", file=f"{folder}/{path.name}".lstrip("/"), folder=folder)
+        self._append("artifact", file=f"{folder}/{path.name}".lstrip("/"), folder=folder, to_parent=to_parent)
 
     def figure(self, figure: Figure, path: str) -> None:
         """Keep a matplotlib figure as an image, such as `figures/reward.png`."""

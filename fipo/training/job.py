@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fipo.config import Config, load_config
@@ -18,6 +18,7 @@ from fipo.redaction import guard_output
 from fipo.run.identity import Identity
 from fipo.run.run import Run
 from fipo.run.workspace import Attempt, Workspace
+from fipo.training.pace import Meter
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Job:
     attempt: Attempt | None
     """On rank 0: where metrics and results go."""
     progress: Progress
+    meter: Meter = field(default_factory=Meter)
 
     def input(self, step: str, name: str) -> Path:
         """A local copy of an upstream output, and the run records it.
@@ -74,9 +76,16 @@ class Job:
             self.attempt.metrics.update(metrics)
 
     def say(self, line: str) -> None:
-        """Tell the user how the work goes, once for all ranks."""
+        """Tell the user how the work goes, once for all ranks; the run's page shows what begins with `warning: `."""
         if self.world.is_main:
             print(f"[{self.workspace.step}] {line}", flush=True)
+        if self.attempt:
+            self.attempt.tracker.say(line)
+
+    def part(self, what: str, done: int, total: int) -> None:
+        """Tell how far a part of the work is, in a line where it takes long."""
+        if line := self.meter.part(what, done, total):
+            self.say(line)
 
 
 def run_job(step: str, work: Callable[[Job], None]) -> None:
@@ -92,7 +101,8 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
             workspace = Run(config).step(step, Identity.read(options.identity) if options.identity else None)
             with workspace.attempt() if world.is_main else nullcontext() as attempt:
                 steps = config.sft.steps if step == "sft" else config.train.steps
-                work(Job(config, world, workspace, attempt, Progress(steps)))
+                meter = Meter(workspace.directory if world.is_main else None)
+                work(Job(config, world, workspace, attempt, Progress(steps), meter))
                 world.barrier()
     except FipoError as error:
         print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)

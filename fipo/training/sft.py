@@ -5,7 +5,6 @@ torchrun --nproc-per-node N -m fipo.training.sft --config runs/NAME/config.yaml
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from fipo.training.publishing import publish, publish_adapter, publish_start
 from fipo.training.rollback import RollBack
 from fipo.training.rows import Row, pack_rows
 
-REPORT_SECONDS = 5.0
+SAID_SECONDS = 5.0
 """Time between two lines about progress."""
 
 
@@ -62,7 +61,7 @@ def train(job: Job) -> None:
     step, drawn = state.step, state.batches_drawn
     job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {step}")
 
-    pace = Pace(job, settings.steps, done=drawn)
+    said = job.meter.steps(step, settings.steps).at
     while step < settings.steps:
         step, drawn = step + 1, drawn + 1
         batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, drawn, config.run.seed)]
@@ -74,35 +73,22 @@ def train(job: Job) -> None:
         metrics = {"sft/skipped_updates": float(outcome.skipped)}
         metrics |= {f"sft/{name}": value for name, value in engine.expert_load().items()}
         if not outcome.skipped:
-            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm}
+            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm, "sft/learning_rate": engine.learning_rate}
         if held_out and (step % settings.evaluate_every == 0 or last):
             metrics["sft/validation_loss"] = cross_entropy(
                 engine, held_out, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=False
             )
         job.log(metrics, step)
-        pace.tell(step, drawn, loss)
+        pace = job.meter.steps(step, settings.steps)
+        if pace.at - said > SAID_SECONDS or last:
+            said = pace.at
+            told = f"step {step}/{settings.steps}  loss {loss:.4f}  {pace.rate:.1f} steps/s"
+            job.say(f"{told}  {pace.seconds_left or 0:.0f} s left")
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
         checkpoints.reached(SftState(step, drawn), score=score)
     checkpoints.close()
     publish(job, model, tokenizer, state_dict=engine.state_dict())
     publish_adapter(job, engine, base=config.model.name_or_path)
-
-
-class Pace:
-    """Says every few seconds how training goes, and when it ends."""
-
-    def __init__(self, job: Job, steps: int, *, done: int) -> None:
-        """`done`: batches before this attempt."""
-        self._job, self._steps, self._done = job, steps, done
-        self._said = self._began = time.monotonic()
-
-    def tell(self, step: int, drawn: int, loss: float) -> None:
-        """A step is done, and so many batches have been drawn."""
-        now = time.monotonic()
-        if now - self._said > REPORT_SECONDS or step == self._steps:
-            self._said, rate = now, (drawn - self._done) / (now - self._began)
-            left = (self._steps - step) / rate
-            self._job.say(f"step {step}/{self._steps}  loss {loss:.4f}  {rate:.1f} steps/s  {left:.0f} s left")
 
 
 def cross_entropy(

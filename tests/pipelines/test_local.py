@@ -7,7 +7,8 @@ import psutil
 
 from fipo.config import load_config
 from fipo.run.run import Run
-from fipo.tracking.client import RUN_KEY, connect, find_runs
+from fipo.tracking.client import NOTE, RUN_KEY, connect, find_runs
+from fipo.tracking.metric_names import METRICS
 from tests.present import present
 from tests.waiting import wait_until_gone
 
@@ -19,6 +20,32 @@ def test_the_pipeline_runs_every_step_and_leaves_a_summary(tiny_pipeline):
     summary = json.loads((tiny_pipeline.config.run_directory / "summary.json").read_text())
     assert summary["model"]["name"] == "fipo-tiny"
     assert set(summary["seconds"]) == STEPS - {"report"} | {"total"}
+
+
+def test_every_documented_metric_is_logged(tiny_pipeline):
+    journals = tiny_pipeline.config.run_directory.glob("*/*/journal.jsonl")
+    records = [json.loads(line) for journal in journals for line in journal.read_text().splitlines()]
+    logged = {name for record in records if record["kind"] == "metrics" for name in record["values"]}
+    missing = [metric.name for metric in METRICS if not metric.only and not any(map(metric.matches, logged))]
+    assert missing == []
+
+
+def test_the_first_view_in_mlflow_has_it_all(tiny_pipeline):
+    """The pipeline's run: settings, scores, model, report and what came of it in words; each experiment says what it
+    holds, and what steps are called says nothing twice."""
+    config = tiny_pipeline.config
+    client = connect(config.tracking_uri)
+    (parent,) = find_runs(client, RUN_KEY, Run(config).key)
+    assert parent.data.params["train.learning_rate"] == "1e-06"
+    assert {"eval/sums/avg_at_k", "eval/sums/warmup/avg_at_k"} <= set(parent.data.metrics)
+    assert parent.data.tags["model"] == "fipo-tiny version 1"
+    assert "running-sums" not in parent.data.tags[NOTE] and "accuracy on sums" in parent.data.tags[NOTE]
+    assert "report.html" in {file.path for file in client.list_artifacts(parent.info.run_id)}
+    for experiment in client.search_experiments():
+        assert experiment.name == "Default" or len(experiment.tags[NOTE]) > 20
+    (train,) = find_runs(client, RUN_KEY, Run(config).step("train").run_key)
+    assert train.info.run_name.startswith("tiny-fipo-s0-") and len(train.info.run_name) < 20
+    assert train.data.tags[NOTE].startswith("Trained. In the last step")
 
 
 def test_the_output_is_the_steps_own(tiny_pipeline):

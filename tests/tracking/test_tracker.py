@@ -15,8 +15,9 @@ import pytest
 import fipo
 from fipo.errors import Interrupted, TrackingError
 from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay, replay_left
-from fipo.tracking.client import connect, find_or_create
+from fipo.tracking.client import NOTE, connect, find_or_create
 from tests.tracking.found import runs_of
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -275,7 +276,7 @@ def ended_as(tracking_uri, request):
     def end(state):
         client, key = connect(tracking_uri), request.node.name
         identity = parent_run(tracking_uri, experiment="states", run_name="p", run_key=key)
-        _, run_id = find_or_create(client, identity, "")
+        run_id = find_or_create(client, identity, "")[1]
         assert reconcile(tracking_uri, run_key=key, status=state) == []
         return client.get_run(run_id)
 
@@ -313,3 +314,51 @@ def test_of_two_runs_with_one_key_the_first_counts(run, tracking_uri):
     with run.open() as tracker:
         assert tracker.run_id == first
     assert run.read().info.run_id == first
+
+
+def test_a_run_that_was_deleted_and_restored_has_its_points(run, tracking_uri):
+    """While it is deleted they wait, as in an outage."""
+    client = connect(tracking_uri)
+    with run.open() as tracker:
+        tracker.log({"train/loss": 1.0}, step=1)
+        wait_until(lambda: tracker.drained, 60)
+        client.delete_run(tracker.run_id)
+        tracker.log({"train/loss": 2.0}, step=2)
+        wait_until(lambda: tracker._drain.error, 60)
+        assert "deleted in MLflow: restore it" in str(tracker._drain.error) and not tracker.drained
+        client.restore_run(tracker.run_id)
+        tracker.log({"train/loss": 3.0}, step=3)
+    assert run.points("train/loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_a_run_that_was_deleted_for_good_begins_with_all_its_points(run, tracking_uri):
+    client = connect(tracking_uri)
+    with run.open() as tracker:
+        tracker.log({"train/loss": 1.0}, step=1)
+    first = run.read().info.run_id
+    client.delete_run(first)
+    with run.open() as tracker:
+        tracker.log({"train/loss": 2.0}, step=2)
+    assert run.read().info.run_id != first and run.points("train/loss") == [(1, 1.0), (2, 2.0)]
+    client.restore_run(first)  # two have the key now: the first counts, and lacks what the second got
+    with run.open() as tracker:
+        tracker.log({"train/loss": 3.0}, step=3)
+    assert run.read().info.run_id == first and run.points("train/loss") == [(1, 1.0), (2, 2.0), (3, 3.0)]
+
+
+def test_a_page_that_grows_is_the_parents(run, tracking_uri, tmp_path, monkeypatch):
+    monkeypatch.setattr("fipo.tracking.drain._PAGE_SECONDS", 0.0)
+    page = tmp_path / "report.html"
+    page.write_text("first")
+    parent = parent_run(
+        tracking_uri, experiment="whole", run_name="p", run_key="p", artifact_root=(tmp_path / "objects").as_uri()
+    )
+    with run.open(parent=parent, page=page) as tracker:
+        shown = tmp_path / "objects" / "whole" / tracker.parent_run_id / "artifacts" / "report.html"
+        wait_until(lambda: shown.is_file() and shown.read_text() == "first", 60)
+        page.write_text("second")
+        wait_until(lambda: shown.read_text() == "second", 60)
+        tracker.describe("What came of it.", to_parent=True)
+    client = connect(tracking_uri)
+    assert client.get_run(tracker.parent_run_id).data.tags[NOTE] == "What came of it."
+    assert "its settings" in client.get_experiment_by_name("whole").tags[NOTE]

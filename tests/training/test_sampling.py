@@ -74,7 +74,7 @@ class EngineAndScorer:
     def __init__(self, teaches):
         self.teaches, self.asked, self.seeds = teaches, [], []
 
-    def generate(self, prompts, sampling, on_group):
+    def generate(self, prompts, sampling, on_group, progress=None):
         self.asked.append(len(prompts))
         self.seeds.append(sampling.seed)
         return [group(prompt) for prompt in prompts]
@@ -141,7 +141,7 @@ def test_each_draw_of_a_prompt_in_a_step_is_told_from_the_others():
 
 def test_a_stop_request_ends_generation_at_once_and_takes_nothing():
     class AskedToStop(EngineAndScorer):
-        def generate(self, prompts, sampling, on_group):
+        def generate(self, prompts, sampling, on_group, progress=None):
             world.request_stop()
             raise AssertionError("generation went on")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -22,15 +22,13 @@ from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
 from fipo.records import Evaluated, Scores
 from fipo.rewards.pool import GraderPool, open_pool
-from fipo.rollout.engine import OnResponses, RolloutEngine, Sampling
+from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
 from fipo.training.job import Job
 
 MODELS = {"evaluate": {"warmup": "sft", "trained": "train"}, "score": {"trained": "sft"}}
 """By step: the models that answer, and the steps that made them."""
-
-PROGRESS_SECONDS = 10.0
 
 
 def evaluate_models(job: Job) -> None:
@@ -140,25 +138,12 @@ def _evaluate(
         sampling=sampling,
         tokenizer=tokenizer,
         graders=graders,
-        progress=_progress(job, f"{label} on {benchmark}"),
+        progress=partial(job.part, f"{label} on {benchmark}"),
         parts=parts,
     )
     for _ in range(most - rounds):  # ranks that share a model generate for each other, so all must call alike
         engine.generate([], sampling)
     return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
-
-
-def _progress(job: Job, what: str) -> OnResponses:
-    """A line every ten seconds, about rank 0's share."""
-    told = time.monotonic()
-
-    def report(done: int, responses: int) -> None:
-        nonlocal told
-        if time.monotonic() - told > PROGRESS_SECONDS:
-            told = time.monotonic()
-            job.say(f"{what}: {done:,} of {responses:,} responses")
-
-    return report
 
 
 def _sampling(config: Config, benchmark: Benchmark) -> Sampling:

@@ -29,11 +29,14 @@ class StepLog:
     def ended(self, step: int, metrics: Mapping[str, float], validation: Mapping[str, float], timer: Timer) -> None:
         """The step is done: log what came since its updates, and say it all in one line."""
         new = {**validation, **timer.metrics()}
+        new["perf/tokens_per_second"] = metrics["rollout/sampled_tokens"] / new["perf/step_seconds"]
         self._job.log(new, step)
-        self._job.say(progress_line(step, self._job.config.train.steps, {**metrics, **new}))
+        steps = self._job.config.train.steps
+        left = self._job.meter.steps(step, steps).seconds_left or 0.0
+        self._job.say(progress_line(step, steps, {**metrics, **new}, left))
 
 
-def progress_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
+def progress_line(step: int, steps: int, metrics: Mapping[str, float], seconds_left: float) -> str:
     """One step in one line."""
     parts = [
         f"step {step}/{steps}",
@@ -44,5 +47,4 @@ def progress_line(step: int, steps: int, metrics: Mapping[str, float]) -> str:
         parts.append(f"f {metrics['train/influence_weight_mean']:.3f} ± {metrics['train/influence_weight_std']:.3f}")
     if "validation/accuracy" in metrics:
         parts.append(f"validation {metrics['validation/accuracy']:.3f}")
-    seconds = metrics["perf/step_seconds"]
-    return "  ".join([*parts, f"{seconds:.1f} s", f"{(steps - step) * seconds:.0f} s left"])
+    return "  ".join([*parts, f"{metrics['perf/step_seconds']:.1f} s", f"{seconds_left:.0f} s left"])

@@ -8,6 +8,7 @@ from fipo.training.job import Job
 from fipo.training.rl.advantages import with_advantages
 from fipo.training.rl.metrics import Updates, expert_metrics, rollout_metrics
 from fipo.training.rl.parts import Parts, open_parts
+from fipo.training.rl.records import ANSWERED
 from fipo.training.rl.state import RlState
 from fipo.training.rl.timing import Timer
 
@@ -18,6 +19,8 @@ def train(job: Job) -> None:
     with parts.scorer, parts.checkpoints.save_on_stop():
         if state.evaluation_due:  # it was stopped between the updates of this step and their evaluation
             job.log(parts.validation.measure(Timer()), state.step)
+        if state.step == 0:
+            parts.records.answers(0, parts.validation.ask(ANSWERED))
         reinforce(parts, state)
     parts.publish()
 
@@ -41,6 +44,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
                     updates.measured(output.measured)
                 updates.ended(engine.step())
             metrics |= updates.metrics(engine.world) | expert_metrics(engine)
+            metrics["train/learning_rate"] = engine.learning_rate
         if parts.roll_back.due:
             state = parts.return_to_checkpoint(step)  # but the prompts that led here stay behind
             continue
@@ -54,5 +58,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
         parts.checkpoints.mark(replace(state, evaluation_due=evaluate))
         parts.sync(timer)
         validation = parts.validation.measure(timer) if evaluate else {}
+        if evaluate:
+            parts.records.answers(step, parts.validation.newest)
         log.ended(step, metrics, validation, timer)
         parts.checkpoints.reached(state, score=validation.get("validation/accuracy"), last=last)

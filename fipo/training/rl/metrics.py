@@ -133,9 +133,12 @@ def reduce_updates(measured: Sequence[Mapping[str, Measurement]], world: Ranks) 
 def update_metrics(reduced: Mapping[str, Series]) -> dict[str, float]:
     """Over the updates of a step: each metric, and the spread of the influence weights in each update."""
     deviations = reduced["influence_weight_square_deviation"].values
+    means = {f"train/{name}": series.reduction.updates(series.values) for name, series in reduced.items()}
     spreads = list(map(influence_std, reduced["influence_weight_mean"].values, deviations))
     return {
-        **{f"train/{name}": series.reduction.updates(series.values) for name, series in reduced.items()},
+        **means,
+        "train/influence_clip_fraction": means["train/influence_clip_low_fraction"]
+        + means["train/influence_clip_high_fraction"],
         "train/influence_weight_std": _mean(spreads),
         **{f"train/influence_weight_std_update_{index}": spread for index, spread in enumerate(spreads)},
         # Before the first update the policy is the old policy: what Future-KL spreads there is noise.

@@ -114,7 +114,7 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         rollout=rollout,
         scorer=scorer,
         batches=_batches(job, stream, rollout, scorer),
-        validation=Validation(held_out, rollout, scorer, config, world),
+        validation=Validation(held_out, rollout, scorer, config, world, job.part),
         budget=Budget(settings),
         checkpoints=checkpoints,
         roll_back=RollBack(job, engine, settings, checkpoints),
@@ -125,6 +125,7 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     admit(job, engine, tokenizer, load_stops(start, tokenizer), [prompt.token_ids for prompt in problems], rollout)
     parts.load_weights()
     job.say(f"{len(problems)} problems, {world.size} process(es), from step {state.step}")
+    job.meter.steps(state.step, settings.steps)
     return parts, state
 
 
@@ -147,7 +148,7 @@ def _batches(job: Job, stream: PromptStream, rollout: RolloutEngine, scorer: Sco
     config, settings, ahead = job.config, job.config.train, job.config.rollout.one_step_ahead
     ranks = job.world.aside(config.distributed.timeout_seconds) if ahead else job.world
     return RolloutBatches(
-        lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer),
+        lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer, job.part),
         begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
     )
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from fipo.algorithm.influence import influence, masked_log_ratio
 from fipo.algorithm.options import LossOptions
 from fipo.algorithm.responses import Responses
-from fipo.batch import Sample, TrainingBatch
+from fipo.batch import RolloutGroup, Sample, TrainingBatch
 from fipo.rewards.second_opinion import disagrees
 from fipo.rollout.record import record_table, sample_rows, store_record
 from fipo.training.job import Job
@@ -23,6 +23,8 @@ from fipo.training.rl.sampling import RolloutBatch
 
 DISAGREEMENTS = 16
 """Shown of each step."""
+ANSWERED = 4
+"""Held-out problems whose answers are kept at each evaluation: the same ones, so that one sees the policy change."""
 
 
 def influence_record(
@@ -103,6 +105,14 @@ class Records:
             self._renew(
                 "influence.jsonl", step, [{"step": step, **influence_record(self._options, *newest, self._tokenizer)}]
             )
+
+    def answers(self, step: int, groups: Sequence[RolloutGroup]) -> None:
+        """Keep what the first held-out problems are answered at this step; 0 is the warmed-up model."""
+        if not self._job.attempt or not groups:
+            return
+        self.folder.mkdir(exist_ok=True)
+        rows = [row for group in groups[:ANSWERED] for row in sample_rows(record_table(step, [group]), self._tokenizer)]
+        self._renew("answers.jsonl", step, rows)
 
     def publish(self) -> None:
         """Publish the folder, with the journal of the metrics, as the output `records`."""

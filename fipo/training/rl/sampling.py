@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -14,8 +15,11 @@ from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
 from fipo.distributed.bootstrap import StopRequested, World
 from fipo.rewards.scorer import Scorer
-from fipo.rollout.engine import RolloutEngine, Sampling
+from fipo.rollout.engine import OnResponses, RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
+
+OnPart = Callable[[str, int, int], None]
+"""Called with what is being done, how many responses are done, and how many there will be."""
 
 
 class PromptStream:
@@ -77,7 +81,14 @@ class RolloutBatch:
 
 
 def collect(
-    stream: PromptStream, engine: RolloutEngine, scorer: Scorer, config: Config, world: World, step: int, timer: Timer
+    stream: PromptStream,
+    engine: RolloutEngine,
+    scorer: Scorer,
+    config: Config,
+    world: World,
+    step: int,
+    timer: Timer,
+    progress: OnPart | None = None,
 ) -> RolloutBatch:
     """Generate until `train.prompts_per_step` groups have a learning signal, or the rounds are used up.
 
@@ -98,7 +109,10 @@ def collect(
     while len(kept) < settings.prompts_per_step and rounds < settings.max_generation_rounds:
         prompts = stream.take(_draw_size(len(kept), len(sampled), settings.prompts_per_step))
         prompts = [replace(prompt, draw=_count(drawn, prompt.id)) for prompt in prompts]
-        groups = generate_and_score(prompts, engine, scorer, sampling, world, timer)
+        what = f"step {step}: sampling" + (f", round {rounds + 1}" if rounds else "")
+        groups = generate_and_score(
+            prompts, engine, scorer, sampling, world, timer, progress and partial(progress, what)
+        )
         wanted = [has_signal(group) or not settings.dynamic_sampling for group in groups]
         kept += [index for index, keep in enumerate(wanted, start=len(sampled)) if keep]
         sampled += groups
@@ -113,6 +127,7 @@ def generate_and_score(
     sampling: Sampling,
     world: World,
     timer: Timer,
+    progress: OnResponses | None = None,
 ) -> list[RolloutGroup]:
     """Graded groups for all prompts, in their order, on every rank; each rank generates its share.
 
@@ -122,7 +137,7 @@ def generate_and_score(
     mine, groups = prompts[world.rank :: world.size], None
     with suppress(StopRequested), world.interruptible() if engine.interruptible else nullcontext():
         with timer("generate"):
-            generated = engine.generate(mine, sampling, on_group=scorer.begin)
+            generated = engine.generate(mine, sampling, progress=progress, on_group=scorer.begin)
         with timer("score"):
             groups = scorer.score(generated)
     with timer("gather"):

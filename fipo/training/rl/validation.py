@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
-from fipo.batch import Prompt
+from fipo.batch import Prompt, RolloutGroup
 from fipo.config import Config
 from fipo.distributed.bootstrap import World
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.training.rl.metrics import validation_metrics
-from fipo.training.rl.sampling import generate_and_score
+from fipo.training.rl.sampling import OnPart, generate_and_score
 from fipo.training.rl.timing import Timer
 
 
@@ -18,9 +19,18 @@ class Validation:
     """Evaluates the policy on the validation problems."""
 
     def __init__(
-        self, prompts: Sequence[Prompt], rollout: RolloutEngine, scorer: Scorer, config: Config, world: World
+        self,
+        prompts: Sequence[Prompt],
+        rollout: RolloutEngine,
+        scorer: Scorer,
+        config: Config,
+        world: World,
+        progress: OnPart | None = None,
     ) -> None:
         self._prompts, self._rollout, self._scorer, self._world = prompts, rollout, scorer, world
+        self._progress = progress and partial(progress, "validation")
+        self.newest: list[RolloutGroup] = []
+        """What was answered last, in the problems' order."""
         self._every = config.train.evaluate_every
         # One response to each, and the same draws at every step, so that only the policy differs.
         self._sampling = Sampling(
@@ -38,7 +48,14 @@ class Validation:
     def measure(self, timer: Timer) -> dict[str, float]:
         """Accuracy and lengths; collective."""
         with timer("evaluate"):
-            groups = generate_and_score(
-                self._prompts, self._rollout, self._scorer, self._sampling, self._world, Timer()
-            )
-        return validation_metrics(groups)
+            self.newest = self._answered(self._prompts)
+        return validation_metrics(self.newest)
+
+    def ask(self, count: int) -> list[RolloutGroup]:
+        """The first so many problems, answered as `measure` would; collective."""
+        return self._answered(self._prompts[:count]) if self._prompts else []
+
+    def _answered(self, prompts: Sequence[Prompt]) -> list[RolloutGroup]:
+        return generate_and_score(
+            prompts, self._rollout, self._scorer, self._sampling, self._world, Timer(), self._progress
+        )
