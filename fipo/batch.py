@@ -132,6 +132,29 @@ class Sample:
     advantage: float | None
     """Eq. 1; None where the response is not learned from: its group has no signal or no place, or it has no verdict."""
 
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """Which response of its step it is."""
+        return self.prompt.id, self.prompt.draw, self.index
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTrace:
+    """What the loss saw in the tokens of one response when it learned from them; all [own tokens] float16."""
+
+    update: int
+    """Which update of the step: 0, 1, ... In the first the policy is still the old policy, and every weight is 1."""
+    influence_weights: NDArray[np.float16]
+    """f_t (Eq. 7)."""
+    future_kl: NDArray[np.float16]
+    """Eq. 6."""
+    log_ratio: NDArray[np.float16]
+    """log_probs - old_log_probs (Eq. 3)."""
+    entropy: NDArray[np.float16]
+    """Of the policy's distribution over the vocabulary, in nats, at the sampling temperature."""
+    mismatch: NDArray[np.float16]
+    """old_log_probs - rollout_log_probs: trainer against inference engine, in nats."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RolloutGroup:
@@ -203,6 +226,8 @@ class TrainingBatch:
     """[1, time] float32; from the inference engine, 0 outside the response."""
     old_log_probs: Tensor
     """[1, time] float32; the trainer's own, before the updates of this rollout batch."""
+    samples: tuple[Sample, ...] = ()
+    """What the rows are made of, in the order of their segments, where it is known."""
 
     def to(self, device: torch.device) -> TrainingBatch:
         """The same batch on `device`."""

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup
 
 from fipo.algorithm.corrections import importance_correction
-from fipo.algorithm.influence import influence, masked, masked_log_ratio
+from fipo.algorithm.influence import Influence, influence, masked, masked_log_ratio
 from fipo.algorithm.measurement import Measurement
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
 from fipo.algorithm.options import LossOptions, Safety
@@ -54,6 +54,8 @@ class LossOutput:
     loss: Tensor
     """0-d float32: this micro-batch's share; the shares of all micro-batches and ranks add up to the step's loss."""
     measured: dict[str, Measurement]
+    influence: Influence
+    """What the loss saw in each token."""
 
     @property
     def metrics(self) -> dict[str, Tensor]:
@@ -169,7 +171,7 @@ def policy_loss(
     kept = _kept(options, importance_ratio.detach(), weighted, response_mask, responses)
     share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
     measured |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
-    return LossOutput((token_loss * share).sum(), measured)
+    return LossOutput((token_loss * share).sum(), measured, token)
 
 
 def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Tensor, responses: Responses) -> Tensor:

@@ -1,4 +1,4 @@
-"""What runs have left: `report`, `compare`, `inspect`, `verify`, `ui`."""
+"""What runs have left: `report`, `compare`, `status`, `inspect`, `verify`, `ui`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,15 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     compare.set_defaults(command=_compare)
 
-    inspect = commands.add_parser("inspect", parents=[REACHED], help="show a run's steps, outputs, scores and pages")
+    status = commands.add_parser("status", parents=[REACHED], help="show a run's steps, outputs, scores and pages")
+    status.set_defaults(command=_status)
+
+    inspect = commands.add_parser("inspect", parents=[REACHED], help="look at every response, token by token")
+    inspect.description = (
+        "A page on this machine: the responses of each step and group, their tokens coloured by what FIPO made of them."
+        " RUN may be a folder of records that were copied out of a store, too."
+    )
+    inspect.add_argument("--port", type=port, default=5010, help="port on this machine (default: 5010)")
     inspect.set_defaults(command=_inspect)
     verify = commands.add_parser("verify", parents=[REACHED], help="prove what a run's registered model was trained on")
     verify.set_defaults(command=_verify)
@@ -76,13 +84,19 @@ def _compare(options: argparse.Namespace) -> None:
         print(f"figure   {path}")
 
 
-def _inspect(options: argparse.Namespace) -> None:
+def _status(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
-    from fipo.report.inspect import inspect_run, print_overview
+    from fipo.report.status import print_status, status_of
 
-    print_overview(inspect_run(found))
+    print_status(status_of(found))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from fipo.inspect.server import serve
+
+    serve(options.run, options.overrides, options.port)
 
 
 def _verify(options: argparse.Namespace) -> None:

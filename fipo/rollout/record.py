@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerBase
 
-from fipo.batch import RolloutGroup
+from fipo.batch import Rollout, RolloutGroup, TokenTrace
+from fipo.rollout.texts import TokenTexts
 from fipo.storage import ObjectStore
 
+TRACED = ("influence_weights", "future_kl", "log_ratio", "entropy", "mismatch")
+"""Fields of `TokenTrace` that hold a number for each token."""
+ROW_GROUP = 64
+"""Responses that are read together: a reader of one group need not fetch a step of gigabytes."""
 SCHEMA = pa.schema(
     [
         ("step", pa.int32()),
@@ -40,13 +46,32 @@ SCHEMA = pa.schema(
         ("reward_components", pa.map_(pa.string(), pa.float32())),
         # Null where the response was not learned from.
         ("advantage", pa.float32()),
+        # As text, special tokens included; the texts of the tokens follow one another in it.
+        ("prompt", pa.string()),
+        ("response", pa.string()),
+        ("token_characters", pa.list_(pa.int32())),
+        # Without an environment's observations.
+        ("response_tokens", pa.int32()),
+        # Of `TokenTrace`: null where the response was not learned from, NaN on observations.
+        ("update", pa.int32()),
+        *((name, pa.list_(pa.float16())) for name in TRACED),
     ]
 )
 """One row a response."""
 
 
-def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
-    """One row for each response of graded groups."""
+def record_table(
+    step: int, groups: Sequence[RolloutGroup], traces: Mapping[tuple[str, int, int], TokenTrace], tokens: TokenTexts
+) -> pa.Table:
+    """One row for each response of graded groups.
+
+    Args:
+        step: of the loop.
+        groups: all that were sampled.
+        traces: by `Sample.key`, of the responses that were learned from.
+        tokens: their texts.
+    """
+    prompts = {group: tokens.decode(list(group.prompt.token_ids)) for group in groups}
     rows = [
         {
             "step": step,
@@ -70,6 +95,10 @@ def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
             "reward": sample.score.reward,
             "reward_components": list(sample.score.components.items()),
             "advantage": sample.advantage,
+            "prompt": prompts[group],
+            **_texts(tokens.split(sample.rollout.token_ids)),
+            "response_tokens": sample.rollout.own_tokens,
+            **_trace(traces.get(sample.key), sample.rollout),
         }
         for group in groups
         for sample in group.samples
@@ -77,11 +106,23 @@ def record_table(step: int, groups: Sequence[RolloutGroup]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
+def _texts(texts: Sequence[str]) -> dict[str, Any]:
+    return {"response": "".join(texts), "token_characters": np.fromiter(map(len, texts), np.int32)}
+
+
+def _trace(trace: TokenTrace | None, rollout: Rollout) -> dict[str, Any]:
+    if trace is None:
+        return {}
+    whole = np.full((len(TRACED), len(rollout.token_ids)), np.nan, np.float16)
+    whole[:, rollout.own] = [getattr(trace, name) for name in TRACED]
+    return {"update": trace.update, **dict(zip(TRACED, whole))}
+
+
 def store_record(table: pa.Table, store: ObjectStore, key: str) -> None:
     """Store the table as parquet; a step that is repeated after a restart replaces its object."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.parquet"
-        pq.write_table(table, path, compression="zstd")
+        pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
         store.put(key, path)
 
 

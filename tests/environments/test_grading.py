@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from fipo.algorithm.loss import policy_loss
 from fipo.algorithm.options import LossOptions
 from fipo.batch import FinishReason, Outcome, PackedTokens, Prompt, Rollout, RolloutGroup, Score, TrainingBatch
 from fipo.config import Reward
@@ -16,9 +17,11 @@ from fipo.rewards.scorer import Scorer
 from fipo.rewards.second_opinion import disagrees
 from fipo.rollout.engine import Sampling
 from fipo.rollout.record import record_table, sample_rows
+from fipo.rollout.texts import TokenTexts
 from fipo.training.rl.metrics import length_metrics, rollout_metrics
 from fipo.training.rl.records import influence_record
 from fipo.training.rl.sampling import RolloutBatch
+from fipo.training.rl.traces import seen, traces_of
 from fipo.training.rows import Row, pack_rows
 from tests.environments.talkers import Scripted
 
@@ -104,7 +107,7 @@ def test_what_is_counted_are_the_models_own_tokens(group):
 
 
 def test_the_record_holds_the_mask(group, words):
-    table = record_table(4, [scored(group)])
+    table = record_table(4, [scored(group)], {}, TokenTexts(words[0]))
     first, *_, last = table.to_pylist()
     assert first["response_mask"] == [True, True, False, True, True, True, True] and first["environment"] == "python"
     assert len(last["rollout_log_probs"]) == len(last["token_ids"]) == 5 and last["rollout_log_probs"][2] == 0
@@ -116,12 +119,24 @@ def test_the_influence_of_a_response_with_turns_is_shown_whole(group, words):
         [Row(PROMPT.token_ids, one.token_ids, one.response_mask) for one in group.rollouts[:1]], 0
     )
     shape = tokens.input_ids.shape
-    batch = TrainingBatch(tokens, torch.ones(shape), torch.zeros(shape), torch.zeros(shape))
-    moved = torch.full(shape, 0.05)
-    found = influence_record(LossOptions(half_life=1.0), batch, moved, words[0])
-    assert found["prompt"] == "a b" and found["tokens"] == ["a", "<end>", "again", r"\boxed{", "7", "}", "<end>"]
+    sample = scored(group).samples[0]
+    batch = TrainingBatch(tokens, torch.ones(shape), torch.zeros(shape), torch.full(shape, 0.25), samples=(sample,))
+    moved, options = batch.old_log_probs + 0.05, LossOptions(half_life=1.0)
+    output = policy_loss(
+        options, moved, batch.old_log_probs, batch.advantages, tokens.response_mask, have_observations=True
+    )
+    traces = traces_of(batch, seen(output, torch.full(shape, 2.0), batch), update=1)
+    [trace] = traces.values()
+    assert trace.update == 1 and trace.entropy.tolist() == [2.0] * 6 and trace.mismatch.tolist() == [0.25] * 6
+    found = influence_record(sample, trace, TokenTexts(words[0]))
+    assert found["prompt"] == "a b" and found["tokens"] == ["a", " <end>", " again", r" \boxed{", " 7", " }", " <end>"]
     # gamma = 1/2 and six own tokens that moved by 0.05: 0.1 (1 - 2^-n) with n tokens left; the observation has 1 and 0.
     expected = [0.1 * (1 - 0.5**left) for left in (6, 5, 0, 4, 3, 2, 1)]
-    assert found["future_kl"] == pytest.approx(expected, abs=1e-6)
+    assert found["future_kl"] == pytest.approx(expected, abs=1e-4)  # half precision
     assert found["influence_weights"][2] == 1.0 and found["log_ratio"][2] == 0.0
-    assert found["influence_weights"] == pytest.approx(np.exp(expected), abs=1e-6)
+    assert found["influence_weights"] == pytest.approx(np.exp(expected), abs=1e-3)
+    row = record_table(4, [scored(group)], traces, TokenTexts(words[0])).to_pylist()[0]
+    assert (
+        np.isnan(row["influence_weights"][2]) and row["influence_weights"][:2] == trace.influence_weights[:2].tolist()
+    )
+    assert row["response_tokens"] == 6 and row["update"] == 1

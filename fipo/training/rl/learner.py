@@ -17,6 +17,7 @@ from fipo.batch import RolloutGroup, Sample, TrainingBatch
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
+from fipo.training.rl.traces import Traces, seen, traces_of
 from fipo.training.rows import Row, pack_rows, spread
 
 
@@ -28,6 +29,8 @@ class MiniBatch:
     """Whole rows, also where ranks share them."""
     num_loss_tokens: int
     num_loss_responses: int
+    update: int
+    """Which of the step's: 0, 1, ..."""
 
 
 class Learner:
@@ -37,23 +40,23 @@ class Learner:
         self._engine, self._settings, self._tokenizer = engine, config.train, tokenizer
         self._max_response_tokens = config.rollout.max_response_tokens
         self._options: LossOptions = config.algorithm
-        self._newest: tuple[TrainingBatch, Tensor] | None = None
+        self._seen: list[tuple[int, TrainingBatch, Tensor]] = []
 
     def mini_batches(self, groups: Sequence[RolloutGroup]) -> list[MiniBatch]:
         """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
 
         Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
         """
-        self._newest, size = None, self._settings.mini_batch_prompts
+        self._seen, size = [], self._settings.mini_batch_prompts
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
-        return [self._mini_batch([sample for group in part for sample in group.samples]) for part in parts]
+        samples = [[sample for group in part for sample in group.samples] for part in parts]
+        return [self._mini_batch(update, part) for update, part in enumerate(samples)]
 
     def loss(self, mini_batch: MiniBatch, micro_batch: TrainingBatch) -> LossOutput:
         """The micro-batch's part of the update's loss (Eq. 8), with what it measures."""
         sequence = self._engine.sequence
         batch = sequence.shard(micro_batch)
         log_probs, entropy = self._engine.log_probs(batch.tokens)
-        self._newest = micro_batch, log_probs.detach()
         output = policy_loss(
             self._options,
             log_probs,
@@ -68,18 +71,20 @@ class Learner:
             rollout_log_probs=batch.rollout_log_probs,
             have_observations=batch.tokens.have_observations,
         )
+        self._seen.append((mini_batch.update, micro_batch, seen(output, entropy, batch)))
         measure = Measure(batch.tokens.response_mask, at_least_one(mini_batch.num_loss_tokens))
         own = {"loss": Measurement(output.loss.detach(), SHARE), "entropy": measure.mean(entropy.detach())}
         return replace(output, measured=output.measured | own)
 
-    def newest(self) -> tuple[TrainingBatch, Tensor] | None:
-        """The last micro-batch of the step, whole, and its log-probs [1, time] then; None without any. Collective."""
-        if self._newest is None:
-            return None
-        micro_batch, log_probs = self._newest
-        return micro_batch, self._engine.sequence.gather(log_probs)
+    def traces(self) -> Traces:
+        """What the loss saw in every response of the step, of all ranks; collective."""
+        sequence, mine = self._engine.sequence, Traces()
+        for update, micro_batch, shard in self._seen:
+            mine |= traces_of(micro_batch, sequence.gather(shard), update)
+        found = self._engine.world.gather({} if sequence.rank else mine)
+        return {key: trace for part in found for key, trace in part.items()}
 
-    def _mini_batch(self, samples: list[Sample]) -> MiniBatch:
+    def _mini_batch(self, update: int, samples: list[Sample]) -> MiniBatch:
         """This rank's share of the samples, packed."""
         sequence = self._engine.sequence
         plan = plan_micro_batches(
@@ -90,7 +95,7 @@ class Learner:
         )
         packed = [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
         learned = [sample for sample in samples if sample.advantage is not None]
-        return MiniBatch(packed, sum(sample.rollout.own_tokens for sample in learned), len(learned))
+        return MiniBatch(packed, sum(sample.rollout.own_tokens for sample in learned), len(learned), update)
 
     def _packed(self, samples: list[Sample]) -> TrainingBatch:
         """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
@@ -104,7 +109,11 @@ class Learner:
         with torch.no_grad():
             old_log_probs, _ = self._engine.log_probs(sequence.shard(tokens))
         return TrainingBatch(
-            tokens, advantages.to(device), rollout_log_probs.to(device), sequence.gather(old_log_probs)
+            tokens,
+            advantages.to(device),
+            rollout_log_probs.to(device),
+            sequence.gather(old_log_probs),
+            tuple(samples),
         )
 
 

@@ -52,7 +52,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
         last = parts.budget.spent(state)
         evaluate = parts.validation.due(step, last=last)
         with timer("record"):
-            parts.records.keep(step, batch, learner.newest(), show=evaluate)
+            parts.records.keep(step, batch, learner.traces(), show=evaluate)
         log.learned(step, metrics, updates.reduced)
         parts.signal.check(state, batch)
         parts.checkpoints.mark(replace(state, evaluation_due=evaluate))

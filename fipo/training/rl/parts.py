@@ -119,7 +119,7 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         checkpoints=checkpoints,
         roll_back=RollBack(job, engine, settings, checkpoints),
         signal=SignalWatch(job, settings, tokenizer),
-        records=Records(job, config.algorithm, tokenizer),
+        records=Records(job, tokenizer),
         log=StepLog(job, config.algorithm, config.rollout.mismatch_limit),
     )
     admit(job, engine, tokenizer, load_stops(start, tokenizer), [prompt.token_ids for prompt in problems], rollout)

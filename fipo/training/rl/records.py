@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from fipo.algorithm.influence import influence, masked_log_ratio
-from fipo.algorithm.options import LossOptions
-from fipo.algorithm.responses import Responses
-from fipo.batch import RolloutGroup, Sample, TrainingBatch
+from fipo.batch import RolloutGroup, Sample, TokenTrace
 from fipo.rewards.second_opinion import disagrees
 from fipo.rollout.record import record_table, sample_rows, store_record
+from fipo.rollout.texts import TokenTexts
 from fipo.training.job import Job
 from fipo.training.rl.sampling import RolloutBatch
+from fipo.training.rl.traces import Traces
 
 DISAGREEMENTS = 16
 """Shown of each step."""
@@ -27,36 +25,28 @@ ANSWERED = 4
 """Held-out problems whose answers are kept at each evaluation: the same ones, so that one sees the policy change."""
 
 
-def influence_record(
-    options: LossOptions, batch: TrainingBatch, log_probs: Tensor, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """The longest learned response of a micro-batch, token by token: what FIPO makes of the policy's movement.
+def influence_record(sample: Sample, trace: TokenTrace, tokens: TokenTexts) -> dict[str, Any]:
+    """A learned response, token by token: what FIPO makes of the policy's movement.
 
     An environment's observations stand in it with a weight of 1.
-
-    Args:
-        options: of the loss.
-        batch: with `old_log_probs`.
-        log_probs: [1, time] before the optimizer step.
-        tokenizer: turns single tokens into text.
     """
-    tokens = batch.tokens
-    learned = tokens.segment_ids[tokens.response_mask & (batch.advantages != 0)]
-    segment = int(learned.bincount().argmax()) if len(learned) else 0
-    only = tokens.segment_ids[0] == segment
-    mask, advantages, ids = tokens.response_mask[:, only], batch.advantages[:, only], tokens.input_ids[0, only]
-    log_ratio = masked_log_ratio(log_probs[:, only], batch.old_log_probs[:, only], mask)
-    seen = influence(options, log_ratio, advantages, mask, Responses(have_observations=tokens.have_observations))
-    learned = mask[0].nonzero()[:, 0]
-    start, end = (int(learned[0]), int(learned[-1]) + 1) if len(learned) else (len(ids) - 1, len(ids) - 1)
+    own = sample.rollout.own
+    shown = {"influence_weights": np.ones(len(own)), "future_kl": np.zeros(len(own)), "log_ratio": np.zeros(len(own))}
+    for name, values in shown.items():
+        values[own] = getattr(trace, name)
     return {
-        "prompt": tokenizer.decode(ids[: start + 1]),
-        "tokens": [tokenizer.decode([token]) for token in tokens.targets[0, only][start:end].tolist()],
-        "influence_weights": torch.where(mask, seen.weights, 1.0)[0, start:end].tolist(),
-        "future_kl": torch.where(mask, seen.future_kl, 0.0)[0, start:end].tolist(),
-        "log_ratio": log_ratio[0, start:end].tolist(),
-        "advantage": advantages[mask].mean().item() if mask.any() else 0.0,
+        "prompt": tokens.decode(list(sample.prompt.token_ids)),
+        "tokens": tokens.split(sample.rollout.token_ids),
+        **{name: values.tolist() for name, values in shown.items()},
+        "advantage": sample.advantage,
     }
+
+
+def most_telling(samples: Sequence[Sample], traces: Traces) -> Sample | None:
+    """The longest response of the step's last update, in which the policy has moved farthest; None without any."""
+    last = max((trace.update for trace in traces.values()), default=0)
+    learned = (one for one in samples if one.key in traces and traces[one.key].update == last)
+    return max(learned, key=lambda one: one.rollout.own_tokens, default=None)
 
 
 def disagreements(step: int, samples: Sequence[Sample]) -> list[dict[str, Any]]:
@@ -77,33 +67,33 @@ def disagreements(step: int, samples: Sequence[Sample]) -> list[dict[str, Any]]:
 class Records:
     """The run's records of single responses; rank 0 keeps them."""
 
-    def __init__(self, job: Job, options: LossOptions, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._job, self._options, self._tokenizer = job, options, tokenizer
+    def __init__(self, job: Job, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._job, self._tokenizer, self._tokens = job, tokenizer, TokenTexts(tokenizer)
         self.folder = job.workspace.directory / "records"
 
-    def keep(self, step: int, batch: RolloutBatch, newest: tuple[TrainingBatch, Tensor] | None, *, show: bool) -> None:
+    def keep(self, step: int, batch: RolloutBatch, traces: Traces, *, show: bool) -> None:
         """Put every response of the step into the object store, and one with its influence weights into the folder.
 
         Args:
             step: of the loop.
             batch: what it sampled, with advantages.
-            newest: the micro-batch that was learned from last, and its log-probs.
+            traces: what the loss saw in the responses that were learned from.
             show: add the first prompt's responses to MLflow's table, which has those of all such steps.
         """
         if not self._job.attempt:
             return
         workspace = self._job.workspace
         self.folder.mkdir(exist_ok=True)
-        table = record_table(step, batch.sampled)
+        table = record_table(step, batch.sampled, traces, self._tokens)
         store_record(table, workspace.store, f"{workspace.rollouts_prefix}/step-{step:06d}.parquet")
         if show:
             rows = self._renew("samples.jsonl", step, sample_rows(table, self._tokenizer))
             self._job.attempt.tracker.table(rows, "rollouts.json")
             if others := self._renew("disagreements.jsonl", step, disagreements(step, batch.samples)):
                 self._job.attempt.tracker.table(others, "disagreements.json")
-        if newest:
+        if shown := most_telling(batch.samples, traces):
             self._renew(
-                "influence.jsonl", step, [{"step": step, **influence_record(self._options, *newest, self._tokenizer)}]
+                "influence.jsonl", step, [{"step": step, **influence_record(shown, traces[shown.key], self._tokens)}]
             )
 
     def answers(self, step: int, groups: Sequence[RolloutGroup]) -> None:
@@ -111,7 +101,8 @@ class Records:
         if not self._job.attempt or not groups:
             return
         self.folder.mkdir(exist_ok=True)
-        rows = [row for group in groups[:ANSWERED] for row in sample_rows(record_table(step, [group]), self._tokenizer)]
+        tables = (record_table(step, [group], {}, self._tokens) for group in groups[:ANSWERED])
+        rows = [row for table in tables for row in sample_rows(table, self._tokenizer)]
         self._renew("answers.jsonl", step, rows)
 
     def publish(self) -> None:
