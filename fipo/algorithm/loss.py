@@ -14,7 +14,7 @@ from fipo.algorithm.measurement import Measurement
 from fipo.algorithm.metrics import Measure, at_least_one, loss_metrics, mismatch_metrics
 from fipo.algorithm.options import LossOptions, Safety
 from fipo.algorithm.responses import Responses
-from fipo.algorithm.surrogate import clipped_surrogate, clipped_weight_surrogate
+from fipo.algorithm.surrogate import clipped_surrogate, clipped_weight_surrogate, soft_gate_surrogate
 from fipo.errors import ConfigError
 
 
@@ -124,6 +124,7 @@ def policy_loss(
     segment_ids: Tensor | None = None,
     sequence_group: ProcessGroup | None = None,
     rollout_log_probs: Tensor | None = None,
+    forking: Tensor | None = None,
     have_observations: bool = False,
 ) -> LossOutput:
     """The loss of one micro-batch, to be minimised, with gradient in `log_probs` alone.
@@ -136,18 +137,20 @@ def policy_loss(
         response_mask: [batch, time] bool. Values elsewhere are never read; an empty mask gives a loss of 0.
         num_loss_tokens: response tokens of the whole optimizer step, over *all* micro-batches and ranks. None: of this
             call, so that averaging over micro-batches is the authors' (biased) normalisation.
-        num_loss_responses: the same count of responses, for `grpo`, `dr_grpo` and `gspo`. None: those of this call.
+        num_loss_responses: the same count of responses, for the losses that average over them. None: of this call.
         max_response_tokens: the length limit, by which `dr_grpo` divides.
         segment_ids: [batch, time] integers that tell the responses of a packed row apart. None: a row is one response.
         sequence_group: the ranks over which the time axis lies split; pass the counts above with it.
         rollout_log_probs: [batch, time], from the inference engine, for `options.correction` and the mismatch metrics.
+        forking: [batch, time] bool, the tokens that alone count (`forking_tokens`); for a `forking_share` below 1.
         have_observations: whether responses hold tokens that the policy did not sample (False in `response_mask`), so
             that the distances of Future-KL must skip them.
 
     Raises:
         ConfigError: the shapes differ, `response_mask` is not bool, or an argument that the loss needs is missing.
     """
-    _check(options, log_probs, old_log_probs, advantages, response_mask, rollout_log_probs, max_response_tokens)
+    _check(log_probs, old_log_probs, advantages, response_mask)
+    _check_needs(options, rollout_log_probs, max_response_tokens, forking)
     responses = Responses(segment_ids, sequence_group, have_observations)
     advantages = torch.where(response_mask, advantages, 0).float()
     log_ratio = masked_log_ratio(log_probs, old_log_probs, response_mask)  # Eq. 3
@@ -155,11 +158,9 @@ def policy_loss(
 
     importance_ratio = _importance_ratio(options, log_ratio, response_mask, responses)
     weighted = advantages * token.weights
-    clip = {"clip_low": options.clip_low, "clip_high": options.upper_clip}
-    if options.loss == "cispo":
-        token_loss = clipped_weight_surrogate(masked(log_probs, response_mask), importance_ratio, weighted, **clip)
-    else:
-        token_loss = clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)  # Eq. 8
+    token_loss = _token_loss(options, masked(log_probs, response_mask), importance_ratio, weighted)  # Eq. 8
+    if forking is not None:
+        token_loss = token_loss * forking
 
     measure = Measure(response_mask, at_least_one(response_mask.sum() if num_loss_tokens is None else num_loss_tokens))
     measured = {}
@@ -172,6 +173,20 @@ def policy_loss(
     share = _shares(options, kept, responses, num_loss_tokens, num_loss_responses, max_response_tokens)
     measured |= loss_metrics(options, measure, token, importance_ratio.detach(), advantages, kept)
     return LossOutput((token_loss * share).sum(), measured, token)
+
+
+def _token_loss(options: LossOptions, log_probs: Tensor, importance_ratio: Tensor, weighted: Tensor) -> Tensor:
+    if options.loss == "sapo":
+        return soft_gate_surrogate(
+            importance_ratio,
+            weighted,
+            temperature_positive=options.gate_temperature_positive,
+            temperature_negative=options.gate_temperature_negative,
+        )
+    clip = {"clip_low": options.clip_low, "clip_high": options.upper_clip}
+    if options.loss == "cispo":
+        return clipped_weight_surrogate(log_probs, importance_ratio, weighted, **clip)
+    return clipped_surrogate(importance_ratio, weighted, **clip, dual_clip=options.dual_clip)
 
 
 def _importance_ratio(options: LossOptions, log_ratio: Tensor, response_mask: Tensor, responses: Responses) -> Tensor:
@@ -190,7 +205,7 @@ def _kept(
     The authors' code drops a response in which the dual clip bounds the loss of more than one token. Where the
     advantage is not negative it bounds nothing, whatever the ratio.
     """
-    if not options.drop_dual_clipped_responses or options.loss == "cispo":
+    if not options.drop_dual_clipped_responses or options.loss in ("cispo", "sapo"):
         return response_mask
     dual_clipped = response_mask & (weighted < 0) & (importance_ratio > options.dual_clip)
     return response_mask & (responses.sums(dual_clipped.float()) <= 1)
@@ -214,15 +229,7 @@ def _shares(
     return per_response / num_responses
 
 
-def _check(
-    options: LossOptions,
-    log_probs: Tensor,
-    old_log_probs: Tensor,
-    advantages: Tensor,
-    response_mask: Tensor,
-    rollout_log_probs: Tensor | None,
-    max_response_tokens: int | None,
-) -> None:
+def _check(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, response_mask: Tensor) -> None:
     shapes = [tuple(x.shape) for x in (log_probs, old_log_probs, advantages, response_mask)]
     if len(set(shapes)) > 1 or log_probs.ndim != 2:
         raise ConfigError(
@@ -231,7 +238,17 @@ def _check(
         )
     if response_mask.dtype != torch.bool:
         raise ConfigError(f"response_mask: must be bool; got {response_mask.dtype} (use mask.bool())")
+
+
+def _check_needs(
+    options: LossOptions,
+    rollout_log_probs: Tensor | None,
+    max_response_tokens: int | None,
+    forking: Tensor | None,
+) -> None:
     if options.correction != "none" and rollout_log_probs is None:
         raise ConfigError(f"rollout_log_probs: must be given with correction {options.correction}; got None")
     if options.loss == "dr_grpo" and max_response_tokens is None:
         raise ConfigError("max_response_tokens: must be the length limit of a response with loss dr_grpo; got None")
+    if options.forking_share < 1 and forking is None:
+        raise ConfigError(f"forking: must be given with forking_share {options.forking_share}; got None")

@@ -10,11 +10,11 @@ from typing import Any, Literal, get_args
 
 from fipo.errors import ConfigError
 
-Loss = Literal["fipo", "dapo", "grpo", "dr_grpo", "gspo", "cispo"]
+Loss = Literal["fipo", "dapo", "grpo", "dr_grpo", "gspo", "cispo", "sapo"]
 Safety = Literal["reset", "clamp"]
 Correction = Literal["none", "truncate", "mask"]
 CorrectionLevel = Literal["token", "sequence"]
-Placebo = Literal["none", "shuffle", "mean", "sign"]
+Placebo = Literal["none", "shuffle", "mean", "sign", "flip", "other"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,16 @@ class LossOptions:
     | `dr_grpo` | token | clip_low both ways | by responses times the length limit | arXiv 2503.20783 |
     | `gspo` | sequence | clip_low, clip_high | mean over responses | arXiv 2507.18071 |
     | `cispo` | token, no gradient | clip_low, clip_high | all tokens alike | arXiv 2506.13585 |
+    | `sapo` | token | soft gate | mean over tokens, then over responses | arXiv 2511.20347 |
 
-    The dual clip applies to all but `cispo`; `dual_clip=math.inf` turns it off.
+    The dual clip applies to all but `cispo` and `sapo`; `dual_clip=math.inf` turns it off.
     """
 
     loss: Loss = "fipo"
     """`dapo`: FIPO without influence weights. `grpo`: symmetric clip `clip_low`, mean over tokens, then responses;
     `dr_grpo`: GRPO without its length and difficulty bias. `gspo`: one ratio for a response (clips of about 3e-4).
-    `cispo`: the clipped ratio as a weight, so that no token loses its gradient."""
+    `cispo`: the clipped ratio as a weight, so that no token loses its gradient. `sapo`:
+    a sigmoid of the ratio in place of the clip."""
     half_life: float = 32.0
     """The paper's tau, in tokens: the weight of a later token halves at this distance."""
     influence_clip_low: float = 0.2
@@ -65,8 +67,16 @@ class LossOptions:
     """Correct each token, or each response by its geometric mean."""
     correction_threshold: float = 2.0
     """Weights above this are truncated, or masked there and below its inverse."""
+    gate_temperature_positive: float = 1.0
+    """`sapo`'s tau where the advantage is positive: the higher, the sooner a token that has moved stops counting."""
+    gate_temperature_negative: float = 1.05
+    """`sapo`'s tau where the advantage is negative."""
+    forking_share: float = 1.0
+    """Learn only from this share of the tokens of an update, those of highest entropy before the updates of the rollout
+    batch (arXiv 2506.01939: 0.2). 1 is all."""
     placebo: Placebo = "none"
-    """Control for experiments: influence weights shuffled in the response, averaged over it, or only their sign."""
+    """Control for experiments: influence weights shuffled in the response, averaged over it, only their sign, flipped
+    about 1, or another response's."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -94,8 +104,22 @@ CHOICES: dict[str, Any] = {
     "placebo": Placebo,
 }
 
-ABOVE = {"half_life": 0.0, "clip_high": 0.0, "safety_ratio": 1.0, "dual_clip": 1.0, "correction_threshold": 1.0}
-BETWEEN = {"clip_low": (0.0, 1.0), "influence_clip_low": (0.0, 1.0), "influence_clip_high": (0.0, float("inf"))}
+ABOVE = {
+    "half_life": 0.0,
+    "clip_high": 0.0,
+    "safety_ratio": 1.0,
+    "dual_clip": 1.0,
+    "correction_threshold": 1.0,
+    "gate_temperature_positive": 0.0,
+    "gate_temperature_negative": 0.0,
+    "forking_share": 0.0,
+}
+BETWEEN = {
+    "clip_low": (0.0, 1.0),
+    "influence_clip_low": (0.0, 1.0),
+    "influence_clip_high": (0.0, float("inf")),
+    "forking_share": (0.0, 1.0),
+}
 
 
 def check_option(name: str, value: Any) -> None:

@@ -25,3 +25,14 @@ def clipped_weight_surrogate(
 ) -> Tensor:
     """CISPO (arXiv 2506.13585): -A sg(clip(r, 1 - clip_low, 1 + clip_high)) log π. Every token keeps a gradient."""
     return -advantages * importance_ratio.detach().clamp(1.0 - clip_low, 1.0 + clip_high) * log_probs
+
+
+def soft_gate_surrogate(
+    importance_ratio: Tensor, advantages: Tensor, *, temperature_positive: float, temperature_negative: float
+) -> Tensor:
+    """SAPO (arXiv 2511.20347): -A sigmoid(tau (r - 1)) 4 / tau, with a tau for each sign of A.
+
+    Its gradient is that of -A r where r is 1, and fades on both sides, the faster the higher tau is.
+    """
+    tau = torch.where(advantages > 0, temperature_positive, temperature_negative)
+    return -advantages * torch.sigmoid(tau * (importance_ratio - 1.0)) * 4.0 / tau

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fipo.algorithm.forking import entropy_threshold, forking_tokens
 from fipo.algorithm.influence import influence
 from fipo.algorithm.loss import LossOutput, fipo_loss, policy_loss
 from fipo.algorithm.options import LossOptions
@@ -76,7 +77,7 @@ def gradient(output: LossOutput, log_probs: Tensor) -> Tensor:
     return result
 
 
-LOSSES = ["fipo", "dapo", "grpo", "dr_grpo", "gspo", "cispo"]
+LOSSES = ["fipo", "dapo", "grpo", "dr_grpo", "gspo", "cispo", "sapo"]
 SETTINGS: list[dict[str, Any]] = [
     {},
     {"half_life": 4.0, "influence_clip_low": 0.0},
@@ -230,6 +231,65 @@ def test_cispo_by_hand() -> None:
     output = policy_loss(LossOptions(loss="cispo"), log_probs, old, advantages, mask)
     assert output.loss.item() == pytest.approx((1.28 * 0.1 - 0.8 * 0.2 + 1.1 * 0.5) / 3, rel=1e-6)
     torch.testing.assert_close(gradient(output, log_probs), torch.tensor([[-1.28, 0.8, -1.1]]) / 3)
+
+
+def sapo(ratios: list[list[float]], advantages: list[float], positive: float, negative: float) -> float:
+    """arXiv 2511.20347, as plain loops: responses count alike, tau depends on the sign of A."""
+    total = 0.0
+    for response, a in zip(ratios, advantages, strict=True):
+        tau = positive if a > 0 else negative
+        total += sum(4 / tau / (1 + math.exp(-tau * (r - 1))) * a for r in response) / len(response)
+    return -total / len(ratios)
+
+
+def test_sapo_equals_its_equations() -> None:
+    ratios, advantages = [[0.5, 1.0, 3.0], [2.0, 0.9]], [0.7, -1.3]
+    mask = torch.tensor([[True, True, True], [True, True, False]])
+    log_probs = torch.tensor([ratios[0], [*ratios[1], 7.0]]).log().requires_grad_()
+    case = (torch.zeros(2, 3), torch.tensor([[0.7] * 3, [-1.3] * 3]), mask)
+    paper = policy_loss(LossOptions(loss="sapo"), log_probs, *case)
+    assert paper.loss.item() == pytest.approx(sapo(ratios, advantages, 1.0, 1.05), rel=1e-6)
+    others = LossOptions(loss="sapo", gate_temperature_positive=3.0, gate_temperature_negative=0.5)
+    output = policy_loss(others, log_probs, *case)
+    assert output.loss.item() == pytest.approx(sapo(ratios, advantages, 3.0, 0.5), rel=1e-6)
+    # On the old policy the gradient is the policy gradient, -A / (length · responses); far away it fades, never to 0.
+    near = torch.zeros(2, 3, requires_grad=True)
+    expected = torch.tensor([[-0.7 / 6] * 3, [1.3 / 4, 1.3 / 4, 0.0]])
+    torch.testing.assert_close(gradient(policy_loss(LossOptions(loss="sapo"), near, *case), near), expected)
+    far = gradient(output, log_probs)
+    assert 0 < -far[0, 2].item() / 3.0 < 0.05 * 0.7 / 6, "d loss / d ratio at a ratio of 3"
+
+
+def forking_by_hand(entropy: list[float], share: float) -> list[bool]:
+    """The ceil(share · n) tokens of highest entropy, by sorting."""
+    chosen = sorted(range(len(entropy)), key=lambda token: -entropy[token])[: math.ceil(share * len(entropy))]
+    return [token in chosen for token in range(len(entropy))]
+
+
+def test_only_forking_tokens_count() -> None:
+    # arXiv 2506.01939: DAPO with an indicator on the tokens of highest entropy; the denominator counts all tokens.
+    entropy = torch.tensor([[0.1, 2.0, 0.3, 9.0, 0.0], [1.5, 0.2, 0.6, 9.0, 9.0]])
+    mask = torch.tensor([[True, True, True, False, True], [True, True, True, False, False]])
+    chosen = forking_by_hand(entropy[mask].tolist(), 0.25)
+    assert sum(chosen) == 2, "of seven"
+    forking = forking_tokens(entropy, mask, entropy_threshold([entropy[:1][mask[:1]], entropy[1:][mask[1:]]], 0.25))
+    assert forking[mask].tolist() == chosen and not forking[~mask].any()
+    log_probs = torch.full((2, 5), 1.1).log().requires_grad_()
+    case = (log_probs, torch.zeros(2, 5), torch.tensor([[1.0] * 5, [-2.0] * 5]), mask)
+    options = LossOptions(loss="dapo", forking_share=0.25)
+    output = policy_loss(options, *case, forking=forking)
+    assert output.loss.item() == pytest.approx((-1.1 + 2 * 1.1) / 7, rel=1e-6)
+    assert (gradient(output, log_probs) != 0).tolist() == forking.tolist()
+    with pytest.raises(ConfigError, match=r"forking: must be given with forking_share 0\.25"):
+        policy_loss(options, *case)
+
+
+def test_a_share_of_tokens_is_rounded_up() -> None:
+    tokens = torch.arange(15.0)
+    assert entropy_threshold([tokens], 0.2) == 12.0, "three of fifteen, whatever 0.2 is in binary"
+    assert entropy_threshold([tokens], 0.21) == 11.0
+    assert entropy_threshold([tokens[:1], tokens[:0]], 0.01) == 0.0, "at least one"
+    assert entropy_threshold([], 0.2) == math.inf
 
 
 def test_the_dual_clip_bounds_the_loss_of_negative_advantages() -> None:

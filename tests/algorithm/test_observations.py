@@ -19,7 +19,7 @@ OPTIONS = [
     LossOptions(half_life=4.0, placebo="sign"),
     LossOptions(half_life=4.0, correction="mask", correction_level="sequence", correction_threshold=1.05),
     LossOptions(half_life=4.0, correction="truncate", correction_threshold=1.05),
-    *(LossOptions(loss=loss, half_life=4.0) for loss in ("dapo", "grpo", "dr_grpo", "cispo")),
+    *(LossOptions(loss=loss, half_life=4.0) for loss in ("dapo", "grpo", "dr_grpo", "cispo", "sapo")),
     LossOptions(loss="gspo", half_life=4.0, clip_low=0.01, clip_high=0.01),
 ]
 

@@ -46,7 +46,28 @@ def test_shuffle_moves_weights_within_the_response() -> None:
     assert len(orders) == 6  # all permutations of three
 
 
-@pytest.mark.parametrize("kind", ["shuffle", "mean", "sign"])
+def test_flip_weakens_what_is_amplified() -> None:
+    assert placebo("flip") == pytest.approx([1.0, 0.8, 1.1, 1.0, 1.2, 0.9, 0.8, 1.0])
+    far = placebo_weights(torch.tensor([[10.0, 0.0]]), torch.ones(1, 2, dtype=torch.bool), "flip", Responses())
+    assert far.tolist() == [[0.0, 2.0]]
+
+
+def test_other_takes_the_weights_of_the_next_response() -> None:
+    assert placebo("other", TWO) == pytest.approx([1.0, 0.8, 1.1, 1.2, 1.2, 0.9, 1.0, 1.0])
+    assert placebo("other") == pytest.approx(WEIGHTS[0].tolist()), "a response that is alone keeps its own"
+    # Rows of one, three and no response tokens, and a packed row: the shorter one's weights come over again.
+    weights = torch.tensor([[0.9, 5.0, 5.0], [1.1, 1.2, 0.8], [5.0, 5.0, 5.0]])
+    mask = torch.tensor([[True, False, False], [True, True, True], [False, False, False]])
+    rows = placebo_weights(weights, mask, "other", Responses())
+    assert rows.flatten().tolist() == pytest.approx([1.1, 5, 5, 0.9, 0.9, 0.9, 5, 5, 5])
+    packed = placebo_weights(
+        weights.reshape(1, -1), mask.reshape(1, -1), "other", Responses(torch.arange(3).repeat_interleave(3)[None])
+    )
+    assert packed.flatten().tolist() == rows.flatten().tolist()
+    assert placebo_weights(weights, torch.zeros_like(mask), "other", Responses()).tolist() == weights.tolist()
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "mean", "sign", "flip", "other"])
 def test_the_loss_uses_it(kind: Any) -> None:
     torch.manual_seed(0)
     old = -torch.rand(3, 20)
@@ -54,11 +75,12 @@ def test_the_loss_uses_it(kind: Any) -> None:
     case = (log_probs, old, torch.randn(3, 1).expand(3, 20), torch.ones(3, 20, dtype=torch.bool))
     plain, control = policy_loss(LossOptions(), *case), policy_loss(LossOptions(placebo=kind), *case)
     assert control.loss.item() != plain.loss.item()
-    if kind != "sign":
-        for name in ("influence_weight_mean",):
-            torch.testing.assert_close(control.metrics[name], plain.metrics[name])
+    if kind not in ("sign", "flip"):
+        torch.testing.assert_close(control.metrics["influence_weight_mean"], plain.metrics["influence_weight_mean"])
 
 
 def test_an_unknown_choice_is_named() -> None:
-    with pytest.raises(ConfigError, match="placebo: must be one of none, shuffle, mean, sign; got 'random'"):
+    with pytest.raises(
+        ConfigError, match="placebo: must be one of none, shuffle, mean, sign, flip, other; got 'random'"
+    ):
         LossOptions(placebo="random")  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ packing. It must have the same losses, unclipped gradient norms, metrics, Adam m
 """
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,7 @@ CONFIG = load_config(
         "train.prompts_per_step=4",
         "train.mini_batch_prompts=2",
         "algorithm.dual_clip=1.1",
+        "algorithm.forking_share=0.7",
         "algorithm.drop_dual_clipped_responses=true",
         "algorithm.correction=truncate",
         "algorithm.correction_level=sequence",
@@ -140,16 +142,21 @@ def reference(key_value_heads):
     updates = [[one for group in pair for one in group.samples] for pair in (groups()[:2], groups()[2:])]
     with torch.no_grad():
         old = [
-            [response_log_probs(plain, row_of(one))[0][one.rollout.own] for one in mini_batch] for mini_batch in updates
+            [[found[one.rollout.own] for found in response_log_probs(plain, row_of(one))] for one in mini_batch]
+            for mini_batch in updates
         ]
     measured = []
-    for mini_batch, old_log_probs in zip(updates, old):
+    for mini_batch, before_the_updates in zip(updates, old):
         learned = [
-            (one, before) for one, before in zip(mini_batch, old_log_probs) if one.score.outcome is not Outcome.TIMEOUT
+            (one, *found)
+            for one, found in zip(mini_batch, before_the_updates)
+            if one.score.outcome is not Outcome.TIMEOUT
         ]
-        num_loss_tokens = sum(len(before) for _, before in learned)
+        num_loss_tokens = sum(len(before) for _, before, _ in learned)
+        by_entropy = sorted((value for *_, entropies in learned for value in entropies.tolist()), reverse=True)
+        least = by_entropy[math.ceil(options.forking_share * num_loss_tokens) - 1]
         loss, metrics = torch.zeros(()), {"entropy": 0.0}
-        for one, before in learned:
+        for one, before, entropy_before in learned:
             # Of the response as if there were no observation in it.
             log_probs, entropy = (found[one.rollout.own] for found in response_log_probs(plain, row_of(one)))
             output = policy_loss(
@@ -159,6 +166,7 @@ def reference(key_value_heads):
                 torch.full((1, len(before)), one.advantage),
                 torch.ones(1, len(before), dtype=torch.bool),
                 num_loss_tokens=num_loss_tokens,
+                forking=(entropy_before >= least)[None],
                 num_loss_responses=len(learned),
                 rollout_log_probs=torch.as_tensor(one.rollout.log_probs[one.rollout.own])[None],
             )

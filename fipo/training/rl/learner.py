@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from fipo.algorithm.forking import entropy_threshold, forking_tokens
 from fipo.algorithm.loss import LossOutput, policy_loss
 from fipo.algorithm.measurement import SHARE, Measurement
 from fipo.algorithm.metrics import Measure, at_least_one
@@ -69,6 +70,7 @@ class Learner:
             segment_ids=batch.tokens.segment_ids,
             sequence_group=sequence.group,
             rollout_log_probs=batch.rollout_log_probs,
+            forking=batch.forking,
             have_observations=batch.tokens.have_observations,
         )
         self._seen.append((mini_batch.update, micro_batch, seen(output, entropy, batch)))
@@ -93,12 +95,14 @@ class Learner:
             max_tokens=self._settings.max_tokens_per_micro_batch,
             attention_parity=self._engine.attention_parity,
         )
-        packed = [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
+        packed = self._forking(
+            [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
+        )
         learned = [sample for sample in samples if sample.advantage is not None]
         return MiniBatch(packed, sum(sample.rollout.own_tokens for sample in learned), len(learned), update)
 
-    def _packed(self, samples: list[Sample]) -> TrainingBatch:
-        """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
+    def _packed(self, samples: list[Sample]) -> tuple[TrainingBatch, Tensor]:
+        """A micro-batch with its `old_log_probs`, and entropies alike; collective over the ranks that share it."""
         sequence, device = self._engine.sequence, self._engine.world.device
         rows = pack_rows([_row(sample) for sample in samples], self._tokenizer.pad_token_id, multiple_of=sequence.size)
         advantages = spread([sample.advantage or 0.0 for sample in samples], rows)
@@ -107,14 +111,25 @@ class Learner:
         mask = rows.response_mask & learned[rows.segment_ids]
         tokens = replace(rows, response_mask=mask).to(device)
         with torch.no_grad():
-            old_log_probs, _ = self._engine.log_probs(sequence.shard(tokens))
-        return TrainingBatch(
-            tokens,
-            advantages.to(device),
-            rollout_log_probs.to(device),
-            sequence.gather(old_log_probs),
-            tuple(samples),
+            old_log_probs, entropy = (sequence.gather(each) for each in self._engine.log_probs(sequence.shard(tokens)))
+        batch = TrainingBatch(
+            tokens, advantages.to(device), rollout_log_probs.to(device), old_log_probs, samples=tuple(samples)
         )
+        return batch, entropy
+
+    def _forking(self, packed: list[tuple[TrainingBatch, Tensor]]) -> list[TrainingBatch]:
+        """The micro-batches; with `forking_share` below 1, the tokens of highest entropy over all ranks are marked."""
+        batches, share = [batch for batch, _ in packed], self._options.forking_share
+        if share == 1:
+            return batches
+        masks, entropy = [batch.tokens.response_mask for batch in batches], [each for _, each in packed]
+        learned = [each[mask].cpu() for each, mask in zip(entropy, masks, strict=True)]
+        everywhere = [each for rank in self._engine.world.gather(learned) for each in rank]
+        threshold = entropy_threshold(everywhere, share)
+        return [
+            replace(batch, forking=forking_tokens(each, mask, threshold))
+            for batch, each, mask in zip(batches, entropy, masks, strict=True)
+        ]
 
 
 def _row(sample: Sample) -> Row:
