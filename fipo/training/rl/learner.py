@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -28,6 +28,10 @@ class MiniBatch:
     """Whole rows, also where ranks share them."""
     num_loss_tokens: int
     num_loss_responses: int
+    places: list[list[int]]
+    """Of each micro-batch's rows, which response of the update each is."""
+    update: int
+    """Which of the step's: 0, 1, ..."""
 
 
 class Learner:
@@ -39,14 +43,32 @@ class Learner:
         self._options: LossOptions = config.algorithm
         self._newest: tuple[TrainingBatch, Tensor] | None = None
 
-    def mini_batches(self, groups: Sequence[RolloutGroup]) -> list[MiniBatch]:
+    def mini_batches(
+        self, groups: Sequence[RolloutGroup], done: int = 0, known: Mapping[str, Tensor] | None = None
+    ) -> list[MiniBatch]:
         """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
 
         Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
+
+        Args:
+            groups: of the rollout batch.
+            done: updates of the step that are done; theirs are left out.
+            known: old log-probs of the others, of a step that was left between two updates.
         """
         self._newest, size = None, self._settings.mini_batch_prompts
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
-        return [self._mini_batch([sample for group in part for sample in group.samples]) for part in parts]
+        samples = [[sample for group in part for sample in group.samples] for part in parts]
+        return [self._mini_batch(update, part, known) for update, part in enumerate(samples) if update >= done]
+
+    def old_log_probs(self, mini_batches: Sequence[MiniBatch]) -> dict[str, Tensor]:
+        """Of this rank's rows, [tokens], by update and place in it; of ranks that share rows the first has them."""
+        return {
+            f"{one.update}/{place}": old
+            for one in mini_batches
+            for places, batch in zip(one.places, one.micro_batches, strict=True)
+            for place, old in zip(places, batch.old_log_probs[0].split(list(batch.tokens.lengths)))  # not the padding
+            if not self._engine.sequence.rank
+        }
 
     def loss(self, mini_batch: MiniBatch, micro_batch: TrainingBatch) -> LossOutput:
         """The micro-batch's part of the update's loss (Eq. 8), with what it measures."""
@@ -79,7 +101,7 @@ class Learner:
         micro_batch, log_probs = self._newest
         return micro_batch, self._engine.sequence.gather(log_probs)
 
-    def _mini_batch(self, samples: list[Sample]) -> MiniBatch:
+    def _mini_batch(self, update: int, samples: list[Sample], known: Mapping[str, Tensor] | None) -> MiniBatch:
         """This rank's share of the samples, packed."""
         sequence = self._engine.sequence
         plan = plan_micro_batches(
@@ -88,11 +110,18 @@ class Learner:
             max_tokens=self._settings.max_tokens_per_micro_batch,
             attention_parity=self._engine.attention_parity,
         )
-        packed = [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
+        places = [list(indices) for indices in plan[sequence.data_rank]]
+        packed = [
+            self._packed(
+                [samples[index] for index in row], [known[f"{update}/{index}"] for index in row] if known else None
+            )
+            for row in places
+        ]
         learned = [sample for sample in samples if sample.advantage is not None]
-        return MiniBatch(packed, sum(sample.rollout.own_tokens for sample in learned), len(learned))
+        num_loss_tokens = sum(sample.rollout.own_tokens for sample in learned)
+        return MiniBatch(packed, num_loss_tokens, len(learned), places, update)
 
-    def _packed(self, samples: list[Sample]) -> TrainingBatch:
+    def _packed(self, samples: list[Sample], known: list[Tensor] | None) -> TrainingBatch:
         """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
         sequence, device = self._engine.sequence, self._engine.world.device
         rows = pack_rows([_row(sample) for sample in samples], self._tokenizer.pad_token_id, multiple_of=sequence.size)
@@ -101,11 +130,13 @@ class Learner:
         learned = torch.tensor([*(sample.advantage is not None for sample in samples), False])  # the last is padding
         mask = rows.response_mask & learned[rows.segment_ids]
         tokens = replace(rows, response_mask=mask).to(device)
-        with torch.no_grad():
-            old_log_probs, _ = self._engine.log_probs(sequence.shard(tokens))
-        return TrainingBatch(
-            tokens, advantages.to(device), rollout_log_probs.to(device), sequence.gather(old_log_probs)
-        )
+        if known is None:
+            with torch.no_grad():
+                old_log_probs = sequence.gather(self._engine.log_probs(sequence.shard(tokens))[0])
+        else:
+            padding = torch.zeros(tokens.input_ids.shape[1] - sum(map(len, known)))
+            old_log_probs = torch.cat([*known, padding])[None].to(device)
+        return TrainingBatch(tokens, advantages.to(device), rollout_log_probs.to(device), old_log_probs)
 
 
 def _row(sample: Sample) -> Row:
