@@ -41,7 +41,8 @@ def nvidia_smi(folder, script):
 
 @pytest.mark.slow
 def test_a_machine_without_gpus_is_well(tmp_path, time_enough, capsys):
-    main(["doctor", "--recipe", str(RECIPE), "--set", f"run.directory={tmp_path}", "--json"])
+    settings = ["--set", f"run.directory={tmp_path}", "--set", "distributed.processes=2"]
+    main(["doctor", "--recipe", str(RECIPE), *settings, "--json"])
     told = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = {one["check"]: one for one in told["checks"]}
     assert told["ok"], told
