@@ -3,13 +3,14 @@ PYTHON ?= python3
 VENV := .venv
 VLLM_VENV := .venv-vllm
 DOCS_VENV := .venv-docs
+GPU_VENV := .venv-gpu
 REAL_VENV := .venv-real
 BIN := $(VENV)/bin
 RECIPE ?= demo
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-cluster test-apiserver test-vllm test-real coverage lint docs bench study ui clean
+.PHONY: help setup setup-gpu demo test test-fast test-cluster test-apiserver test-vllm test-real coverage lint docs bench study ui clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +24,17 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch
 	@$(PIP) --editable '.[dev,k8s]'
+	@touch $@
+
+setup-gpu: $(GPU_VENV)/.ready  ## make .venv-gpu: PyTorch with CUDA, DeepSpeed and vLLM in the versions of the image with vLLM
+	@$(GPU_VENV)/bin/fipo doctor
+
+# The image's pins, which were tested together. The default index's PyTorch brings CUDA; the driver is the machine's own.
+$(GPU_VENV)/.ready: pyproject.toml k8s/constraints-vllm.txt
+	@command -v nvidia-smi >/dev/null || (echo "no nvidia-smi: this machine has no NVIDIA driver; 'make setup' is for CPUs" && false)
+	@echo "Setting up $(GPU_VENV) (8 GB, some minutes, once) ..."
+	@test -x $(GPU_VENV)/bin/python || $(PYTHON) -m venv $(GPU_VENV)
+	@$(GPU_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint k8s/constraints-vllm.txt --editable '.[k8s,vllm]'
 	@touch $@
 
 demo: setup  ## run the whole pipeline on this machine: raw problems to a registered model
@@ -101,4 +113,4 @@ ui: setup  ## open MLflow on the local runs
 	@$(BIN)/fipo ui
 
 clean:  ## remove the environments; runs/ stays
-	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) $(REAL_VENV) site
+	rm -rf $(VENV) $(VLLM_VENV) $(DOCS_VENV) $(REAL_VENV) $(GPU_VENV) site

@@ -226,6 +226,8 @@ class TrainingBatch:
     """[1, time] float32; from the inference engine, 0 outside the response."""
     old_log_probs: Tensor
     """[1, time] float32; the trainer's own, before the updates of this rollout batch."""
+    old_entropy: Tensor
+    """[1, time] float32; nats, of the same distributions."""
     forking: Tensor | None = None
     """[1, time] bool; the tokens of highest entropy then, where nothing else is learned from."""
     samples: tuple[Sample, ...] = ()

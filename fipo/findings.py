@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rich.table import Table
 
-Status = Literal["ok", "warning", "failed"]
-STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+Status = Literal["ok", "not here", "warning", "failed"]
+"""`not here`: the machine has not got it, and that is no fault."""
+STYLES = {"ok": "green", "not here": "dim", "warning": "yellow", "failed": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ MORE = {
     "fipo/redaction": ("tests/test_secrets.py",),
     "fipo/uris": ("tests/storage",),
     "fipo/records": ("tests/report", "tests/run"),
-    "fipo/check": ("tests/test_wrong_inputs.py", "tests/test_quickstart.py"),
+    "fipo/check": ("tests/test_wrong_inputs.py", "tests/test_quickstart.py", "tests/doctor"),
     "fipo/cli": ("tests/test_wrong_inputs.py",),
     "fipo/commands": ("tests/test_cli.py", "tests/test_wrong_inputs.py"),
     "fipo/config": ("tests/test_cli.py", "tests/test_wrong_inputs.py"),

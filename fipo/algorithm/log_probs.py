@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+TILE = 256
+"""Rows in which the matrix products of a GPU come: of 257 it computes 512."""
 CHUNK_ELEMENTS = 10**8
 """Logits held at a time: 400 MB of float32."""
 
@@ -84,7 +87,7 @@ class _LinearLogProbs(torch.autograd.Function):
         logits_buffer, exponentials_buffer = _buffer(hidden, weight, chunk), _buffer(hidden, weight, chunk)
         log_probs, entropy, normalizer = logits_buffer.new_empty(3, len(hidden)).unbind()
         for rows in _chunks(len(hidden), chunk):
-            logits = _logits(hidden[rows], weight, bias, head, logits_buffer).div_(head[2])
+            logits = _tempered(_logits(hidden[rows], weight, bias, head, logits_buffer), head[2])
             largest = logits.amax(-1, keepdim=True)
             logits.sub_(largest)
             exponentials = torch.exp(logits, out=exponentials_buffer[: len(logits)])
@@ -121,7 +124,7 @@ class _LinearLogProbs(torch.autograd.Function):
             else:
                 logits = _logits(hidden[rows], weight, bias, ctx.head, buffer)
                 slope = None if soft_cap is None else 1.0 - (logits / soft_cap) ** 2
-                probabilities = logits.div_(temperature).sub_(normalizer[rows, None]).exp_()
+                probabilities = _tempered(logits, temperature).sub_(normalizer[rows, None]).exp_()
             minus_one = probabilities.new_full((len(probabilities), 1), -1.0)
             error = probabilities.scatter_add_(-1, targets[rows, None], minus_one)
             error = (error if slope is None else error.mul_(slope)).to(weight.dtype)
@@ -150,10 +153,17 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buf
     return logits if soft_cap is None else logits.div_(soft_cap).tanh_().mul_(soft_cap)
 
 
+def _tempered(logits: Tensor, temperature: float) -> Tensor:
+    """The logits over the temperature, in place; a pass over all of them that temperature 1 does without."""
+    return logits if temperature == 1.0 else logits.div_(temperature)
+
+
 def _chunks(tokens: int, most: int) -> list[slice]:
-    """As few equal parts as fit; one empty part if there are no tokens."""
-    count = max(1, -(-tokens // most))
-    bounds = [tokens * index // count for index in range(count + 1)]
+    """Parts of `most` tokens, in whole tiles of a matrix product where there are so many; one empty part if there are
+    no tokens. What is left over comes first: the last part is kept for the backward pass, and shall be a full one."""
+    size = most // TILE * TILE or most
+    first = tokens % size or min(size, tokens)
+    bounds = [0, *range(first, tokens + 1, size)]
     return [slice(start, end) for start, end in pairwise(bounds)]
 
 
@@ -164,15 +174,29 @@ def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
 
 
 def _matmul(a: Tensor, b: Tensor, buffer: Tensor) -> Tensor:
-    """a @ b in the buffer's dtype: rounding logits to bfloat16 would move log-probs by whole per cents."""
+    """a @ b in the buffer and its dtype: rounding logits to bfloat16 would move log-probs by whole per cents."""
+    out = buffer[: len(a)]
     if a.dtype == buffer.dtype or not a.is_cuda:
-        return torch.mm(a.to(buffer.dtype), b.to(buffer.dtype), out=buffer[: len(a)])
-    return torch.mm(a, b, out_dtype=buffer.dtype)
+        return torch.mm(a.to(buffer.dtype), b.to(buffer.dtype), out=out)
+    return torch.mm(a, b, out_dtype=buffer.dtype, out=out)
 
 
 def _add_matmul(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b in the total's dtype."""
-    if a.dtype == total.dtype:
-        total.addmm_(a, b)
+    """total += a @ b in the total's dtype, without a product of its own beside it: for a weight it is gigabytes."""
+    if a.dtype == total.dtype or not a.is_cuda:
+        total.addmm_(a.to(total.dtype), b.to(total.dtype))
+    elif _adds_in_float32(total.device, a.dtype):
+        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
     else:
-        total += torch.mm(a, b, out_dtype=total.dtype) if a.is_cuda else a.to(total.dtype) @ b.to(total.dtype)
+        total += torch.mm(a, b, out_dtype=total.dtype)
+
+
+@cache
+def _adds_in_float32(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this torch adds a product of such matrices to a float32 one on this device, found out by doing it."""
+    total, one = torch.full((16, 16), 0.5, device=device), torch.eye(16, device=device, dtype=dtype)
+    try:
+        torch.addmm(total, one, one, out_dtype=total.dtype, out=total)
+    except (RuntimeError, TypeError):  # not every release takes a float32 sum of bfloat16 products
+        return False
+    return torch.equal(total, 0.5 + torch.eye(16, device=device))

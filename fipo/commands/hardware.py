@@ -1,4 +1,4 @@
-"""What a recipe needs of machines, and what a cluster lacks: `plan`, `cluster check`."""
+"""What a recipe needs of machines, and what this one or a cluster lacks: `plan`, `doctor`, `cluster check`."""
 
 from __future__ import annotations
 
@@ -39,6 +39,10 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     )
     plan.set_defaults(command=_plan)
 
+    doctor = commands.add_parser("doctor", parents=[RECIPE], help="what works on this machine, in a minute")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object: ok, and the checks")
+    doctor.set_defaults(command=_doctor)
+
     cluster = commands.add_parser("cluster", help="look after a Kubernetes cluster")
     cluster_check = cluster.add_subparsers(required=True, metavar="command").add_parser(
         "check", parents=[RECIPE], help="is all there that a run of the recipe needs, and what mends it if not"
@@ -77,6 +81,20 @@ def _plan(options: argparse.Namespace) -> None:
 
     rich.print(plan_tables(plan, options.recipe))
     rich.print(advice_text(plan, advice))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    config = read_config(options)
+    from fipo.doctor import examine
+    from fipo.findings import failed, print_findings
+
+    findings, _ = examine(config)
+    if options.json:
+        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
+    else:
+        print_findings(findings)
+    if failed(findings):
+        sys.exit(1)
 
 
 def _cluster_check(options: argparse.Namespace) -> None:

@@ -28,6 +28,9 @@ class Optimizer(Section):
     """Tokens in one forward pass on one rank; lower it when memory runs out. It does not change the result."""
     checkpoint_every: Annotated[int, Role.PLACEMENT] = Field(10, ge=1)
     """Steps between checkpoints."""
+    checkpoint_minutes: Annotated[float | None, Role.PLACEMENT] = Field(30.0, gt=0.0)
+    """A checkpoint is saved too when the last one is so old, after the step or, in RL, between two of its updates; null
+    goes by steps alone."""
     keep_checkpoints: Annotated[int, Role.PLACEMENT] = Field(2, ge=1)
     """Newest checkpoints that are kept."""
     keep_best_checkpoints: Annotated[int, Role.PLACEMENT] = Field(0, ge=0)

@@ -76,6 +76,11 @@ class World:
         group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_seconds))
         return World(self.rank, self.size, self.local_rank, torch.device("cpu"), group)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether this rank was asked to stop."""
+        return self._stop
+
     def stop_requested(self) -> bool:
         """Whether any rank was asked to stop; the same answer on every rank."""
         return bool(self.max([float(self._stop)])[0])

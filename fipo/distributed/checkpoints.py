@@ -1,9 +1,10 @@
 """Checkpoints as commits: safetensors shards, hashed and fsynced, then one atomic COMMIT file that names them all.
 
-The layout is per parameter (float32 weights and Adam's two moments, spread over the ranks' files), so that any
-number of ranks and any ZeRO stage reads what any other wrote, bit for bit, and nothing is ever unpickled. Where an
-adapter is trained it holds that alone: the model's own weights are the step's input, and do not change. A folder
-without a valid COMMIT is what a crash left behind: it is ignored.
+Each rank writes the part of each parameter that it holds (float32 weights and Adam's two moments, flat, with where the
+part begins), so that nothing is gathered on a GPU, and any number of ranks and any ZeRO stage reads what any other
+wrote, bit for bit; nothing is ever unpickled. Where an adapter is trained it holds that alone: the model's own weights
+are the step's input, and do not change. A folder without a valid COMMIT is what a
+crash left behind: it is ignored.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from fipo.distributed.bootstrap import World
 from fipo.distributed.engine import TrainingEngine
@@ -27,6 +29,7 @@ from fipo.errors import CheckpointError
 from fipo.files import replacing, sha256_of, sync
 
 COMMIT = "COMMIT.json"
+EXTRA = "extra/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ def save_checkpoint(
     *,
     random_state: str,
     score: float | None = None,
+    extra: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write checkpoint `step`; collective over the ranks.
 
@@ -74,6 +78,7 @@ def save_checkpoint(
         state: JSON-serialisable counters and cursors, returned by `load_checkpoint`; rank 0's is written.
         random_state: of this rank's generators.
         score: validation result of these weights, higher is better.
+        extra: of this rank, kept beside its parts: what the loop needs in the middle of a step (`extra_of`).
 
     Raises:
         CheckpointError: on every rank, when one could not write (a full disk); what was written is gone.
@@ -81,7 +86,12 @@ def save_checkpoint(
     world, target = engine.world, checkpoint_path(folder, step)
     shard = target / f"rank-{world.rank:05d}.safetensors"
     engine.create_moments()  # where no step has learned anything yet
-    tensors = dict(_owned_tensors(engine))
+    tensors = {
+        f"{kind}/{name}@{start}": tensor.cpu().contiguous()
+        for name, start, parts in engine.own_parts()
+        for kind, tensor in parts.items()
+    }
+    tensors |= {f"{EXTRA}{name}": tensor.cpu().contiguous() for name, tensor in (extra or {}).items()}
     error = None
     if world.is_main:
         shutil.rmtree(target, ignore_errors=True)
@@ -120,21 +130,36 @@ def load_checkpoint(engine: TrainingEngine, checkpoint: Path, commit: Commit) ->
     """
     world = engine.world
     shards = [safe_open(checkpoint / name, framework="pt") for name in commit.files]
-    where = {key: shard for shard in shards for key in shard.keys()}  # noqa: SIM118 (no mapping)
+    where: dict[str, list[tuple[int, safe_open, str]]] = {}
+    for shard in shards:
+        for key in shard.keys():  # noqa: SIM118 (no mapping)
+            name, _, start = key.rpartition("@")
+            if name:
+                where.setdefault(name, []).append((int(start), shard, key))
     engine.null_step()  # Adam's moments exist after the first step only
     for index, (name, parameter) in enumerate(engine.trained_parameters()):
         if f"weight/{name}" not in where:
             raise CheckpointError(f"checkpoint {checkpoint}: no weights for {name}; it is of another model")
+        shape = getattr(parameter, "ds_shape", parameter.shape)
         # One rank reads, so that the files are read once and not once a rank.
         tensors = {
-            kind: _broadcast(where[f"{kind}/{name}"], f"{kind}/{name}", index % world.size, world)
-            for kind in ("weight", *MOMENTS)
+            kind: _broadcast(where[f"{kind}/{name}"], shape, index % world.size, world) for kind in ("weight", *MOMENTS)
         }
         engine.set_parameter(parameter, tensors)
     engine.set_steps_done(commit.optimizer_steps)
     if len(shards) == world.size:
         set_random_state(shards[world.rank].metadata()["random_state"])
     world.barrier()
+
+
+def extra_of(checkpoint: Path, commit: Commit) -> list[dict[str, Tensor]]:
+    """What each rank that wrote a verified checkpoint has kept there as `extra`, in the order of the ranks."""
+    found = []
+    for name in commit.files:
+        with safe_open(checkpoint / name, framework="pt") as shard:
+            keys = [key for key in shard.keys() if key.startswith(EXTRA)]  # noqa: SIM118 (no mapping)
+            found.append({key.removeprefix(EXTRA): shard.get_tensor(key) for key in keys})
+    return found
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
@@ -153,20 +178,13 @@ def _write_commit(path: Path, commit: Commit) -> None:
         unfinished.write_text(json.dumps(asdict(commit), indent=1), encoding="utf-8")
 
 
-def _owned_tensors(engine: TrainingEngine) -> list[tuple[str, torch.Tensor]]:
-    """This rank's share of all tensors; every rank takes part in gathering each."""
-    owned = []
-    for index, (name, parameter) in enumerate(engine.trained_parameters()):
-        tensors = engine.get_parameter(parameter)
-        if index % engine.world.size == engine.world.rank:
-            owned += [(f"{kind}/{name}", tensor.cpu().contiguous()) for kind, tensor in tensors.items()]
-    return owned
-
-
-def _broadcast(shard: safe_open, key: str, reader: int, world: World) -> torch.Tensor:
-    mine = world.rank == reader
-    tensor = shard.get_tensor(key) if mine else torch.empty(shard.get_slice(key).get_shape(), dtype=torch.float32)
-    return world.broadcast(tensor, reader)
+def _broadcast(parts: list[tuple[int, safe_open, str]], shape: torch.Size, reader: int, world: World) -> Tensor:
+    """The parts put together by one rank, for all."""
+    whole = torch.empty(shape, dtype=torch.float32)
+    if world.rank == reader:
+        read = [shard.get_tensor(key) for _, shard, key in sorted(parts, key=lambda part: part[0])]
+        torch.cat(read, out=whole.view(-1))
+    return world.broadcast(whole, reader)
 
 
 def _flush_and_hash(path: Path) -> str:

@@ -148,12 +148,17 @@ class TrainingEngine:
         gathered = self._zero.engine._zero3_consolidated_16bit_state_dict() or {}
         return {name.removeprefix("model."): tensor for name, tensor in gathered.items()}
 
-    def get_parameter(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """`weight`, `exp_avg` and `exp_avg_sq` of a parameter, whole and in float32; collective over the ranks."""
-        return self._zero.get_parameter(parameter)
+    def own_parts(self) -> Iterator[tuple[str, int, dict[str, Tensor]]]:
+        """Of each parameter in training that this rank holds a part of: name, where the part begins in the flattened
+        parameter, and `weight`, `exp_avg` and `exp_avg_sq` of it, flat and in float32. All ranks' parts make all of
+        it, each element once."""
+        for index, (name, parameter) in enumerate(self.trained_parameters()):
+            part = self._zero.own_part(parameter, self.world.rank, keeper=index % self.world.size)
+            if part:
+                yield name, *part
 
     def set_parameter(self, parameter: nn.Parameter, tensors: dict[str, Tensor]) -> None:
-        """Restore what `get_parameter` gave, on any number of ranks and any stage; collective over the ranks."""
+        """Restore `weight`, `exp_avg` and `exp_avg_sq`, whole, on any number of ranks and any stage; collective."""
         self._zero.set_parameter(parameter, tensors)
 
     def set_steps_done(self, steps: int) -> None:

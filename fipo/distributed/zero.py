@@ -112,17 +112,41 @@ class Zero:
         )
         return gathered
 
-    def get_parameter(self, parameter: nn.Parameter) -> dict[str, Tensor]:
-        """`weight`, `exp_avg` and `exp_avg_sq` of a parameter, whole and in float32; collective over the ranks."""
+    def own_part(self, parameter: nn.Parameter, rank: int, *, keeper: int) -> tuple[int, dict[str, Tensor]] | None:
+        """`weight`, `exp_avg` and `exp_avg_sq` as far as this rank holds them: nothing is gathered.
+
+        Args:
+            parameter: of the model.
+            rank: this one.
+            keeper: the rank that gives a parameter of which all hold the whole (stage 0).
+
+        Returns:
+            Where in the flattened parameter the part begins, and the float32 parts, flat; None where there is none.
+        """
         if self.stage == 0:
+            if rank != keeper:
+                return None
             master = self._master(parameter)
-            return {"weight": master.detach(), **{key: self.adamw.state[master][key] for key in MOMENTS}}
-        utils = import_deepspeed().utils
-        moments = {key: utils.safe_get_full_optimizer_state(parameter, key) for key in MOMENTS}
-        return {"weight": utils.safe_get_full_fp32_param(parameter).detach(), **moments}
+            whole = {"weight": master.detach(), **{key: self.adamw.state[master][key] for key in MOMENTS}}
+            return 0, {kind: tensor.flatten() for kind, tensor in whole.items()}
+        if self.stage == 3:
+            return self._own_partition(parameter, rank)
+        mapping = getattr(parameter, "_hp_mapping", None)
+        if mapping is None:
+            return None
+        parts = {"weight": mapping.get_hp_fragment(), **{key: mapping.get_hp_fragment(key) for key in MOMENTS}}
+        return mapping.lp_fragment_address.start, {kind: tensor.detach() for kind, tensor in parts.items()}
+
+    def _own_partition(self, parameter: Any, rank: int) -> tuple[int, dict[str, Tensor]] | None:
+        """ZeRO-3 cuts each parameter into equal parts, of which the last are padded."""
+        local = parameter._z3_optimizer.get_local_fp32_param
+        parts = {"weight": local(parameter), **{key: local(parameter, key) for key in MOMENTS}}
+        start = rank * parts["weight"].numel()
+        size = min(parts["weight"].numel(), parameter.ds_numel - start)
+        return (start, {kind: tensor.detach()[:size] for kind, tensor in parts.items()}) if size > 0 else None
 
     def set_parameter(self, parameter: nn.Parameter, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what `get_parameter` gave, on any number of ranks and any stage; collective over the ranks."""
+        """Restore `weight`, `exp_avg` and `exp_avg_sq`, whole, at any stage; collective over the ranks."""
         if self.stage == 0:
             master = self._master(parameter)
             master.data.copy_(tensors["weight"])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Generic, NoReturn, TypeVar
+
+from torch import Tensor
 
 from fipo.config import Optimizer
 from fipo.distributed.bootstrap import StopRequested
@@ -15,6 +18,7 @@ from fipo.distributed.checkpoints import (
     Commit,
     checkpoint_path,
     committed,
+    extra_of,
     load_checkpoint,
     save_checkpoint,
 )
@@ -36,6 +40,11 @@ class LoopState:
     step: int = 0
     """Steps done."""
 
+    @property
+    def checkpoint_step(self) -> int:
+        """Number of its checkpoint."""
+        return self.step
+
 
 State = TypeVar("State", bound=LoopState)
 
@@ -43,7 +52,7 @@ State = TypeVar("State", bound=LoopState)
 class Checkpoints(Generic[State]):
     """The checkpoints of one training step; every method is collective over the ranks.
 
-    A loop calls `resume` first and `reached` after each step, inside `save_on_stop`.
+    A loop calls `resume` first and `reached` after each step, inside `save_on_stop`; and `between` between updates.
     """
 
     def __init__(self, job: Job, engine: TrainingEngine, settings: Optimizer, start: State) -> None:
@@ -59,8 +68,10 @@ class Checkpoints(Generic[State]):
         if job.world.is_main and job.config.storage.uri:
             workspace = job.workspace
             self._mirror = Mirror(workspace.store, workspace.checkpoint_prefix, self._folder, self._retention, job.say)
-        self._boundary: tuple[State, str]
-        self._saved_step = 0
+        self._boundary: tuple[State, str, Mapping[str, Tensor]]
+        self._saved: State | None = None
+        self._saved_at = time.monotonic()
+        self._loaded: tuple[Path, Commit] | None = None
         self._failed_saves = 0
 
     def resume(self, *, at_most: int) -> State:
@@ -80,7 +91,24 @@ class Checkpoints(Generic[State]):
 
     def mark(self, state: State) -> None:
         """What a stop saves from here on: the state to which the weights belong, and the generators as they are now."""
-        self._boundary = state, random_state()
+        self._boundary = state, random_state(), {}
+
+    def extra(self) -> list[dict[str, Tensor]]:
+        """What each rank kept in the checkpoint that was restored, besides its state (`between`)."""
+        return extra_of(*self._loaded) if self._loaded else []
+
+    def between(self, state: State, extra: Callable[[], Mapping[str, Tensor]]) -> None:
+        """The next step is under way, between two of its updates: save if it is time to, with what it needs to go on.
+
+        Raises:
+            Interrupted: asked to stop; what is done is saved.
+        """
+        stopping, due = self._asked()
+        if (stopping or due) and not self._engine.skipped_in_a_row:
+            self._boundary = state, random_state(), extra()
+            self._save(None)
+            if stopping:
+                self._stop()
 
     def reached(self, state: State, *, score: float | None = None, last: bool = False) -> None:
         """A step is done: save if it is time to; score: validation result at this step, higher is better.
@@ -89,8 +117,8 @@ class Checkpoints(Generic[State]):
             Interrupted: asked to stop; this step is saved.
         """
         self.mark(state)
-        stopping = self._world.stop_requested()
-        if stopping or last or state.step % self._settings.checkpoint_every == 0:
+        stopping, due = self._asked()
+        if stopping or due or last or state.step % self._settings.checkpoint_every == 0:
             self._save(score)
         if stopping:
             self._stop()
@@ -103,13 +131,18 @@ class Checkpoints(Generic[State]):
         except StopRequested:
             self._stop()
 
+    def _asked(self) -> tuple[bool, bool]:
+        """Whether any rank was asked to stop, and whether it is time for a checkpoint by any rank's clock."""
+        minutes, most = (time.monotonic() - self._saved_at) / 60.0, self._settings.checkpoint_minutes
+        stopping, due = self._world.max([self._world.stopping, most is not None and minutes >= most]).tolist()
+        return bool(stopping), bool(due)
+
     def _stop(self) -> NoReturn:
-        if self._boundary[0].step != self._saved_step:
+        if self._boundary[0] != self._saved:
             self._save(None)
         self.close(STOP_SECONDS)
-        raise Interrupted(
-            f"stopped on request, saved up to step {self._saved_step}; run the same command again to continue"
-        )
+        step = self._saved.checkpoint_step if self._saved else 0
+        raise Interrupted(f"stopped on request, saved up to step {step}; run the same command again to continue")
 
     def close(self, seconds: float = END_SECONDS) -> None:
         """Wait for the upload of the newest checkpoint, at most so long."""
@@ -120,18 +153,22 @@ class Checkpoints(Generic[State]):
 
     def _save(self, score: float | None) -> None:
         """Save the boundary; failing to is told and counted, and training goes on."""
-        state, generators = self._boundary
+        state, generators, extra = self._boundary
+        step = state.checkpoint_step
         if self._engine.skipped_in_a_row:
-            self._job.say(f"step {state.step} is not saved: its last update was left out")
+            self._job.say(f"step {step} is not saved: its last update was left out")
             return
         started = time.monotonic()
         try:
-            save_checkpoint(self._engine, self._folder, state.step, asdict(state), random_state=generators, score=score)
-            self._saved_step = state.step
+            save_checkpoint(
+                *(self._engine, self._folder, step, asdict(state)), random_state=generators, score=score, extra=extra
+            )
+            self._saved = state
             self._prune()
         except CheckpointError as error:
             self._failed_saves += 1
             self._job.say(f"warning: {error}; training goes on without it")
+        self._saved_at = time.monotonic()
         metrics = {
             "perf/checkpoint_seconds": time.monotonic() - started,
             "checkpoint/failed_saves": float(self._failed_saves),
@@ -139,7 +176,7 @@ class Checkpoints(Generic[State]):
         if self._mirror:
             metrics["checkpoint/failed_uploads"] = float(self._mirror.failures)
             metrics["checkpoint/uploaded_step"] = float(self._mirror.uploaded_step)
-        self._job.log(metrics, state.step)
+        self._job.log(metrics, step)
 
     def _prune(self) -> None:
         if not self._world.is_main:
@@ -165,8 +202,9 @@ class Checkpoints(Generic[State]):
                 self._job.say(f"warning: checkpoint {path} is damaged; looking for an older one")
                 continue
             load_checkpoint(self._engine, path, found)
-            self._saved_step = step
-            return replace(self._start, **found.state)
+            self._loaded = path, found
+            self._saved = replace(self._start, **found.state)
+            return self._saved
         return None
 
     def _known(self, at_most: int) -> dict[int, tuple[Commit | None, Commit | None]]:

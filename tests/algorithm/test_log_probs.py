@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from fipo.algorithm import log_probs
 from fipo.algorithm.log_probs import linear_log_probs, log_probs_of_logits
 from tests.present import present
 
@@ -132,3 +133,34 @@ def test_logits_that_are_there() -> None:
     torch.testing.assert_close(
         log_probs_of_logits(hidden @ weight.T, targets, temperature=0.7), plain(hidden, weight, targets, 0.7)
     )
+
+
+@pytest.mark.parametrize(
+    ("tokens", "most", "sizes"),
+    [
+        (7, 3, [1, 3, 3]),
+        (6, 3, [3, 3]),
+        (2, 3, [2]),
+        (0, 3, [0]),
+        (1500, 658, [476, 512, 512]),
+        (1024, 658, [512, 512]),
+    ],
+)
+def test_chunks_are_whole_tiles_and_the_last_is_a_full_one(tokens: int, most: int, sizes: list[int]) -> None:
+    parts = log_probs._chunks(tokens, most)
+    assert [part.stop - part.start for part in parts] == sizes
+    assert parts[0].start == 0 and parts[-1].stop == tokens
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_bfloat16_sums_are_float32_and_take_no_second_weight(temperature: float) -> None:
+    """The gradient of the head is that of float64 to the rounding of bfloat16 once, over many chunks."""
+    hidden, weight, targets = case(600, 32, 50, torch.float32)
+    low = [one.detach().bfloat16().requires_grad_() for one in (hidden, weight)]
+    exact = [one.detach().double().requires_grad_() for one in low]
+    linear_log_probs(low[0], low[1], targets, temperature=temperature, chunk_tokens=64)[0].sum().backward()
+    plain(exact[0], exact[1], targets, temperature)[0].sum().backward()
+    for one, other in zip(low, exact, strict=True):
+        assert one.grad is not None and other.grad is not None
+        apart = (one.grad.double() - other.grad).norm() / other.grad.norm()
+        assert apart < 2.0**-7, apart

@@ -6,6 +6,7 @@ packing. It must have the same losses, unclipped gradient norms, metrics, Adam m
 
 import copy
 import math
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ from fipo.training.rl.learner import Learner
 from fipo.training.rl.metrics import Updates
 from fipo.training.rows import Row
 from fipo.training.sft import cross_entropy
+
+sys.path.insert(0, str(Path(__file__).parent))
+from wholes import whole_parameters  # type: ignore[import-not-found]  # beside the script
 
 CONFIG = load_config(
     Path(__file__).parents[1] / "pipelines" / "tiny.yaml",
@@ -196,8 +200,7 @@ def run(world, distributed, key_value_heads):
     engine = TrainingEngine(copy.deepcopy(make_model(key_value_heads)), CONFIG.train, distributed, world)
     sft_loss = cross_entropy(engine, demonstrations(), 0, CONFIG.train.max_tokens_per_micro_batch, learn=True)
     sft_grad_norm = engine.step().grad_norm
-    parameters = dict(engine.model.named_parameters())
-    sft_moments = {name: engine.get_parameter(value)["exp_avg"].clone() for name, value in parameters.items()}
+    sft_moments = {name: whole["exp_avg"] for name, whole in whole_parameters(engine).items()}
     learner, updates = Learner(engine, CONFIG, load_tokenizer(CONFIG.model)), Updates()
     for mini_batch in learner.mini_batches(groups()):
         for micro_batch in mini_batch.micro_batches:
@@ -206,7 +209,7 @@ def run(world, distributed, key_value_heads):
             updates.measured(output.measured)
         updates.ended(engine.step())
     metrics = updates.metrics(world)
-    states = {name: engine.get_parameter(parameter) for name, parameter in parameters.items()}
+    states = whole_parameters(engine)
     return Result(
         sft_loss,
         sft_grad_norm,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,6 +30,8 @@ class MiniBatch:
     """Whole rows, also where ranks share them."""
     num_loss_tokens: int
     num_loss_responses: int
+    places: list[list[int]]
+    """Of each micro-batch's rows, which response of the update each is."""
     update: int
     """Which of the step's: 0, 1, ..."""
 
@@ -43,15 +45,35 @@ class Learner:
         self._options: LossOptions = config.algorithm
         self._seen: list[tuple[int, TrainingBatch, Tensor]] = []
 
-    def mini_batches(self, groups: Sequence[RolloutGroup]) -> list[MiniBatch]:
+    def mini_batches(
+        self, groups: Sequence[RolloutGroup], done: int = 0, known: Mapping[str, Tensor] | None = None
+    ) -> list[MiniBatch]:
         """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
 
         Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
+
+        Args:
+            groups: of the rollout batch.
+            done: updates of the step that are done; theirs are left out.
+            known: `old_policy` of the others, of a step that was left between two updates.
         """
         self._seen, size = [], self._settings.mini_batch_prompts
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         samples = [[sample for group in part for sample in group.samples] for part in parts]
-        return [self._mini_batch(update, part) for update, part in enumerate(samples)]
+        return [self._mini_batch(update, part, known) for update, part in enumerate(samples) if update >= done]
+
+    def old_policy(self, mini_batches: Sequence[MiniBatch]) -> dict[str, Tensor]:
+        """Log-probs and entropies [2, tokens] of this rank's rows, by update and place in it.
+
+        Of ranks that share rows the first has them.
+        """
+        return {
+            f"{one.update}/{place}": old
+            for one in mini_batches
+            for places, batch in zip(one.places, one.micro_batches, strict=True)
+            for place, old in zip(places, _old(batch).split(list(batch.tokens.lengths), dim=1))  # not the padding
+            if not self._engine.sequence.rank
+        }
 
     def loss(self, mini_batch: MiniBatch, micro_batch: TrainingBatch) -> LossOutput:
         """The micro-batch's part of the update's loss (Eq. 8), with what it measures."""
@@ -86,7 +108,7 @@ class Learner:
         found = self._engine.world.gather({} if sequence.rank else mine)
         return {key: trace for part in found for key, trace in part.items()}
 
-    def _mini_batch(self, update: int, samples: list[Sample]) -> MiniBatch:
+    def _mini_batch(self, update: int, samples: list[Sample], known: Mapping[str, Tensor] | None) -> MiniBatch:
         """This rank's share of the samples, packed."""
         sequence = self._engine.sequence
         plan = plan_micro_batches(
@@ -95,14 +117,19 @@ class Learner:
             max_tokens=self._settings.max_tokens_per_micro_batch,
             attention_parity=self._engine.attention_parity,
         )
-        packed = self._forking(
-            [self._packed([samples[index] for index in indices]) for indices in plan[sequence.data_rank]]
-        )
+        places = [list(indices) for indices in plan[sequence.data_rank]]
+        packed = [
+            self._packed(
+                [samples[index] for index in row], [known[f"{update}/{index}"] for index in row] if known else None
+            )
+            for row in places
+        ]
         learned = [sample for sample in samples if sample.advantage is not None]
-        return MiniBatch(packed, sum(sample.rollout.own_tokens for sample in learned), len(learned), update)
+        num_loss_tokens = sum(sample.rollout.own_tokens for sample in learned)
+        return MiniBatch(self._forking(packed), num_loss_tokens, len(learned), places, update)
 
-    def _packed(self, samples: list[Sample]) -> tuple[TrainingBatch, Tensor]:
-        """A micro-batch with its `old_log_probs`, and entropies alike; collective over the ranks that share it."""
+    def _packed(self, samples: list[Sample], known: list[Tensor] | None) -> TrainingBatch:
+        """A micro-batch with its `old_log_probs`; collective over the ranks that share it."""
         sequence, device = self._engine.sequence, self._engine.world.device
         rows = pack_rows([_row(sample) for sample in samples], self._tokenizer.pad_token_id, multiple_of=sequence.size)
         advantages = spread([sample.advantage or 0.0 for sample in samples], rows)
@@ -110,26 +137,39 @@ class Learner:
         learned = torch.tensor([*(sample.advantage is not None for sample in samples), False])  # the last is padding
         mask = rows.response_mask & learned[rows.segment_ids]
         tokens = replace(rows, response_mask=mask).to(device)
-        with torch.no_grad():
-            old_log_probs, entropy = (sequence.gather(each) for each in self._engine.log_probs(sequence.shard(tokens)))
-        batch = TrainingBatch(
-            tokens, advantages.to(device), rollout_log_probs.to(device), old_log_probs, samples=tuple(samples)
+        if known is None:
+            with torch.no_grad():
+                own = self._engine.log_probs(sequence.shard(tokens))
+            old_log_probs, old_entropy = (sequence.gather(each) for each in own)
+        else:
+            padding = torch.zeros(2, tokens.input_ids.shape[1] - sum(one.shape[1] for one in known))
+            old_log_probs, old_entropy = torch.cat([*known, padding], dim=1)[:, None].to(device)
+        return TrainingBatch(
+            tokens,
+            advantages.to(device),
+            rollout_log_probs.to(device),
+            old_log_probs,
+            old_entropy,
+            samples=tuple(samples),
         )
-        return batch, entropy
 
-    def _forking(self, packed: list[tuple[TrainingBatch, Tensor]]) -> list[TrainingBatch]:
+    def _forking(self, batches: list[TrainingBatch]) -> list[TrainingBatch]:
         """The micro-batches; with `forking_share` below 1, the tokens of highest entropy over all ranks are marked."""
-        batches, share = [batch for batch, _ in packed], self._options.forking_share
+        share = self._options.forking_share
         if share == 1:
             return batches
-        masks, entropy = [batch.tokens.response_mask for batch in batches], [each for _, each in packed]
-        learned = [each[mask].cpu() for each, mask in zip(entropy, masks, strict=True)]
+        learned = [batch.old_entropy[batch.tokens.response_mask].cpu() for batch in batches]
         everywhere = [each for rank in self._engine.world.gather(learned) for each in rank]
         threshold = entropy_threshold(everywhere, share)
         return [
-            replace(batch, forking=forking_tokens(each, mask, threshold))
-            for batch, each, mask in zip(batches, entropy, masks, strict=True)
+            replace(batch, forking=forking_tokens(batch.old_entropy, batch.tokens.response_mask, threshold))
+            for batch in batches
         ]
+
+
+def _old(batch: TrainingBatch) -> Tensor:
+    """[2, time] as `Learner.old_policy` has it."""
+    return torch.cat([batch.old_log_probs, batch.old_entropy])
 
 
 def _row(sample: Sample) -> Row:

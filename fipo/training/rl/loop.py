@@ -29,20 +29,26 @@ def reinforce(parts: Parts, state: RlState) -> None:
     """FIPO: each turn is one rollout batch and the policy updates on it, until the budget is spent."""
     engine, learner, log = parts.engine, parts.learner, parts.log
     while not parts.budget.spent(state):
-        step, timer, updates = state.step + 1, Timer(), Updates()
-        batch = parts.batches.take(step, timer)  # draw, generate, verify, keep groups with a signal: `sampling.collect`
-        batch = with_advantages(batch, scale_by_std=parts.options.scale_by_std)  # Eq. 1
-        metrics = rollout_metrics(batch, engine.steps_done)
+        step, timer, unfinished = state.step + 1, Timer(), parts.unfinished(state)
+        if unfinished:  # it was left between two of its updates
+            batch, updates = unfinished.batch, unfinished.updates
+        else:
+            batch, updates = parts.batches.take(step, timer), Updates()  # draw, generate, verify: `sampling.collect`
+            batch = with_advantages(batch, scale_by_std=parts.options.scale_by_std)  # Eq. 1
+        metrics = rollout_metrics(batch, engine.steps_done - updates.taken)
         parts.rollout.sleep()
         with timer("old_log_probs"):
-            mini_batches = learner.mini_batches(batch.groups)
+            known = unfinished.old_policy if unfinished else None
+            mini_batches = learner.mini_batches(batch.groups, updates.done, known)
         with timer("update"):
-            for mini_batch in mini_batches:
+            for left, mini_batch in zip(range(len(mini_batches) - 1, -1, -1), mini_batches, strict=True):
                 for micro_batch in mini_batch.micro_batches:
                     output = learner.loss(mini_batch, micro_batch)  # Eq. 8
                     engine.backward(output.loss)
                     updates.measured(output.measured)
                 updates.ended(engine.step())
+                if left:
+                    parts.between(state, batch, updates, mini_batches[-left:])
             metrics |= updates.metrics(engine.world) | expert_metrics(engine)
             metrics["train/learning_rate"] = engine.learning_rate
         if parts.roll_back.due:

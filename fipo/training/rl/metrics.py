@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
 
 from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
-from fipo.algorithm.measurement import COMMON, REDUCTIONS, Measurement, Ranks, Reduction
+from fipo.algorithm.measurement import COMMON, REDUCTIONS, SHARE, Measurement, Ranks, Reduction
 from fipo.batch import FinishReason, Outcome, RolloutGroup
 from fipo.distributed.engine import StepOutcome, TrainingEngine
 from fipo.rewards.second_opinion import disagrees
@@ -26,6 +28,38 @@ class Updates:
         self._skipped = 0
         self.reduced: dict[str, Series] = {}
         """What `metrics` found, by update."""
+
+    @property
+    def taken(self) -> int:
+        """Updates that were taken."""
+        return len(self._taken)
+
+    @property
+    def done(self) -> int:
+        """Updates that have ended, those left out too."""
+        return len(self._taken) + self._skipped
+
+    def as_json(self) -> dict[str, Any]:
+        """What this rank has measured, between two updates."""
+        kind = REDUCTIONS.index
+        taken = [{name: [one.value.item(), kind(one.reduction)] for name, one in up.items()} for up in self._taken]
+        return {"taken": taken, "skipped": self._skipped}
+
+    @classmethod
+    def from_json(cls, of_ranks: Sequence[Mapping[str, Any]], rank: int, ranks: int) -> Updates:
+        """One rank's share of what the ranks before have measured: its own, where they are as many."""
+        updates = cls()
+        updates._skipped = of_ranks[0]["skipped"]
+        for index, names in enumerate(of_ranks[0]["taken"]):
+            joined: dict[str, Measurement] = {}
+            for name in names:
+                parts = [_measurement(one["taken"][index][name]) for one in of_ranks[rank::ranks]]
+                if not parts:  # more ranks than before: of a sum nothing, of all else what another has
+                    known = _measurement(names[name])
+                    parts = [replace(known, value=torch.zeros(())) if known.reduction is SHARE else known]
+                joined[name] = reduce(Measurement.joined, parts)
+            updates._taken.append(joined)
+        return updates
 
     def measured(self, parts: Mapping[str, Measurement]) -> None:
         """A micro-batch of the update was learned from."""
@@ -45,6 +79,11 @@ class Updates:
         self.reduced = reduce_updates(self._taken, world) if self._taken else {}
         counts = {"train/updates": float(len(self._taken)), "train/skipped_updates": float(self._skipped)}
         return (update_metrics(self.reduced) if self._taken else {}) | counts
+
+
+def _measurement(told: Sequence[Any]) -> Measurement:
+    value, kind = told
+    return Measurement(torch.tensor(value), REDUCTIONS[kind])
 
 
 @dataclass(frozen=True, slots=True)

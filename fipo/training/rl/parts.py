@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +25,15 @@ from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.publishing import publish, publish_adapter
 from fipo.training.rl.batches import RolloutBatches
-from fipo.training.rl.learner import Learner
+from fipo.training.rl.learner import Learner, MiniBatch
 from fipo.training.rl.log import StepLog
+from fipo.training.rl.metrics import Updates
 from fipo.training.rl.records import Records
-from fipo.training.rl.sampling import PromptStream, collect
+from fipo.training.rl.sampling import PromptStream, RolloutBatch, collect
 from fipo.training.rl.signal import SignalWatch
 from fipo.training.rl.state import Budget, RlState
 from fipo.training.rl.timing import Timer
+from fipo.training.rl.unfinished import Unfinished
 from fipo.training.rl.validation import Validation
 from fipo.training.rollback import RollBack
 
@@ -65,6 +68,24 @@ class Parts:
             self.job.world.wait_or_stop(self.batches.settle)
         with timer("sync"):
             self.load_weights()
+
+    def unfinished(self, state: RlState) -> Unfinished | None:
+        """What the checkpoint of a step that was left between two of its updates has kept of it."""
+        world = self.job.world
+        return Unfinished.read(self.checkpoints.extra(), world.rank, world.size) if state.updates else None
+
+    def between(self, state: RlState, batch: RolloutBatch, updates: Updates, left: Sequence[MiniBatch]) -> None:
+        """Save here, and end, where that is asked for; `left` are the updates that are still to come.
+
+        One step ahead the next batch is being sampled, which no checkpoint holds: there a stop waits for the step.
+        """
+        if not self.job.config.rollout.one_step_ahead:
+            self.checkpoints.between(
+                state.within(batch, updates.done),
+                lambda: Unfinished(batch, updates, self.learner.old_policy(left)).tensors(
+                    is_main=self.job.world.is_main
+                ),
+            )
 
     def return_to_checkpoint(self, step: int) -> RlState:
         """Go back to before `step`, whose updates were left out."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fipo.config import Train
 from fipo.training.checkpointing import LoopState
@@ -22,6 +22,17 @@ class RlState(LoopState):
     """Stopped between the updates of `step` and their evaluation."""
     steps_without_signal: int = 0
     """Steps in a row, `step` the last, in which no response was correct."""
+    updates: int = 0
+    """Updates of the next step that are done: it was left between two of them, and `prompts_drawn` is after it."""
+
+    @property
+    def checkpoint_step(self) -> int:
+        """A step that is under way has its own number."""
+        return self.step + bool(self.updates)
+
+    def within(self, batch: RolloutBatch, updates: int) -> RlState:
+        """The state after so many updates of the next step, which learns from the batch."""
+        return replace(self, prompts_drawn=batch.prompts_drawn, evaluation_due=False, updates=updates)
 
     def after(self, batch: RolloutBatch) -> RlState:
         """The state one step later."""

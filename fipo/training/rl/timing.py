@@ -1,4 +1,4 @@
-"""Seconds by phase of a step."""
+"""Seconds by phase of a step, on the device: what a phase has asked of it is done when the phase ends."""
 
 from __future__ import annotations
 
@@ -6,6 +6,14 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import torch
+
+
+def _wait_for_device() -> None:
+    """Of the stream of this thread: what another thread has asked for goes on."""
+    if torch.cuda.is_initialized():
+        torch.cuda.current_stream().synchronize()
 
 
 class Timer:
@@ -18,8 +26,10 @@ class Timer:
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
         """Time the block as part of `phase`."""
+        _wait_for_device()  # what the phase before has asked of it is not this one's
         started = time.perf_counter()
         yield
+        _wait_for_device()
         self.seconds[phase] += time.perf_counter() - started
 
     def total(self) -> float:
