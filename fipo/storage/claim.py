@@ -85,6 +85,19 @@ def claimed(store: ObjectStore, prefix: str, *, holder: str, on_lost: Callable[[
             store.put(_key(prefix, number), replace(claim, token="").to_json())
 
 
+def release(store: ObjectStore, prefix: str, *, holder: str) -> bool:
+    """Whether there is a claim that this holder has not released: then it is released now.
+
+    The caller has made sure that no other process of this name lives.
+    """
+    number = _newest(store, prefix)
+    with suppress(ObjectNotFound):  # another one took it over meanwhile
+        if number and (claim := _Claim.from_json(store.get(_key(prefix, number)))).token and claim.holder == holder:
+            store.put(_key(prefix, number), replace(claim, token="").to_json())
+            return True
+    return False
+
+
 def _take(store: ObjectStore, prefix: str, claim: _Claim) -> int:
     while True:
         newest = _newest(store, prefix)
