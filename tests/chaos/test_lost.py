@@ -8,6 +8,7 @@ import pytest
 
 from fipo.config import load_config
 from fipo.files import own_mark, replacing
+from fipo.run.result import Output
 from fipo.run.run import Run
 from fipo.storage import claimed, open_store
 from tests.finished import finish
@@ -68,6 +69,23 @@ def test_a_claim_of_a_process_killed_after_its_result_is_released_by_the_same_co
     assert json.loads(held)["token"]
     Run(config).step("prepare").run()
     assert not json.loads(store.get(f"{prefix}/{number}"))["token"]
+
+
+@pytest.mark.parametrize("old, new", [("0.25", "0.26"), ('"seconds": 1', '"seconds": 2'), ("a" * 64, "b" + "a" * 63)])
+def test_a_changed_character_of_a_result_is_noticed(tmp_path, old, new, capsys):
+    """JSON it still is, and another result: it is taken as absent, and the step is done again."""
+    config = load_config(RECIPE, [f"run.directory={tmp_path}"])
+    outputs = {"dataset": Output("file:///elsewhere", "a" * 64)}
+    workspace = finish(config, "prepare", outputs, metrics={"data/read": 0.25})
+    assert workspace.finished()
+    for path in tmp_path.rglob("results/*.json"):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+    assert workspace.finished() is None
+    assert "its digest is not that of its contents; taken as absent" in capsys.readouterr().err.replace(
+        "')", ""
+    ).replace("'", "")
 
 
 def test_a_claim_of_another_machine_is_not_released_by_it(tmp_path):
