@@ -8,18 +8,23 @@ step's own process. `python -m tests.kill_matrix` kills ranks of a job of two, `
 
 import argparse
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
 from tests.chaos.bench import Bench
 from tests.chaos.cases import long, said, short
+from tests.waiting import free_port, listens, wait_until
 
 
 def warm() -> None:
     """Import what steps import late."""
+    import boto3  # noqa: F401
     import datasets  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     from transformers import AutoModelForCausalLM, Qwen3ForCausalLM  # noqa: F401
@@ -38,6 +43,20 @@ def warm() -> None:
     load()
 
 
+@contextmanager
+def s3_server() -> Iterator[int]:
+    """moto, in a process of its own; its port."""
+    port = free_port()
+    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: listens(port))
+        yield port
+    finally:
+        server.kill()
+        server.wait()
+
+
 def main() -> int:
     """Attack as often as asked, and count."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -50,11 +69,11 @@ def main() -> int:
     options = parser.parse_args()
     warm()
     began, tried, lost = time.monotonic(), 0, 0
-    with tempfile.TemporaryDirectory(prefix="fipo-chaos-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="fipo-chaos-") as temporary, s3_server() as s3:
         bench = Bench(options.folder or Path(temporary))
         bench.folder.mkdir(exist_ok=True)
         bench.prepare()
-        cases = short() if options.short else islice(long(bench, options.seed), options.cases)
+        cases = short() if options.short else islice(long(bench, options.seed, s3), options.cases)
         for case in cases:
             if options.only not in case.name:
                 continue

@@ -1,16 +1,20 @@
 """What may happen to a run, each with what must be true of it afterwards."""
 
+import os
 import random
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 from tests.chaos import damage
 from tests.chaos.bench import ORDER, Arrange, Bench, Outcome, jump_clock, limit_files, strike_at
+from tests.chaos.faulty import FAULTS, Faulty
 
 
 @dataclass(frozen=True)
@@ -206,6 +210,50 @@ def two_names(seed: int) -> Case:
     return Case(f"two names at once ({seed})", run)
 
 
+def faulty_store(step: str, faults: tuple[str, ...], seed: int, upstream: int) -> Case:
+    """The run's objects are in S3, behind a proxy of which every third connection is faulty; then behind none."""
+
+    def run(bench: Bench) -> list[str]:
+        import boto3
+
+        bench.restore(_before(step))
+        bucket, direct = f"chaos-{seed}", f"http://127.0.0.1:{upstream}"
+        client = boto3.client("s3", endpoint_url=direct, **KEYS)
+        client.create_bucket(Bucket=bucket)
+        objects = bench.runs / "objects"
+        for path in (path for path in objects.rglob("*") if path.is_file()):
+            client.upload_file(str(path), bucket, path.relative_to(objects).as_posix())
+        shutil.rmtree(objects)
+        proxy = Faulty(upstream, faults, 0.3, seed)
+        more = (f"storage.uri=s3://{bucket}",)
+        command = bench.start(step, arrange=partial(_in_s3, proxy.url), more=more)
+        outcome = command.wait()
+        found = [f"stray process after the attack: {stray}" for stray in command.strays()]
+        if not outcome.told:
+            found.append(f"a traceback under attack:\n{outcome.output}")
+        proxy.shutdown()
+        proxy.server_close()
+        again = bench.start(step, arrange=partial(_in_s3, direct), more=more).wait()
+        if not again.well:
+            return [*found, f"the same command fails: {again.codes}\n{again.output}"]
+        _in_s3(direct)
+        held = [one["Key"] for one in client.list_objects_v2(Bucket=bucket)["Contents"] if "/claims/" in one["Key"]]
+        read = (client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in held)
+        found += ["a claim is held" for text in read if b'"token": ""' not in text]
+        return [*found, *bench.faults(*more, whole=False)]
+
+    return Case(f"S3 with {', '.join(faults)} in {step} ({seed})", run)
+
+
+KEYS = {"aws_access_key_id": "access", "aws_secret_access_key": "of-the-test", "region_name": "us-east-1"}
+
+
+def _in_s3(endpoint: str) -> None:
+    os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": "3"}
+    os.environ |= {name.upper(): value for name, value in KEYS.items() if name != "region_name"}
+    os.environ["AWS_DEFAULT_REGION"] = KEYS["region_name"]
+
+
 def short() -> list[Case]:
     """Some of each kind that are quick; the same each time."""
     generator = random.Random(0)
@@ -231,8 +279,8 @@ def _hurt(name: str, way: str, seed: int) -> Case:
     return Case(f"{way} a {name} ({seed})", run)
 
 
-def long(bench: Bench, seed: int) -> Iterator[Case]:
-    """Without end, of all kinds in turn."""
+def long(bench: Bench, seed: int, s3: int) -> Iterator[Case]:
+    """Without end, of all kinds in turn; `s3` is the port of a server."""
     generator = random.Random(seed)
     bench.restore("report")
     of_kind = [(kind, way) for kind in damage.kinds(bench.runs) for way in damage.WAYS]
@@ -252,6 +300,8 @@ def long(bench: Bench, seed: int) -> Iterator[Case]:
             yield twice(step, generator.choice([0.0, 0.05, 0.3, 1.0]))
         if number % 3 == 2 and mounts:
             yield small_disk(step, int(2 ** generator.uniform(10, 20)))
+        if number % 3 == 2:
+            yield faulty_store(step, (generator.choice(FAULTS),), number, s3)
         if number % 12 == 5 and mounts:
             yield read_only(step)
         if number % 24 == 11:
