@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import platform
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 
@@ -33,10 +36,10 @@ def replacing(path: Path, *, durable: bool = False, private: bool = False) -> It
         private: whether its owner alone may read it, and enter its folder if that is made here.
     """
     (private_folder if private else _folder)(path.parent)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    sweep(path.parent, f".{path.name}.")
+    unfinished = path.with_name(f".{path.name}.{own_mark()}")
     try:
         if private:
-            unfinished.unlink(missing_ok=True)  # of a process of this number that was killed
             unfinished.touch(mode=0o600, exist_ok=False)
         yield unfinished
         if durable:
@@ -46,6 +49,40 @@ def replacing(path: Path, *, durable: bool = False, private: bool = False) -> It
             sync(path.parent)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def own_mark() -> str:
+    """Names this process among all that share a folder, as part of an unfinished file's name."""
+    return f"{_machine()}-{os.getpid()}"
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Remove unfinished files whose name is `prefix` and the mark of a process of this machine that is dead."""
+    marked = re.compile(rf"{re.escape(prefix)}{_machine()}-(\d+)\b.*")
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if entry.name.startswith(prefix)]
+    for name in names:
+        found = marked.fullmatch(name)
+        if found and not _is_alive(int(found[1])):
+            (folder / name).unlink(missing_ok=True)
+
+
+@cache
+def _machine() -> str:
+    """Host and boot, for pods of one machine have names of their own, and a machine that starts anew is another one."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    started = boot.read_text(encoding="ascii") if boot.exists() else ""
+    return hashlib.sha256(f"{platform.node()} {started}".encode()).hexdigest()[:8]
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 def _folder(path: Path) -> None:

@@ -19,7 +19,7 @@ LAYERS = [
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],
     ["fipo.batch"],
     ["fipo.config", "fipo.algorithm.options", "fipo.errors", "fipo.figures", "fipo.files", "fipo.findings",
-     "fipo.outcome", "fipo.records", "fipo.redaction", "fipo.uris"],
+     "fipo.outcome", "fipo.records", "fipo.redaction", "fipo.uris", "fipo.waits"],
 ]  # fmt: skip
 """From top to bottom; a module imports its own room and what stands below."""
 

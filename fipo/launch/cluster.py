@@ -16,6 +16,7 @@ import urllib3
 from kubernetes import client, config
 
 from fipo.errors import LaunchError
+from fipo.waits import Wait
 
 Manifest = dict[str, Any]
 
@@ -112,7 +113,7 @@ class Cluster:
         return answer
 
     def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        wait = Wait("the Kubernetes API", PATIENCE_SECONDS)
         while True:
             try:
                 return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
@@ -120,9 +121,9 @@ class Cluster:
                 problem = _translated(error, self.namespace)
             except urllib3.exceptions.HTTPError as error:
                 problem = Unavailable(f"the Kubernetes API cannot be reached: {error}")
-            if not isinstance(problem, Unavailable) or time.monotonic() > deadline:
+            if not isinstance(problem, Unavailable) or wait.over:
                 raise problem
-            print(f"[launch] {problem}; trying again", flush=True)
+            print(f"[launch] {problem}; trying again: {wait}", flush=True)
             time.sleep(POLL_SECONDS)
 
 

@@ -30,6 +30,7 @@ from fipo.launch.runtimes import (
     runtime_of,
 )
 from fipo.launch.waiting import condition
+from fipo.waits import Wait
 
 ROLLOUT_PORT = 8000
 LABELS = {"app.kubernetes.io/managed-by": "fipo", "app.kubernetes.io/component": "training"}
@@ -186,14 +187,17 @@ def run_train_job(job: TrainJob, cluster: Cluster) -> None:
 
 def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
     name, owners = manifest["metadata"]["name"], manifest["metadata"].get("ownerReferences", [])
-    deadline = time.monotonic() + api.PATIENCE_SECONDS
-    while time.monotonic() < deadline:
+    wait, is_told = Wait(f"TrainJob {cluster.namespace}/{name} of before to be deleted", api.PATIENCE_SECONDS), False
+    while not wait.over:
         try:
             cluster.create_job(manifest)
             return say(f"TrainJob {cluster.namespace}/{name} created")
         except Conflict:
             if _attach(cluster, name, owners):
                 return None
+        if not is_told:
+            is_told = True
+            say(str(wait))
         time.sleep(api.POLL_SECONDS)
     raise LaunchError(f"TrainJob {cluster.namespace}/{name} is being deleted since {api.PATIENCE_SECONDS:.0f} s")
 

@@ -19,6 +19,7 @@ from fipo.errors import ConfigError, FipoError, ServingError
 from fipo.release.ask import Question, ask
 from fipo.release.manifests import CONTAINER, Kind, Manifest, Served
 from fipo.release.registry import RegisteredModel, champion, fetch_answers, served, set_served
+from fipo.waits import Wait
 
 if TYPE_CHECKING:
     from fipo.launch.serving import ServingCluster
@@ -177,7 +178,8 @@ def _wait(
     cluster: ServingCluster, wanted: Served, kind: Kind, question: Question | None, began: str
 ) -> tuple[str, str]:
     """Address and answer, once all pods are of this record, ready, and answer; says what it waits for meanwhile."""
-    deadline, said = time.monotonic() + wanted.settings.patience_seconds, ""
+    wait, said = Wait(f"version {wanted.version} of {wanted.model}", wanted.settings.patience_seconds), ""
+    _say(str(wait))
     while True:
         found = cluster.find(kind, wanted.name)
         if found is None or not wanted.is_at(found):
@@ -194,7 +196,7 @@ def _wait(
         if state != said:
             said = state
             _say(f"waiting: {state}")
-        if time.monotonic() > deadline:
+        if wait.over:
             raise ServingError(
                 f"version {wanted.version} of {wanted.model} did not answer in {wanted.settings.patience_seconds:g} s "
                 f"(deploy.patience_seconds): {state}{_last_lines(cluster, ours)}"

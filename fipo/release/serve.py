@@ -21,8 +21,11 @@ from fipo.release.ask import Question, example
 from fipo.release.chat import MAX_RESPONSE_TOKENS, locate
 from fipo.release.engines import Engine, choose, command, environment
 from fipo.release.folder import lay_out, settings_of
+from fipo.waits import Wait
 
 _POLL_SECONDS = 0.2
+_LOAD_SECONDS = 3600.0
+"""Weights of hundreds of gigabytes come over a network in so long."""
 _STOP_SECONDS = 30.0
 """For answers that are being given; what then still runs is killed."""
 
@@ -92,7 +95,11 @@ def _ready(url: str, folder: Path) -> str:
 
 def _wait_until_healthy(server: subprocess.Popen[bytes], url: str) -> None:
     """Both servers answer when the model is loaded. A large one takes minutes: who cannot wait ends this process."""
+    wait = Wait("the model to be loaded", _LOAD_SECONDS)
+    print(wait, flush=True)
     while server.poll() is None:
+        if wait.over:
+            raise ServingError(f"the server does not answer at {url} after {_LOAD_SECONDS:g} s; it is stopped")
         try:
             with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
                 if answer.status == 200:

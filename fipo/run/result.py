@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import posixpath
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from fipo.errors import StorageError
+from fipo.redaction import redact
 
 Record = TypeVar("Record")
 
@@ -79,7 +81,8 @@ class StepResult:
         tree = asdict(self)
         for output in tree["outputs"].values():
             output["uri"] = _relative(output["uri"], self._place(run))
-        return json.dumps(tree, indent=1)
+        tree = json.loads(redact(json.dumps(tree)))
+        return json.dumps(tree | {"sha256": _digest(tree)}, indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes, run: str, *, reused: bool = False) -> StepResult:
@@ -90,6 +93,8 @@ class StepResult:
         """
         try:
             tree = json.loads(text)
+            if (expected := tree.pop("sha256", "")) and expected != _digest(tree):  # old ones have none
+                raise ValueError("its digest is not that of its contents")
             outputs = {name: Output(**output) for name, output in tree.pop("outputs").items()}
             found = cls(**{**tree, "reused": reused})
         except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -100,6 +105,10 @@ class StepResult:
 
     def _place(self, run: str) -> str:
         return f"{run}/{self.step}/{self.fingerprint[:12]}"
+
+
+def _digest(tree: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 
 def _relative(uri: str, place: str) -> str:

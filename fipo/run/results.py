@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from fipo.config import Config
 from fipo.errors import ObjectNotFound
-from fipo.redaction import redact
 from fipo.run.result import DamagedResult, StepResult
 from fipo.run.step import STEPS
 from fipo.storage import open_store
@@ -44,7 +43,7 @@ class Results:
 
     def put(self, result: StepResult) -> None:
         """Keep a result, and make it the newest of its step."""
-        stored = redact(replace(result, reused=False).to_json(self.uri)).encode()
+        stored = replace(result, reused=False).to_json(self.uri).encode()
         self.store.put(self._key(result.step, result.fingerprint), stored)
         self.store.put(self._key(result.step), stored)
 

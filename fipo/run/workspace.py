@@ -24,7 +24,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,7 +38,7 @@ from fipo.run.identity import Identity, fits
 from fipo.run.result import Output, StepResult
 from fipo.run.stages import Stage, at_work, write_stage
 from fipo.run.step import STEPS, steps_to
-from fipo.storage import claimed, delete_directory, download_directory, upload_directory
+from fipo.storage import claimed, delete_directory, download_directory, release, upload_directory
 from fipo.tracking import Tracker, replay_left
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Workspace:
             write_stage(
                 self.of_run.directory, self.step, Stage.reused_at(self.directory, done.fingerprint, done.seconds)
             )
-            replay_left(self.directory)  # what an outage at its end has kept from MLflow
+            self._settle()
         result = done or self._compute(settings, task or {})
         if result.mlflow_url:
             print(f"[{self.step}] MLflow: {result.mlflow_url}", flush=True)
@@ -196,12 +196,23 @@ class Workspace:
     def _alone(self) -> Iterator[None]:
         """Keep others from this step: on this machine by a lock on its folder, elsewhere by a claim in the store."""
         private_folder(self.directory)
-        place = f"{platform.node()}:{self.directory.resolve()} ({_boot_id()})"
         with (
             _locked(self.directory / "lock"),
-            claimed(self.store, self._claim_prefix, holder=place, on_lost=_stop_this_process),
+            claimed(self.store, self._claim_prefix, holder=self._place, on_lost=_stop_this_process),
         ):
             yield
+
+    @property
+    def _place(self) -> str:
+        """Who holds a claim of this step, for people and for itself when it comes again."""
+        return f"{platform.node()}:{self.directory.resolve()} ({_boot_id()})"
+
+    def _settle(self) -> None:
+        """Of a step that has finished: what a kill, or an outage, at its very end has left undone."""
+        if self.directory.exists():
+            with suppress(LaunchError), _locked(self.directory / "lock"):  # who lives does it itself
+                release(self.store, self._claim_prefix, holder=self._place)
+        replay_left(self.directory)
 
     @property
     def run_key(self) -> str:

@@ -1,6 +1,6 @@
 """Object storage: `open_store("file:///…" | "s3://bucket/prefix")`, and whole folders with a verified manifest."""
 
-from fipo.storage.claim import claimed
+from fipo.storage.claim import claimed, release
 from fipo.storage.directory import (
     DirectoryManifest,
     FileDigest,
@@ -25,5 +25,6 @@ __all__ = [
     "download_directory",
     "open_store",
     "read_manifest",
+    "release",
     "upload_directory",
 ]

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 
 from fipo.errors import LaunchError, ObjectNotFound, StorageError
 from fipo.storage.store import ObjectStore
+from fipo.waits import Wait
 
 RENEW_SECONDS = 15.0
 STALE_SECONDS = 60.0
@@ -85,6 +86,19 @@ def claimed(store: ObjectStore, prefix: str, *, holder: str, on_lost: Callable[[
             store.put(_key(prefix, number), replace(claim, token="").to_json())
 
 
+def release(store: ObjectStore, prefix: str, *, holder: str) -> bool:
+    """Whether there is a claim that this holder has not released: then it is released now.
+
+    The caller has made sure that no other process of this name lives.
+    """
+    number = _newest(store, prefix)
+    with suppress(ObjectNotFound):  # another one took it over meanwhile
+        if number and (claim := _Claim.from_json(store.get(_key(prefix, number)))).token and claim.holder == holder:
+            store.put(_key(prefix, number), replace(claim, token="").to_json())
+            return True
+    return False
+
+
 def _take(store: ObjectStore, prefix: str, claim: _Claim) -> int:
     while True:
         newest = _newest(store, prefix)
@@ -100,7 +114,7 @@ def _take(store: ObjectStore, prefix: str, claim: _Claim) -> int:
 
 def _is_free(store: ObjectStore, prefix: str, number: int, holder: str) -> bool:
     """Whether the claim is released, or its holder this one or dead; False if somebody took it over meanwhile."""
-    deadline, seen = time.monotonic() + STALE_SECONDS, None
+    wait, seen = Wait("a sign of life of its holder", STALE_SECONDS), None
     while number:
         try:
             claim = _Claim.from_json(store.get(_key(prefix, number)))
@@ -114,9 +128,9 @@ def _is_free(store: ObjectStore, prefix: str, number: int, holder: str) -> bool:
                 "wait for it, stop it there, or take another run.name"
             )
         if not seen:
-            print(f"{prefix} is held by {claim.holder} since {claim.since}: looking whether it is alive", flush=True)
+            print(f"{prefix} is held by {claim.holder} since {claim.since}: {wait}", flush=True)
             seen = claim
-        if time.monotonic() > deadline:
+        if wait.over:
             return True
         time.sleep(RENEW_SECONDS / 10)
     return True

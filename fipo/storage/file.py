@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fipo.errors import ObjectNotFound, StorageError
-from fipo.files import sync
+from fipo.files import own_mark, sweep, sync
 from fipo.storage.store import ObjectInfo, OnBytes, check_key
 
 _TEMPORARY = ".tmp-"  # begins the names of unfinished puts, which no listing shows
@@ -111,7 +111,8 @@ class FileStore:
 def _durable_copy(data: bytes | Path, folder: Path) -> Iterator[Path]:
     """A flushed temporary file with `data` in `folder`, gone afterwards unless it was renamed."""
     _make(folder)
-    descriptor, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=folder)
+    sweep(folder, _TEMPORARY)
+    descriptor, name = tempfile.mkstemp(prefix=f"{_TEMPORARY}{own_mark()}-", dir=folder)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

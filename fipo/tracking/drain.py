@@ -13,11 +13,14 @@ from pathlib import Path
 from fipo.errors import TrackingError
 from fipo.tracking.client import MlflowRun, RunIdentity
 from fipo.tracking.journal import Journal, Record
+from fipo.waits import Wait
 
 _IDLE_SECONDS = 1.0
 _FIRST_RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 10.0
 _PATIENCE_SECONDS = 10.0
+_SILENT_SECONDS = 2.0
+"""A wait that ends sooner is not announced."""
 _VALUES_PER_REQUEST = 1000  # MLflow's limit
 _REFUSED = "INVALID_PARAMETER_VALUE"  # a broken database connection may answer BAD_REQUEST: that is tried again
 
@@ -43,6 +46,7 @@ class Drain(threading.Thread):
         """Runs that were found or made in MLflow, by key."""
         self._journal = journal
         self._current: MlflowRun | None = None
+        self._patience: Wait | None = None
         self._finish, self._abandon, self._wake = threading.Event(), threading.Event(), threading.Event()
 
     def run(self) -> None:
@@ -70,16 +74,21 @@ class Drain(threading.Thread):
 
     def finish(self, timeout_seconds: float) -> None:
         """Send the rest and end, or give up after the timeout."""
+        wait = Wait("MLflow to take what is left", timeout_seconds)
         self._finish.set()
         self._wake.set()
-        self.join(timeout_seconds)
+        self.join(min(_SILENT_SECONDS, timeout_seconds))
+        if self.is_alive():
+            _log.warning("%s", wait)
+            self.join(wait.left)
         self._abandon.set()
         self._wake.set()
 
     def run_of(self, key: str) -> MlflowRun | None:
-        """The run in MLflow as soon as it has been reached; None if attempts fail for ten seconds."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
-        while key not in self.runs and self.is_alive() and not (self.error and time.monotonic() > deadline):
+        """The run in MLflow as soon as it has been reached; None if attempts have failed for ten seconds in all."""
+        if key not in self.runs and self._patience is None:
+            self._patience = Wait("MLflow", _PATIENCE_SECONDS)
+        while key not in self.runs and self.is_alive() and not (self.error and self._patience and self._patience.over):
             time.sleep(0.05)
         return self.runs.get(key)
 

@@ -31,7 +31,7 @@ def impatient(monkeypatch):
 def test_uris_of_other_kinds_are_refused(uri):
     with pytest.raises(
         StorageError,
-        match=r"expected (file:///folder|s3://bucket)|object key|taken from the environment",
+        match=r"expected (file:///folder|s3://bucket)|object key|taken from the environment|write the prefix itself",
     ):
         open_store(uri)
 

@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 
 from fipo.errors import RolloutError
+from fipo.waits import Wait
 
 logger = logging.getLogger(__name__)
 
@@ -45,14 +46,14 @@ class Replicas:
 
     def wait_for_all(self, seconds: float) -> None:
         """Wait until every server is well; after `seconds` those that are not are left out."""
-        began, said = time.monotonic(), False
+        wait, said = Wait("rollout servers to start", seconds), False
         while absent := set(self.urls) - set(self.willing("GET", "health")):
-            if time.monotonic() - began > seconds:
+            if wait.over:
                 logger.warning("not well after %.0f s, so left out: %s", seconds, ", ".join(sorted(absent)))
                 return
             if not said:
                 said = True
-                logger.warning("waiting for %d of %d rollout server(s) to start", len(absent), len(self.urls))
+                logger.warning("%s: %d of %d are not well", wait, len(absent), len(self.urls))
             time.sleep(1.0)
 
     def willing(self, method: str, path: str) -> list[str]:
