@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fipo.files import replacing
-from fipo.run.stages import read_pace, read_stages
+from fipo.run.stages import STEPS, read_pace, read_stages
 from fipo.run.step import steps_to
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 SHORTEST_SECONDS = 5.0
 """Between two writings."""
-SHARE = 1 / 25
+SHARE = 1 / 20
 """Of the time, at most, that writing takes."""
 NICE = 5
 """Enough to give way; more, and on a machine with other work the page would never be written."""
@@ -104,6 +104,7 @@ def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
     journals = {step: path for step, path in journals.items() if path.is_file()}
     ended = any(stage.state in ("failed", "stopped") for stage in found.values())
     answers, answers_of = newest_answers(folders["train"] / "records") if "train" in folders else ([], "")
+    paces = read_pace(workspace.directory)
     dataset = folders.get("prepare", Path()) / "dataset"
     fipo = config.algorithm.loss == "fipo"
     return ReportData(
@@ -124,8 +125,8 @@ def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
         seconds={step: stage.seconds for step, stage in found.items() if stage.seconds},
         live=Live(
             stages={step: found.get(step) for step in steps_to(goal)},
-            paces=read_pace(workspace.directory),
-            written=time.strftime("%H:%M:%S", time.gmtime()),
+            paces={name: pace for name, pace in paces.items() if name == STEPS or pace.done < pace.total},
+            at=time.time(),
             refresh_seconds=None if ended else refresh_seconds,
         ),
     )

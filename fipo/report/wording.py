@@ -33,7 +33,7 @@ def _doing(data: ReportData) -> str:
     whole = data.live.paces.get(STEPS)
     if not whole:
         return f"{what.capitalize()} …"
-    left = whole.seconds_left
+    left = whole.left_at(data.live.at)
     return f"{what.capitalize()}: step {whole.done:,} of {whole.total:,}" + (
         f", {duration(left)} left." if left is not None else "."
     )

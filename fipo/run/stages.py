@@ -73,7 +73,11 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """From now on, at that rate; None where it cannot be told."""
-        return max(0.0, (self.total - self.done) / self.rate - (time.time() - self.at)) if self.rate else None
+        return self.left_at(time.time())
+
+    def left_at(self, now: float) -> float | None:
+        """The same from a time on, in seconds since 1970."""
+        return max(0.0, (self.total - self.done) / self.rate - (now - self.at)) if self.rate else None
 
 
 def read_stages(folder: Path) -> dict[str, Stage]:

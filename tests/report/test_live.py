@@ -17,6 +17,8 @@ from fipo.report.pages import listed, serve_reports
 from fipo.run.stages import Pace, Stage, at_work, read_pace, read_stages, write_pace, write_stage
 from fipo.run.step import steps_to
 
+AT = 1_795_700_527.0
+"""2026-11-26 13:42:07 UTC."""
 HOSTILE = '</title><script>alert("x")</script>'
 
 
@@ -25,7 +27,7 @@ def live(name: str, state: str = "running", *, why: str = "", paces=(), refresh:
     before = order[: order.index(name)]
     stages = {step: Stage("done", "", "", 0.0, 3.1) if step in before else None for step in order}
     stages[name] = Stage(state, "", "", 0.0, why=why)
-    return Live(stages, {pace.what: pace for pace in paces}, "13:42:07", refresh)
+    return Live(stages, {pace.what: pace for pace in paces}, AT, refresh)
 
 
 def page(live: Live, **fields) -> str:
@@ -35,14 +37,14 @@ def page(live: Live, **fields) -> str:
 def test_before_the_first_metric_the_page_says_what_is_done():
     html = page(live("prepare"))
     assert "<h1>Preparing the problems …</h1>" in html
-    assert '<meta http-equiv="refresh" content="5">' in html
+    assert '<meta http-equiv="refresh" content="5">' in html and "as of 13:42:07 UTC" in html
     assert html.count("<svg") == 0
 
 
 def test_time_left_follows_rate_and_clock():
     # 12 of 40 steps at a fifth a second: 140 s from then, and then was 20 s ago.
-    pace = Pace("steps", 12, 40, 0.2, time.time() - 20)
-    assert pace.seconds_left == pytest.approx(120, abs=1)
+    pace = Pace("steps", 12, 40, 0.2, AT - 20)
+    assert pace.left_at(AT) == pytest.approx(120)
     assert "Training: step 12 of 40, 2 min 00 s left." in page(live("train", paces=[pace]))
 
 
