@@ -53,7 +53,7 @@ class LivePage(threading.Thread):
         super().__init__(name="live-page", daemon=True)
         self._workspace = workspace
         self._path = workspace.of_run.directory / REPORT
-        self._finished = threading.Event()
+        self._finished, self._over, self._writing = threading.Event(), False, threading.Lock()
         self._complained = False
 
     def run(self) -> None:
@@ -69,26 +69,30 @@ class LivePage(threading.Thread):
         self._write(SHORTEST_SECONDS)  # the next step writes it again
 
     def finish(self) -> None:
-        """Write what there is now, and end."""
+        """Write what there is now, and end; a page that is not ready by then would replace what comes after it."""
         self._finished.set()
         self.join(LAST_SECONDS)
+        with self._writing:
+            self._over = True
 
     def _write(self, refresh_seconds: float) -> None:
         try:
-            write_page(self._workspace, self._path, refresh_seconds)
+            page = page_of(self._workspace, refresh_seconds)
+            with self._writing:
+                if not self._over:
+                    with replacing(self._path) as unfinished:
+                        unfinished.write_text(page, encoding="utf-8")
         except Exception as error:  # of whatever kind: a page is not worth a run
             if not self._complained:
                 self._complained = True
                 print(f"{self._path} cannot be written: {error!r}", file=sys.stderr, flush=True)
 
 
-def write_page(workspace: Workspace, path: Path, refresh_seconds: float) -> None:
-    """Write the run's page as it is now; `refresh_seconds` is when the next comes, unless the step has failed."""
+def page_of(workspace: Workspace, refresh_seconds: float) -> str:
+    """The run's page as it is now; `refresh_seconds` is when the next comes, unless the step has failed."""
     from fipo.report.html import build_report
 
-    data = gather_live(workspace, refresh_seconds)
-    with replacing(path) as unfinished:
-        unfinished.write_text(build_report(data), encoding="utf-8")
+    return build_report(gather_live(workspace, refresh_seconds))
 
 
 def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -12,7 +13,7 @@ import pytest
 from fipo.report.data import Live, ReportData, Said, SameProblem, SetAside
 from fipo.report.gathered import told_apart, warnings_in
 from fipo.report.html import build_report
-from fipo.report.live import LivePage
+from fipo.report.live import LivePage, live_page
 from fipo.report.pages import listed, serve_reports
 from fipo.run.stages import Pace, Stage, at_work, read_pace, read_stages, write_pace, write_stage
 from fipo.run.step import steps_to
@@ -123,6 +124,21 @@ def test_a_page_that_cannot_be_written_is_told_once_and_fails_nothing(tmp_path, 
     thread._write(5.0)
     thread._write(5.0)
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_a_page_that_is_late_does_not_replace_the_last_report(tmp_path, monkeypatch):
+    class Slow:
+        of_run = type("Run", (), {"directory": tmp_path})()
+
+    ready = threading.Event()
+    monkeypatch.setattr("fipo.report.live.LAST_SECONDS", 0.01)
+    monkeypatch.setattr("fipo.report.live.page_of", lambda *_: ready.wait(60) and "late")
+    with live_page(Slow()):
+        pass
+    (tmp_path / "report.html").write_text("last")
+    ready.set()
+    [thread.join(60) for thread in threading.enumerate() if thread.name == "live-page"]
+    assert (tmp_path / "report.html").read_text() == "last"
 
 
 def test_reports_are_served_as_they_grow(tmp_path):
