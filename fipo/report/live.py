@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fipo.files import replacing
-from fipo.run.stages import STEPS, read_pace, read_stages
-from fipo.run.step import steps_to
+from fipo.run.stages import WHOLE, read_pace, read_stages
+from fipo.run.step import STEPS, steps_to
 
 if TYPE_CHECKING:
     from fipo.report.data import ReportData
@@ -33,6 +33,9 @@ NICE = 5
 LAST_SECONDS = 30.0
 """How long the end of a step waits for the page at most."""
 REPORT = "report.html"
+LONG = {name for name, step in STEPS.items() if step.job} | {"prepare"}
+"""Steps that may take long."""
+ENDED = ("failed", "stopped")
 
 
 @contextmanager
@@ -60,13 +63,17 @@ class LivePage(threading.Thread):
         """The thread's work."""
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))  # of it alone
-        ended, pause = self._finished.wait(0.2), SHORTEST_SECONDS
+        # A step that judges or registers takes seconds: drawing all curves anew for it would double them.
+        quick = self._workspace.step not in LONG
+        ended, pause = self._finished.wait(SHORTEST_SECONDS if quick else 0.2), SHORTEST_SECONDS
         while not ended:
             began = time.thread_time()
             self._write(pause)
             pause = max(SHORTEST_SECONDS, (time.thread_time() - began) / SHARE)
             ended = self._finished.wait(pause)
-        self._write(SHORTEST_SECONDS)  # the next step writes it again
+        stages = read_stages(self._workspace.of_run.directory)
+        if not quick or any(stage.state in ENDED for stage in stages.values()):
+            self._write(SHORTEST_SECONDS)  # the next step writes it again
 
     def finish(self) -> None:
         """Write what there is now, and end; a page that is not ready by then would replace what comes after it."""
@@ -106,7 +113,7 @@ def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
     folders = {step: Path(stage.folder) for step, stage in found.items()}
     journals = {step: folder / "journal.jsonl" for step, folder in folders.items()}
     journals = {step: path for step, path in journals.items() if path.is_file()}
-    ended = any(stage.state in ("failed", "stopped") for stage in found.values())
+    ended = any(stage.state in ENDED for stage in found.values())
     answers, answers_of = newest_answers(folders["train"] / "records") if "train" in folders else ([], "")
     paces = read_pace(workspace.directory)
     dataset = folders.get("prepare", Path()) / "dataset"
@@ -129,7 +136,7 @@ def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
         seconds={step: stage.seconds for step, stage in found.items() if stage.seconds},
         live=Live(
             stages={step: found.get(step) for step in steps_to(goal)},
-            paces={name: pace for name, pace in paces.items() if name == STEPS or pace.done < pace.total},
+            paces={name: pace for name, pace in paces.items() if name == WHOLE or pace.done < pace.total},
             at=time.time(),
             refresh_seconds=None if ended else refresh_seconds,
         ),

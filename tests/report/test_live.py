@@ -7,6 +7,8 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -117,27 +119,36 @@ def test_a_damaged_note_is_none(tmp_path, text):
 
 
 def test_a_page_that_cannot_be_written_is_told_once_and_fails_nothing(tmp_path, capsys):
-    class Broken:
-        of_run = type("Run", (), {"directory": tmp_path})()
-
-    thread = LivePage(Broken())
+    broken: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path))
+    thread = LivePage(broken)
     thread._write(5.0)
     thread._write(5.0)
     assert capsys.readouterr().err.count("cannot be written") == 1
 
 
-def test_a_page_that_is_late_does_not_replace_the_last_report(tmp_path, monkeypatch):
-    class Slow:
-        of_run = type("Run", (), {"directory": tmp_path})()
+@pytest.mark.parametrize(
+    ("step", "state", "written"), [("train", "done", True), ("gate", "done", False), ("gate", "failed", True)]
+)
+def test_a_quick_step_draws_the_page_only_if_it_fails(tmp_path, monkeypatch, step, state, written):
+    monkeypatch.setattr("fipo.report.live.page_of", lambda *_: "page")
+    workspace: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path), step=step)
+    with live_page(workspace):
+        write_stage(tmp_path, step, Stage(state, "", "", 0.0))
+    assert (tmp_path / "report.html").is_file() == written
 
+
+def test_a_page_that_is_late_does_not_replace_the_last_report(tmp_path, monkeypatch):
+    slow: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path), step="train")
     ready = threading.Event()
     monkeypatch.setattr("fipo.report.live.LAST_SECONDS", 0.01)
     monkeypatch.setattr("fipo.report.live.page_of", lambda *_: ready.wait(60) and "late")
-    with live_page(Slow()):
+    with live_page(slow):
         pass
     (tmp_path / "report.html").write_text("last")
     ready.set()
-    [thread.join(60) for thread in threading.enumerate() if thread.name == "live-page"]
+    for thread in threading.enumerate():
+        if thread.name == "live-page":
+            thread.join(60)
     assert (tmp_path / "report.html").read_text() == "last"
 
 
@@ -172,4 +183,4 @@ def test_a_run_whose_process_is_gone_is_told(tmp_path):
 def get(address: str, host: str = "") -> str:
     request = urllib.request.Request(address, headers={"Host": host} if host else {})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        return answer.read().decode()
+        return bytes(answer.read()).decode()
