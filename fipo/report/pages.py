@@ -63,7 +63,7 @@ def serve_reports(folder: Path, port: int) -> str:
 
     try:
         server = ThreadingHTTPServer((HOST, port), Handler)
-    except OSError:
+    except (OSError, OverflowError):  # taken, or after the last port
         server = ThreadingHTTPServer((HOST, 0), Handler)
     threading.Thread(target=server.serve_forever, name="reports", daemon=True).start()
     return f"http://{HOST}:{server.server_address[1]}"
