@@ -1,9 +1,9 @@
-"""Take docs/images/mlflow-compare.png, report.png and inspect*.png in headless Chromium (`apt-get install chromium`).
+"""Take the pictures of MLflow, the report and `fipo inspect` in docs/images, in headless Chromium (Debian: `chromium`).
 
-    python docs/screenshots.py runs/fipo-s0
+    python docs/screenshots.py runs/fipo-s0 --moments warm-up.html training.html
 
-The run shares its MLflow database with others: MLflow's comparison page shows the training runs of all. Look at the
-pictures before you commit them.
+The run shares its MLflow database with others: MLflow's comparison page shows the training runs of all. Moments are
+copies of the run's report.html while it lived. Look at the pictures before you commit them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from typing import Any
 
 import websocket
 
-from fipo.config import load_config
-from fipo.tracking.client import connect
+from fipo.config import Config, load_config
+from fipo.run.run import Run
+from fipo.tracking.client import RUN_KEY, connect, find_runs
 from fipo.tracking.server import Server
 
 IMAGES = Path(__file__).parent / "images"
 EXPERIMENT = "fipo/train"
-WIDTH = 1500
+WIDTH, PHONE = 1500, 390
 
 
 class Browser:
@@ -64,7 +65,9 @@ class Browser:
     def shoot(self, path: Path, height: int, width: int = WIDTH) -> None:
         """Save what the page shows in a window of this size."""
         phone = width < 500
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1 + phone, mobile=phone
+        )
         time.sleep(4)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
         print(path)
@@ -112,8 +115,11 @@ def free_port() -> int:
 
 
 SHOWN = "accuracy|response_tokens_mean|influence_weight_mean|entropy|reward_mean|grad_norm"
-CLEAN_UP = """
-    document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();
+CLOSE = """document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();"""
+"""What is beside a page of MLflow."""
+CLEAN_UP = f"""
+    {CLOSE}"""
+CLEAN_UP += """
     [...document.querySelectorAll('label, button')].find(one => one.innerText === 'Model training')?.click();
     const search = document.querySelector('[placeholder="Search metric charts"]');
     Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(search, PATTERN);
@@ -128,7 +134,7 @@ def open_charts(browser: Browser, server: Server, tracking_uri: str) -> None:
     experiment = connect(tracking_uri).get_experiment_by_name(EXPERIMENT)
     assert experiment, f"no run has logged to {EXPERIMENT}"
     page = f"{server.url}/#/experiments/{experiment.experiment_id}/runs?compareRunsMode=CHART"
-    browser.open(page, shows="-train-")
+    browser.open(page, shows="-s0-")
     wait(lambda: browser.script("!!document.querySelector('[placeholder=\"Search metric charts\"]')"), 60)
     browser.script(CLEAN_UP.replace("PATTERN", json.dumps(SHOWN)))
     drawn = "[...document.querySelectorAll('.js-plotly-plot')].filter(one => one.querySelector('.trace')).length"
@@ -165,10 +171,20 @@ def shoot_inspect(browser: Browser, run: Path, output: Path) -> None:
         server.wait(20)
 
 
+def open_run(browser: Browser, server: Server, config: Config) -> None:
+    """MLflow's page of the whole run."""
+    client = connect(config.tracking_uri)
+    (run,) = find_runs(client, RUN_KEY, Run(config).key)
+    page = f"{server.url}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+    browser.open(page, shows="Description")
+    browser.script(CLOSE)
+
+
 def main() -> None:
     """All pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
+    parser.add_argument("--moments", type=Path, nargs="*", default=[], help="copies of its page while it lived")
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the pictures")
     options = parser.parse_args()
     config = load_config(options.run / "config.yaml")
@@ -178,11 +194,20 @@ def main() -> None:
         wait(server.answers, 180)
         with chromium() as browser:
             browser.call("Page.enable")
+            browser.open(f"{server.url}/#/experiments", shows="fipo/train")
+            browser.script(CLOSE)
+            browser.shoot(options.output / "mlflow-experiments.png", height=700)
+            open_run(browser, server, config)
+            browser.shoot(options.output / "mlflow-run.png", height=1000)
             open_charts(browser, server, config.tracking_uri)
             browser.shoot(options.output / "mlflow-compare.png", height=1150)
             browser.open((options.run / "report.html").absolute().as_uri(), shows="accuracy")
             browser.shoot(options.output / "report.png", height=1500)
             shoot_inspect(browser, options.run, options.output)
+            for moment in options.moments:
+                browser.open(moment.absolute().as_uri(), shows="as of")
+                browser.shoot(options.output / f"live-{moment.stem}.png", height=1300, width=1200)
+                browser.shoot(options.output / f"live-{moment.stem}-phone.png", height=1300, width=PHONE)
     finally:
         server.stop()
 

@@ -35,8 +35,16 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
         if name == "report":  # it reads any run: see `runs`
             continue
         command = commands.add_parser(name, parents=[RECIPE], help=step.help, description=f"{name}: {step.help}.")
-        command.add_argument("--fresh", action="store_true", help="start anew instead of reusing or continuing")
-        command.set_defaults(command=_run_step, step=name)
+        how = command.add_mutually_exclusive_group()
+        how.add_argument("--fresh", action="store_true", help="start anew instead of reusing or continuing")
+        if name in ("sft", "train"):
+            how.add_argument(
+                "--continue",
+                dest="go_on",
+                action="store_true",
+                help="after a change of settings, go on from the last checkpoint instead of starting anew",
+            )
+        command.set_defaults(command=_run_step, step=name, go_on=False)
 
     audit = commands.add_parser("audit", help="try the reference answers of a data set: what would each accept")
     audit.add_argument("data", help="a file of rows, s3://..., or hf://organisation/name")
@@ -95,7 +103,12 @@ def _run_step(options: argparse.Namespace) -> None:
     run = Run(config)
     if not config.sft.steps and "sft" in steps_to(options.step)[:-1]:
         run.step("sft").run()  # the model as it is
-    result = run.step(options.step).run(fresh=options.fresh)
+    workspace = run.step(options.step)
+    if options.go_on:
+        from fipo.run.continuation import continuing
+
+        workspace = continuing(workspace)
+    result = workspace.run(fresh=options.fresh)
     print(f"[{options.step}] {result.seconds:.1f} s")
     for name, output in result.outputs.items():
         print(f"[{options.step}] {name}: {output.uri} (sha256 {output.sha256[:12]})")

@@ -17,6 +17,12 @@ class Retention:
     every: int | None = None
     """Each whose step is a multiple of this."""
 
+    def __str__(self) -> str:
+        """`the newest 2, the best 1, one in 100 steps`."""
+        parts = [f"the newest {self.newest}"]
+        parts += [f"the best {self.best}"] if self.best else []
+        return ", ".join(parts + ([f"one in {self.every} steps"] if self.every else []))
+
     def kept(self, scores: Mapping[int, float | None]) -> set[int]:
         """Steps to keep, of the checkpoints with these scores; None is a checkpoint that was not measured."""
         steps = sorted(scores)

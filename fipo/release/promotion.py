@@ -52,7 +52,7 @@ def register_model(attempt: Attempt) -> None:
         name=config.registry.model_name,
         model_uri=model.uri,
         sha256=model.sha256,
-        run_id=attempt.tracker.run_id,
+        run_id=attempt.tracker.parent_run_id or attempt.tracker.run_id,  # the page where people look first
         provenance=_provenance(workspace) | {"gate": refused or decision.reason},
         metrics={
             f"eval/{benchmark}/{metric}": value

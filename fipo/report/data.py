@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -112,10 +113,15 @@ class Live:
     """By step, in order; None is still to come."""
     paces: Mapping[str, Pace]
     """Of the step at work."""
-    written: str
-    """When, UTC: `13:42:07`."""
+    at: float
+    """When it was so: seconds since 1970."""
     refresh_seconds: float | None
     """How soon a browser should look again; None where nothing is at work any more."""
+
+    @property
+    def written(self) -> str:
+        """`13:42:07`, UTC."""
+        return time.strftime("%H:%M:%S", time.gmtime(self.at))
 
     @property
     def now(self) -> tuple[str, Stage] | None:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fipo.files import replacing
-from fipo.run.stages import read_pace, read_stages
-from fipo.run.step import steps_to
+from fipo.run.stages import WHOLE, read_pace, read_stages
+from fipo.run.step import STEPS, steps_to
 
 if TYPE_CHECKING:
     from fipo.report.data import ReportData
@@ -26,13 +26,16 @@ if TYPE_CHECKING:
 
 SHORTEST_SECONDS = 5.0
 """Between two writings."""
-SHARE = 1 / 25
+SHARE = 1 / 20
 """Of the time, at most, that writing takes."""
 NICE = 5
 """Enough to give way; more, and on a machine with other work the page would never be written."""
 LAST_SECONDS = 30.0
 """How long the end of a step waits for the page at most."""
 REPORT = "report.html"
+LONG = {name for name, step in STEPS.items() if step.job} | {"prepare"}
+"""Steps that may take long."""
+ENDED = ("failed", "stopped")
 
 
 @contextmanager
@@ -53,42 +56,50 @@ class LivePage(threading.Thread):
         super().__init__(name="live-page", daemon=True)
         self._workspace = workspace
         self._path = workspace.of_run.directory / REPORT
-        self._finished = threading.Event()
+        self._finished, self._over, self._writing = threading.Event(), False, threading.Lock()
         self._complained = False
 
     def run(self) -> None:
         """The thread's work."""
         thread = threading.get_native_id()
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))  # of it alone
-        ended, pause = self._finished.wait(0.2), SHORTEST_SECONDS
+        # A step that judges or registers takes seconds: drawing all curves anew for it would double them.
+        quick = self._workspace.step not in LONG
+        ended, pause = self._finished.wait(SHORTEST_SECONDS if quick else 0.2), SHORTEST_SECONDS
         while not ended:
             began = time.thread_time()
             self._write(pause)
             pause = max(SHORTEST_SECONDS, (time.thread_time() - began) / SHARE)
             ended = self._finished.wait(pause)
-        self._write(SHORTEST_SECONDS)  # the next step writes it again
+        stages = read_stages(self._workspace.of_run.directory)
+        if not quick or any(stage.state in ENDED for stage in stages.values()):
+            self._write(SHORTEST_SECONDS)  # the next step writes it again
 
     def finish(self) -> None:
-        """Write what there is now, and end."""
+        """Write what there is now, and end; a page that is not ready by then would replace what comes after it."""
         self._finished.set()
         self.join(LAST_SECONDS)
+        with self._writing:
+            self._over = True
 
     def _write(self, refresh_seconds: float) -> None:
         try:
-            write_page(self._workspace, self._path, refresh_seconds)
+            page = page_of(self._workspace, refresh_seconds)
+            with self._writing:
+                if not self._over:
+                    with replacing(self._path) as unfinished:
+                        unfinished.write_text(page, encoding="utf-8")
         except Exception as error:  # of whatever kind: a page is not worth a run
             if not self._complained:
                 self._complained = True
                 print(f"{self._path} cannot be written: {error!r}", file=sys.stderr, flush=True)
 
 
-def write_page(workspace: Workspace, path: Path, refresh_seconds: float) -> None:
-    """Write the run's page as it is now; `refresh_seconds` is when the next comes, unless the step has failed."""
+def page_of(workspace: Workspace, refresh_seconds: float) -> str:
+    """The run's page as it is now; `refresh_seconds` is when the next comes, unless the step has failed."""
     from fipo.report.html import build_report
 
-    data = gather_live(workspace, refresh_seconds)
-    with replacing(path) as unfinished:
-        unfinished.write_text(build_report(data), encoding="utf-8")
+    return build_report(gather_live(workspace, refresh_seconds))
 
 
 def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
@@ -102,8 +113,9 @@ def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
     folders = {step: Path(stage.folder) for step, stage in found.items()}
     journals = {step: folder / "journal.jsonl" for step, folder in folders.items()}
     journals = {step: path for step, path in journals.items() if path.is_file()}
-    ended = any(stage.state in ("failed", "stopped") for stage in found.values())
+    ended = any(stage.state in ENDED for stage in found.values())
     answers, answers_of = newest_answers(folders["train"] / "records") if "train" in folders else ([], "")
+    paces = read_pace(workspace.directory)
     dataset = folders.get("prepare", Path()) / "dataset"
     fipo = config.algorithm.loss == "fipo"
     return ReportData(
@@ -124,8 +136,8 @@ def gather_live(workspace: Workspace, refresh_seconds: float) -> ReportData:
         seconds={step: stage.seconds for step, stage in found.items() if stage.seconds},
         live=Live(
             stages={step: found.get(step) for step in steps_to(goal)},
-            paces=read_pace(workspace.directory),
-            written=time.strftime("%H:%M:%S", time.gmtime()),
+            paces={name: pace for name, pace in paces.items() if name == WHOLE or pace.done < pace.total},
+            at=time.time(),
             refresh_seconds=None if ended else refresh_seconds,
         ),
     )

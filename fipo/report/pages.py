@@ -13,7 +13,7 @@ from jinja2 import Environment
 
 from fipo.report import wording
 from fipo.report.live import REPORT
-from fipo.run.stages import STEPS, read_pace, read_stages
+from fipo.run.stages import WHOLE, read_pace, read_stages
 
 HOST = "127.0.0.1"
 NAMES = {HOST, "localhost"}
@@ -63,7 +63,7 @@ def serve_reports(folder: Path, port: int) -> str:
 
     try:
         server = ThreadingHTTPServer((HOST, port), Handler)
-    except OSError:
+    except (OSError, OverflowError):  # taken, or after the last port
         server = ThreadingHTTPServer((HOST, 0), Handler)
     threading.Thread(target=server.serve_forever, name="reports", daemon=True).start()
     return f"http://{HOST}:{server.server_address[1]}"
@@ -86,7 +86,7 @@ def _state(run: Path) -> str:
         return f"{step}: its process is gone; run the same command again to continue"
     if stage.state != "running":
         return "finished" if (step, stage.state) == ("report", "done") else f"{step} {stage.state}"
-    pace = read_pace(Path(stage.folder)).get(STEPS)
+    pace = read_pace(Path(stage.folder)).get(WHOLE)
     return f"{step}: step {pace.done:,} of {pace.total:,}" if pace else f"{step} at work"
 
 

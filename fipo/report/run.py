@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -176,8 +177,7 @@ def _links(workspace: Workspace) -> dict[str, str]:
 def _set_aside(workspace: Workspace) -> SetAside:
     """From the two small files of a data set that say it; the rest of it is not brought here."""
     place = workspace.upstream["prepare"].outputs["dataset"].uri.removeprefix(workspace.store.uri).strip("/")
-    folder = workspace.directory / "prepared"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("manifest.json", "quarantine.jsonl"):
-        (folder / name).write_bytes(workspace.store.get(f"{place}/{name}"))
-    return set_aside(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("manifest.json", "quarantine.jsonl"):
+            Path(folder, name).write_bytes(workspace.store.get(f"{place}/{name}"))
+        return set_aside(Path(folder))

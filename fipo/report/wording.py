@@ -5,7 +5,7 @@ from __future__ import annotations
 from fipo.evaluation.estimators import Difference
 from fipo.records import Estimate, Scores
 from fipo.report.data import ReportData
-from fipo.run.stages import STEPS
+from fipo.run.stages import WHOLE
 
 MEANINGS = {
     "avg_at_k": ("avg@{k}", "correct responses"),
@@ -30,10 +30,10 @@ def _doing(data: ReportData) -> str:
     if stage.state == "done":
         then = next((DOING[step] for step, later in data.live.stages.items() if not later), "nothing")
         return f"{what.capitalize()} is done; {then} comes next."
-    whole = data.live.paces.get(STEPS)
+    whole = data.live.paces.get(WHOLE)
     if not whole:
         return f"{what.capitalize()} …"
-    left = whole.seconds_left
+    left = whole.left_at(data.live.at)
     return f"{what.capitalize()}: step {whole.done:,} of {whole.total:,}" + (
         f", {duration(left)} left." if left is not None else "."
     )

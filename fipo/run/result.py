@@ -61,6 +61,8 @@ class StepResult:
     """Id of Kubeflow's run that computed it; empty for a run without Kubeflow."""
     finished: str = ""
     """When it was committed: ISO 8601, UTC."""
+    continued: list[str] = field(default_factory=list)
+    """Where settings changed on the way (`fipo.run.continuation`), in words; empty for one of the same all along."""
     reused: bool = False
     """Whether this call found the result instead of computing it."""
 

@@ -16,10 +16,10 @@ from typing import Self
 
 from fipo.errors import FipoError, Interrupted
 from fipo.files import replacing
-from fipo.run import step as table
+from fipo.run.step import STEPS
 
 STAGES, PACE = "stages.json", "pace.json"
-STEPS = "steps"
+WHOLE = "steps"
 """Name of the pace of a whole step; other names are of the part at work."""
 
 
@@ -62,7 +62,7 @@ class Pace:
     """How far something is that takes long."""
 
     what: str
-    """`STEPS`, or a part: `step 3: sampling`."""
+    """`WHOLE`, or a part: `step 3: sampling`."""
     done: int
     total: int
     rate: float
@@ -73,20 +73,24 @@ class Pace:
     @property
     def seconds_left(self) -> float | None:
         """From now on, at that rate; None where it cannot be told."""
-        return max(0.0, (self.total - self.done) / self.rate - (time.time() - self.at)) if self.rate else None
+        return self.left_at(time.time())
+
+    def left_at(self, now: float) -> float | None:
+        """The same from a time on, in seconds since 1970."""
+        return max(0.0, (self.total - self.done) / self.rate - (now - self.at)) if self.rate else None
 
 
 def read_stages(folder: Path) -> dict[str, Stage]:
     """By step, in order; empty for a run that has done nothing here."""
     with suppress(OSError, ValueError, TypeError, AttributeError):
         found = json.loads((folder / STAGES).read_text(encoding="utf-8"))
-        return {step: Stage(**found[step]) for step in table.STEPS if step in found}
+        return {step: Stage(**found[step]) for step in STEPS if step in found}
     return {}
 
 
 def write_stage(folder: Path, step: str, stage: Stage) -> None:
     """A step begins or has ended: what comes after it is still to be done."""
-    order = list(table.STEPS)
+    order = list(STEPS)
     stages = {name: one for name, one in read_stages(folder).items() if order.index(name) < order.index(step)}
     tree = {name: asdict(one) for name, one in {**stages, step: stage}.items()}
     # It is only for looking at: a full disk is for those to tell who need what they write.

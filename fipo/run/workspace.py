@@ -34,6 +34,7 @@ from fipo.errors import ConfigError, LaunchError, StorageError
 from fipo.files import private_folder
 from fipo.launch.job import run_job
 from fipo.run.code import code_digest, versions
+from fipo.run.continuation import IDENTITY, continued_in
 from fipo.run.identity import Identity, fits
 from fipo.run.result import Output, StepResult
 from fipo.run.stages import Stage, at_work, write_stage
@@ -112,7 +113,7 @@ class Workspace:
         if step.check:
             _function(step.check)(self.config, [self.step], download=True)
         if step.job:
-            identity = self.directory / "identity.json"
+            identity = self.directory / IDENTITY
             self.identity.write(identity)
             arguments = ["--config", str(settings), "--identity", str(identity)]
             run_job(step.job, arguments, self.config, step=self.step, fingerprint=self.fingerprint, task=task)
@@ -123,8 +124,13 @@ class Workspace:
         return self.commit(replace(self.result(), seconds=round(time.monotonic() - started, 1)))
 
     def finished(self) -> StepResult | None:
-        """The committed result of this very step, settings and inputs, or None."""
-        return self.results.at(self.step, self.fingerprint)
+        """The committed result of this very step, settings and inputs, or None.
+
+        The newest counts too where it ended with these settings and somebody wanted it to go on from others.
+        """
+        newest, own = self.results.newest(self.step), self.identity
+        wanted = newest and newest.continued and (newest.settings, newest.inputs) == (own.settings, own.inputs)
+        return self.results.at(self.step, self.fingerprint) or (newest if wanted else None)
 
     def result(self) -> StepResult:
         """The result that this step has just committed."""
@@ -187,6 +193,8 @@ class Workspace:
         with self._alone(), self._tracker() as tracker:
             tracker.params(self.config.flat())
             tracker.artifact(self.of_run.write_settings(self.directory))
+            if changes := continued_in(self.directory):
+                tracker.tags({"fipo.continued": "; ".join(map(str, changes))})
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
@@ -289,7 +297,8 @@ def _compared(result: StepResult) -> str:
     """What was found the same, and since when."""
     when = result.finished[:16].replace("T", " ")
     inputs = ", ".join(f"{name} {sha.removeprefix('sha256:')[:8]}" for name, sha in result.inputs.items())
-    return f"finished {when} UTC with the same settings and inputs ({inputs or 'none'})"
+    changes = "".join(f"; continued {change}" for change in result.continued)
+    return f"finished {when} UTC with the same settings and inputs ({inputs or 'none'}){changes}"
 
 
 class Attempt:
@@ -324,6 +333,7 @@ class Attempt:
             run=workspace.config.run.name,
             code=code_digest(),
             versions=versions(),
+            continued=[str(change) for change in continued_in(workspace.directory)],
             mlflow_run_id=self.tracker.run_id,
             mlflow_url=self.tracker.url,
             pipeline_run=self.tracker.pipeline_run,

@@ -1,23 +1,23 @@
-"""What MLflow's pages say of fipo's experiments and runs, in Markdown."""
+"""What MLflow's pages say of fipo's experiments and runs. Its lists show the first words of it, as they are written."""
 
 from __future__ import annotations
 
 EXPERIMENTS = {
-    "prepare": "Data sets as they were prepared: rows read, kept, removed and quarantined.",
-    "sft": "Warm-ups on demonstrations. `sft/loss` should fall, then level off; `sft/validation_loss` is of others.",
-    "train": "RL runs, one point a step. Look at `rollout/accuracy` and `rollout/response_tokens_mean` first, then at "
-    "`train/influence_weight_std` (0: FIPO acts as DAPO) and `train/entropy`. Select runs to compare their curves.",
-    "evaluate": "Benchmarks, answered by the warmed-up and the trained model: `eval/<benchmark>/avg_at_k` and lengths; "
-    "the tables below `problems/` have every problem.",
-    "gate": "Verdicts of the gate: whether a model may become the champion, and the evidence.",
-    "register": "Versions of the registered model, each with its provenance.",
+    "prepare": "Prepared data sets: rows read, kept, removed and quarantined.",
+    "sft": "Warm-ups on demonstrations: sft/loss should fall, then level off; sft/validation_loss is of held-out rows.",
+    "train": "RL runs, one point a step. First look at rollout/accuracy and rollout/response_tokens_mean, then at "
+    "train/influence_weight_std (0: FIPO acts as DAPO) and train/entropy. Select runs to compare their curves.",
+    "evaluate": "Benchmark scores, warmed up and trained: eval/(benchmark)/avg_at_k and lengths; the tables below "
+    "problems/ have every problem.",
+    "gate": "Verdicts of the gate: may a model become the champion, and the evidence.",
+    "register": "Registered versions, each with its provenance.",
     "report": "Reports of finished runs.",
-    "score": "Benchmarks, answered by models that were not trained here.",
+    "score": "Benchmark scores of models that were not trained here.",
 }
 """By step, of which `<prefix>/<step>` holds the runs."""
 WHOLE = (
-    "One run a pipeline run: its settings, the final scores, the model and `report.html` (artifacts), which grows with "
-    "it. Its steps are its children, each kind in an experiment of its own: "
+    "Whole runs: settings, final scores, the model, and report.html among the artifacts, which grows with the run. The "
+    "steps are their children, each kind in an experiment of its own: "
 )
 KUBEFLOW = "Kubeflow run "
 """Begins the line of a run's description that leads to Kubeflow's."""
@@ -28,7 +28,7 @@ def about(experiment: str) -> str:
     prefix, _, step = experiment.rpartition("/")
     if step in EXPERIMENTS and prefix:
         return EXPERIMENTS[step]
-    return WHOLE + ", ".join(f"`{experiment}/{name}`" for name in EXPERIMENTS) + "."
+    return WHOLE + ", ".join(f"{experiment}/{name}" for name in EXPERIMENTS) + "."
 
 
 def described(before: str, text: str) -> str:

@@ -145,10 +145,14 @@ class Checkpoints(Generic[State]):
         raise Interrupted(f"stopped on request, saved up to step {step}; run the same command again to continue")
 
     def close(self, seconds: float = END_SECONDS) -> None:
-        """Wait for the upload of the newest checkpoint, at most so long."""
+        """Wait for the upload of the newest checkpoint, at most so long, and say what stays on this disk."""
         if self._mirror:
             # The other ranks wait below, and not for ever.
             self._mirror.close(min(seconds, self._job.config.distributed.timeout_seconds / 2))
+        if self._world.is_main and (kept := committed(self._folder)):
+            size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
+            steps = ", ".join(map(str, kept))
+            self._job.say(f"kept on disk, {size / 1e6:,.0f} MB: step {steps} in {self._folder} ({self._retention})")
         self._world.barrier()
 
     def _save(self, score: float | None) -> None:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from fipo.run.stages import STEPS, Pace, write_pace
+from fipo.run.stages import WHOLE, Pace, write_pace
 
 SAID_SECONDS, SHOWN_SECONDS = 10.0, 1.0
 """Time between two lines, and between two writings of the file."""
@@ -24,9 +24,9 @@ class Meter:
 
     def steps(self, done: int, total: int) -> Pace:
         """So many steps of the whole are done; the parts of a step are over."""
-        self._began = {name: began for name, began in self._began.items() if name == STEPS}
+        self._began = {name: began for name, began in self._began.items() if name == WHOLE}
         self._paces = {}
-        return self._tell(STEPS, done, total)
+        return self._tell(WHOLE, done, total)
 
     def part(self, what: str, done: int, total: int) -> str:
         """So much of a part is done, such as responses of a batch; a line about it where one is due."""
@@ -44,7 +44,7 @@ class Meter:
         now = time.time()
         began, before = self._began.setdefault(what, (now, done))
         rate = (done - before) / (now - began) if done > before and now > began else 0.0
-        whole = {STEPS: self._paces[STEPS]} if STEPS in self._paces else {}
+        whole = {WHOLE: self._paces[WHOLE]} if WHOLE in self._paces else {}
         self._paces = {**whole, what: Pace(what, done, total, rate, now)}
         if self._folder and (now - self._written >= SHOWN_SECONDS or done in (before, total)):
             self._written = now

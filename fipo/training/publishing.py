@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -23,6 +25,7 @@ def publish(
         folder = job.workspace.directory / "model"
         save_model(model, tokenizer, folder, state_dict)
         job.attempt.publish("model", folder)
+        shutil.rmtree(folder)  # the object store has it now, on this disk where it has no address of its own
 
 
 def publish_start(job: Job, tokenizer: PreTrainedTokenizerBase) -> None:

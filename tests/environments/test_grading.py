@@ -120,7 +120,9 @@ def test_the_influence_of_a_response_with_turns_is_shown_whole(group, words):
     )
     shape = tokens.input_ids.shape
     sample = scored(group).samples[0]
-    batch = TrainingBatch(tokens, torch.ones(shape), torch.zeros(shape), torch.full(shape, 0.25), torch.zeros(shape), samples=(sample,))
+    batch = TrainingBatch(
+        tokens, torch.ones(shape), torch.zeros(shape), torch.full(shape, 0.25), torch.zeros(shape), samples=(sample,)
+    )
     moved, options = batch.old_log_probs + 0.05, LossOptions(half_life=1.0)
     output = policy_loss(
         options, moved, batch.old_log_probs, batch.advantages, tokens.response_mask, have_observations=True

@@ -51,6 +51,9 @@ def test_the_first_view_in_mlflow_has_it_all(tiny_pipeline):
 def test_the_output_is_the_steps_own(tiny_pipeline):
     lines = tiny_pipeline.output.splitlines()
     assert any(line.startswith("[train] step 1/1") for line in lines)
+    [kept] = [line for line in lines if line.startswith("[train] kept on disk")]
+    assert "step 1 in " in kept and kept.endswith("(the newest 2)")
+    assert not list(tiny_pipeline.config.run_directory.glob("*/*/model")), "what is published is in the store alone"
     for noise in ("KFP Executor", "Executing task", "Warning", "executor_input", "----"):
         assert noise not in tiny_pipeline.output
     assert "report   " in tiny_pipeline.output and "fipo ui" in tiny_pipeline.output

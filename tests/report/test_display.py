@@ -12,9 +12,9 @@ from fipo.run.stages import Pace, Stage, at_work, write_pace, write_stage
 
 
 def shown(display: Display, width: int = 100) -> list[str]:
-    console = Console(width=width, file=io.StringIO(), color_system=None)
-    console.print(display.render())
-    return console.file.getvalue().splitlines()
+    file = io.StringIO()
+    Console(width=width, file=file, color_system=None).print(display.render())
+    return file.getvalue().splitlines()
 
 
 def journal(path, *points) -> None:
@@ -63,8 +63,11 @@ def test_without_a_terminal_lines_stay_as_they_are(tmp_path, capsys):
 
 
 def test_in_a_terminal_lines_stand_above_the_display(tmp_path, monkeypatch):
-    terminal = io.StringIO()
-    terminal.isatty = lambda: True
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with live_display(tmp_path, "report"):

@@ -2,21 +2,26 @@
 
 import json
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
 from dataclasses import asdict, replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fipo.report.data import Live, ReportData, Said, SameProblem, SetAside
 from fipo.report.gathered import told_apart, warnings_in
 from fipo.report.html import build_report
-from fipo.report.live import LivePage
+from fipo.report.live import LivePage, live_page
 from fipo.report.pages import listed, serve_reports
 from fipo.run.stages import Pace, Stage, at_work, read_pace, read_stages, write_pace, write_stage
 from fipo.run.step import steps_to
 
+AT = 1_795_700_527.0
+"""2026-11-26 13:42:07 UTC."""
 HOSTILE = '</title><script>alert("x")</script>'
 
 
@@ -25,7 +30,7 @@ def live(name: str, state: str = "running", *, why: str = "", paces=(), refresh:
     before = order[: order.index(name)]
     stages = {step: Stage("done", "", "", 0.0, 3.1) if step in before else None for step in order}
     stages[name] = Stage(state, "", "", 0.0, why=why)
-    return Live(stages, {pace.what: pace for pace in paces}, "13:42:07", refresh)
+    return Live(stages, {pace.what: pace for pace in paces}, AT, refresh)
 
 
 def page(live: Live, **fields) -> str:
@@ -35,14 +40,14 @@ def page(live: Live, **fields) -> str:
 def test_before_the_first_metric_the_page_says_what_is_done():
     html = page(live("prepare"))
     assert "<h1>Preparing the problems …</h1>" in html
-    assert '<meta http-equiv="refresh" content="5">' in html
+    assert '<meta http-equiv="refresh" content="5">' in html and "as of 13:42:07 UTC" in html
     assert html.count("<svg") == 0
 
 
 def test_time_left_follows_rate_and_clock():
     # 12 of 40 steps at a fifth a second: 140 s from then, and then was 20 s ago.
-    pace = Pace("steps", 12, 40, 0.2, time.time() - 20)
-    assert pace.seconds_left == pytest.approx(120, abs=1)
+    pace = Pace("steps", 12, 40, 0.2, AT - 20)
+    assert pace.left_at(AT) == pytest.approx(120)
     assert "Training: step 12 of 40, 2 min 00 s left." in page(live("train", paces=[pace]))
 
 
@@ -114,13 +119,37 @@ def test_a_damaged_note_is_none(tmp_path, text):
 
 
 def test_a_page_that_cannot_be_written_is_told_once_and_fails_nothing(tmp_path, capsys):
-    class Broken:
-        of_run = type("Run", (), {"directory": tmp_path})()
-
-    thread = LivePage(Broken())
+    broken: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path))
+    thread = LivePage(broken)
     thread._write(5.0)
     thread._write(5.0)
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+@pytest.mark.parametrize(
+    ("step", "state", "written"), [("train", "done", True), ("gate", "done", False), ("gate", "failed", True)]
+)
+def test_a_quick_step_draws_the_page_only_if_it_fails(tmp_path, monkeypatch, step, state, written):
+    monkeypatch.setattr("fipo.report.live.page_of", lambda *_: "page")
+    workspace: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path), step=step)
+    with live_page(workspace):
+        write_stage(tmp_path, step, Stage(state, "", "", 0.0))
+    assert (tmp_path / "report.html").is_file() == written
+
+
+def test_a_page_that_is_late_does_not_replace_the_last_report(tmp_path, monkeypatch):
+    slow: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path), step="train")
+    ready = threading.Event()
+    monkeypatch.setattr("fipo.report.live.LAST_SECONDS", 0.01)
+    monkeypatch.setattr("fipo.report.live.page_of", lambda *_: ready.wait(60) and "late")
+    with live_page(slow):
+        pass
+    (tmp_path / "report.html").write_text("last")
+    ready.set()
+    for thread in threading.enumerate():
+        if thread.name == "live-page":
+            thread.join(60)
+    assert (tmp_path / "report.html").read_text() == "last"
 
 
 def test_reports_are_served_as_they_grow(tmp_path):
@@ -154,4 +183,4 @@ def test_a_run_whose_process_is_gone_is_told(tmp_path):
 def get(address: str, host: str = "") -> str:
     request = urllib.request.Request(address, headers={"Host": host} if host else {})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        return answer.read().decode()
+        return bytes(answer.read()).decode()

@@ -54,7 +54,7 @@ def pages(data):
     first = data.benchmarks[0]
     long = replace(data, benchmarks=(Comparison(longer(first.baseline), longer(first.candidate)),))
     step = Stage("running", "", "", 0.0)
-    live = Live({"prepare": replace(step, state="done"), "train": step, "evaluate": None}, {}, "13:42:07", 5.0)
+    live = Live({"prepare": replace(step, state="done"), "train": step, "evaluate": None}, {}, 0.0, 5.0)
     pace = Pace("step 1,301: sampling, round 2", 123_456, 999_999, 1234.5, time.time())
     said = Said("x" * 400, "correct", 20_480)
     same = [SameProblem("0123456789" * 30, "answer" * 20, said, said)]

@@ -46,14 +46,18 @@ class TwoRanks:
 
 def test_updates_are_reduced_over_ranks_then_over_the_step():
     kinds = {"future_kl_square_mean": SHARE, "influence_weight_mean": SHARE, "least": LOWEST,
-             "influence_weight_square_deviation": SHARE, "greatest": HIGHEST, "grad_norm": COMMON}  # fmt: skip
+             "influence_weight_square_deviation": SHARE, "greatest": HIGHEST, "grad_norm": COMMON,
+             "influence_clip_low_fraction": SHARE, "influence_clip_high_fraction": SHARE}  # fmt: skip
 
     def update(*values):
         return {name: Measurement(torch.tensor(value), kinds[name]) for name, value in zip(kinds, values)}
 
-    updates = [update(0.0001, 0.51, 0.8, 0.001, 3.0, 0.25), update(0.05, 0.5, 0.95, 0.02, 5.0, 0.75)]
+    updates = [
+        update(0.0001, 0.51, 0.8, 0.001, 3.0, 0.25, 0.125, 0.0625),
+        update(0.05, 0.5, 0.95, 0.02, 5.0, 0.75, 0.25, 0.375),
+    ]
     other = {0.0001: 0.0, 0.51: 0.49, 0.8: 0.9, 0.001: -0.001, 3.0: 4.0, 0.05: 0.04, 0.5: 0.6, 0.95: 0.7, 0.02: 0.03,
-             5.0: 1.0}  # fmt: skip
+             5.0: 1.0, 0.125: 0.125, 0.0625: 0.0625, 0.25: 0.25, 0.375: 0.125}  # fmt: skip
     reduced = reduce_updates(updates, TwoRanks(other))
     assert reduced["influence_weight_mean"].values == pytest.approx([1.0, 1.1])
     assert reduced["least"].values == pytest.approx([0.8, 0.7])
@@ -64,6 +68,8 @@ def test_updates_are_reduced_over_ranks_then_over_the_step():
     assert metrics["train/least"] == pytest.approx(0.7)
     assert metrics["train/greatest"] == pytest.approx(5.0)
     assert metrics["train/grad_norm"] == pytest.approx(0.5)
+    # By hand: (0.25 + 0.5) / 2 at the lower bound, (0.125 + 0.5) / 2 at the upper one.
+    assert metrics["train/influence_clip_fraction"] == pytest.approx(0.375 + 0.3125)
     assert metrics["train/influence_weight_std_update_0"] == pytest.approx(0.0, abs=1e-4)
     assert metrics["train/influence_weight_std_update_1"] == pytest.approx(0.2)  # sqrt(0.05 - 0.1^2)
     assert metrics["train/future_kl_noise"] == pytest.approx(0.01)
