@@ -1,4 +1,4 @@
-"""Take docs/images/mlflow-compare.png and report.png in headless Chromium (Debian: `apt-get install chromium`).
+"""Take docs/images/mlflow-compare.png, report.png and inspect*.png in headless Chromium (`apt-get install chromium`).
 
     python docs/screenshots.py runs/fipo-s0
 
@@ -14,6 +14,7 @@ import json
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -60,9 +61,10 @@ class Browser:
         wait(lambda: shows in (self.script("document.body ? document.body.innerText : ''") or ""), seconds)
         time.sleep(3)  # charts are drawn after their titles
 
-    def shoot(self, path: Path, height: int) -> None:
-        """Save what the page shows in a window of this height."""
-        self.call("Emulation.setDeviceMetricsOverride", width=WIDTH, height=height, deviceScaleFactor=1, mobile=False)
+    def shoot(self, path: Path, height: int, width: int = WIDTH) -> None:
+        """Save what the page shows in a window of this size."""
+        phone = width < 500
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         time.sleep(4)
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"]))
         print(path)
@@ -133,8 +135,38 @@ def open_charts(browser: Browser, server: Server, tracking_uri: str) -> None:
     wait(lambda: (browser.script(drawn) or 0) >= len(SHOWN.split("|")), 120)
 
 
+def shoot_inspect(browser: Browser, run: Path, output: Path) -> None:
+    """`fipo inspect` on the newest step: its groups, two siblings of a wrong response, and the same on a phone."""
+    port = free_port()
+    page = f"http://127.0.0.1:{port}/"
+    command = [sys.executable, "-m", "fipo.cli", "inspect", str(run), "--port", str(port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        wait(lambda: not subprocess.run(["curl", "--silent", page], stdout=subprocess.DEVNULL).returncode, 60)
+        browser.call("Page.navigate", url=page)
+        browser.open(page, shows="Find here")
+        groups = browser.script("location.href")
+        wrong = browser.script("[...document.querySelectorAll('.groups li:not(.idle) .chip.wrong')].at(-1).href")
+        for name, width, scheme, address in (
+            ("inspect-step", 1200, "light", groups),
+            ("inspect", 1200, "light", wrong),
+            ("inspect-dark", 1200, "dark", f"{wrong}?colour=future_kl"),
+            ("inspect-phone", 390, "light", wrong),
+        ):
+            scheme_of_page = [{"name": "prefers-color-scheme", "value": scheme}]
+            browser.call("Emulation.setEmulatedMedia", features=scheme_of_page)
+            browser.open(address, shows="step")
+            if name != "inspect-step":
+                browser.script("document.querySelector('[data-key=b]').click()")
+                time.sleep(2)
+            browser.shoot(output / f"{name}.png", height=640 if width > 500 else 844, width=width)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
 def main() -> None:
-    """Both pictures."""
+    """All pictures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path, help="folder of a finished run")
     parser.add_argument("--output", type=Path, default=IMAGES, help="folder of the pictures")
@@ -150,6 +182,7 @@ def main() -> None:
             browser.shoot(options.output / "mlflow-compare.png", height=1150)
             browser.open((options.run / "report.html").absolute().as_uri(), shows="accuracy")
             browser.shoot(options.output / "report.png", height=1500)
+            shoot_inspect(browser, options.run, options.output)
     finally:
         server.stop()
 

@@ -143,13 +143,19 @@ def _audit(options: argparse.Namespace) -> None:
         print("\n".join(audit_source(source, Audit(graders)).lines()))
 
 
-def _inspect(options: argparse.Namespace) -> None:
+def _status(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
-    from fipo.report.inspect import inspect_run, print_overview
+    from fipo.report.status import print_status, status_of
 
-    print_overview(inspect_run(found))
+    print_status(status_of(found))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from fipo.inspect.server import serve
+
+    serve(options.run, options.overrides, options.port)
 
 
 def _verify(options: argparse.Namespace) -> None:
@@ -366,7 +372,14 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--grader", default="math", help="what tells right from wrong (default: math)")
     audit.set_defaults(command=_audit)
 
-    inspect = commands.add_parser("inspect", parents=[reached], help="show a run's steps, outputs, scores and pages")
+    status = commands.add_parser("status", parents=[reached], help="show a run's steps, outputs, scores and pages")
+    status.set_defaults(command=_status)
+    inspect = commands.add_parser("inspect", parents=[reached], help="look at every response, token by token")
+    inspect.description = (
+        "A page on this machine: the responses of each step and group, their tokens coloured by what FIPO made of them."
+        " RUN may be a folder of records that were copied out of a store, too."
+    )
+    inspect.add_argument("--port", type=_port, default=5010, help="port on this machine (default: 5010)")
     inspect.set_defaults(command=_inspect)
     verify = commands.add_parser("verify", parents=[reached], help="prove what a run's registered model was trained on")
     verify.set_defaults(command=_verify)

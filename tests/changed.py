@@ -16,8 +16,9 @@ ALWAYS = ("tests/test_architecture.py", "tests/test_config.py", "tests/test_page
 MORE = {
     "components": ("tests/pipelines", "tests/test_doors.py"),
     "pipelines": ("tests/pipelines", "tests/k8s/test_task_pods.py"),
-    "fipo/run": ("tests/test_cli.py",),
+    "fipo/run": ("tests/test_cli.py", "tests/inspect"),
     "fipo/figures": ("tests/report", "tests/data"),
+    "fipo/rollout": ("tests/environments",),
     "fipo/findings": ("tests/check", "tests/k8s/test_cluster_check.py"),
     "fipo/files": ("tests/inputs", "tests/storage"),
     "fipo/models": ("tests/published",),
@@ -31,7 +32,6 @@ MORE = {
     "fipo/errors": ("tests/test_cli.py",),
     "fipo/outcome": ("tests/evaluation", "tests/rewards"),
     "fipo/environments": ("tests/rollout",),
-    "fipo/rollout": ("tests/environments",),
     "fipo/recipes": ("tests/planning",),
     "k8s": ("tests/apiserver",),
     "fipo/launch": ("tests/k8s", "tests/apiserver"),

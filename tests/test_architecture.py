@@ -12,7 +12,7 @@ LAYERS = [
     ["fipo_kfp.components"],
     ["fipo.cli"],
     ["fipo.study"],
-    ["fipo.training", "fipo.check", "fipo.init"],
+    ["fipo.training", "fipo.check", "fipo.init", "fipo.inspect"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",
      "fipo.release", "fipo.planning", "fipo.inputs", "fipo.run", "fipo.environments"],
     ["fipo.algorithm", "fipo.tracking", "fipo.storage", "fipo.models"],

@@ -117,11 +117,23 @@ def test_help_names_every_command(capsys):
     printed = capsys.readouterr().out
     assert all(
         command in printed
-        for command in [*STEPS, "report", "compare", "inspect", "ui", "recipes", "config", "init", "check", "run"]
+        for command in [
+            *STEPS,
+            "report",
+            "compare",
+            "status",
+            "inspect",
+            "ui",
+            "recipes",
+            "config",
+            "init",
+            "check",
+            "run",
+        ]
     )
 
 
-@pytest.mark.parametrize("command", ["compare", "report", "inspect"])
+@pytest.mark.parametrize("command", ["compare", "report", "status", "inspect"])
 def test_a_run_that_is_not_here_may_be_one_of_a_cluster(command, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs" / "slow").mkdir(parents=True)

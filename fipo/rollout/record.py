@@ -107,7 +107,7 @@ def record_table(
 
 
 def _texts(texts: Sequence[str]) -> dict[str, Any]:
-    return {"response": "".join(texts), "token_characters": [len(text) for text in texts]}
+    return {"response": "".join(texts), "token_characters": np.fromiter(map(len, texts), np.int32)}
 
 
 def _trace(trace: TokenTrace | None, rollout: Rollout) -> dict[str, Any]:

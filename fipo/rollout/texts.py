@@ -33,8 +33,8 @@ class TokenTexts:
 
     def decode(self, ids: list[int]) -> str:
         """The text of a row of tokens."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text
+        text = self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return str(text)
 
     def split(self, response: NDArray[np.int32]) -> list[str]:
         """The texts of a response's tokens; joined they are the response.

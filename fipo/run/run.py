@@ -20,6 +20,7 @@ from fipo.files import replacing
 from fipo.run.identity import Identity, digest
 from fipo.run.result import StepResult
 from fipo.run.results import Results
+from fipo.run.rollouts import Rollouts
 from fipo.run.step import STEPS, steps_to
 from fipo.run.workspace import Workspace
 from fipo.tracking import RunIdentity, link_pipeline_run, parent_run, reconcile, replay_left
@@ -98,6 +99,10 @@ class Run:
     def result(self, step: str) -> StepResult | None:
         """The newest result of a step, whatever settings and inputs it came from; None before there is one."""
         return self.results.newest(step)
+
+    def rollout_records(self) -> Rollouts:
+        """Every response of its training, of all settings that it was trained with."""
+        return Rollouts(self.results.store, f"{self.name}/train/rollouts/")
 
     def finished(self, goal: str) -> dict[str, StepResult]:
         """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""

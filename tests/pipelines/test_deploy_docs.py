@@ -38,7 +38,7 @@ def test_commands_of_fipo_are_accepted(command):
 
 
 def test_there_are_commands():
-    assert {"cluster", "inspect", "report", "compare"} <= {command.split()[1] for command in OF_FIPO}
+    assert {"cluster", "status", "report", "compare"} <= {command.split()[1] for command in OF_FIPO}
     assert {"submit", "schedule", "list"} <= {command.split("pipelines ")[1].split()[0] for command in COMMANDS}
 
 

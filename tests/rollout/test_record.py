@@ -68,7 +68,7 @@ def test_each_response_is_a_row(tmp_path):
         "advantage": 1.0,
         "prompt": TOKENIZER.decode([5, 6]),
         "response": TOKENIZER.decode([2, 3, 1]),
-        "token_characters": [1, 2, len(" " + TOKENIZER.decode([1]))],
+        "token_characters": [1, 2, len(f" {TOKENIZER.decode([1])}")],
         "response_tokens": 3,
         "update": 3,
         **dict(zip(("influence_weights", "future_kl", "log_ratio", "entropy", "mismatch"), SEEN.tolist())),

@@ -1,4 +1,4 @@
-"""`fipo inspect`, `report` and `compare` on runs that only an object store has, from a machine that never saw them."""
+"""`fipo status`, `report` and `compare` on runs that only an object store has, from a machine that never saw them."""
 
 import json
 import re
@@ -67,7 +67,7 @@ def contents(store):
 
 def test_inspect_shows_what_the_store_has(put_run, tiny_pipeline, capsys):
     address = put_run()
-    main(["inspect", address])
+    main(["status", address])
     printed = said(capsys)
     for step in ("prepare", "sft", "train", "evaluate", "gate", "register", "report"):
         assert f" {step} finished 20" in printed
@@ -85,7 +85,7 @@ def test_inspect_shows_what_the_store_has(put_run, tiny_pipeline, capsys):
 
 
 def test_inspect_asks_the_mlflow_that_it_is_told(put_run, tiny_pipeline, capsys):
-    main(["inspect", put_run(), "--set", f"tracking.uri={tiny_pipeline.config.tracking_uri}"])
+    main(["status", put_run(), "--set", f"tracking.uri={tiny_pipeline.config.tracking_uri}"])
     printed = said(capsys)
     assert "fipo-tiny version 1, candidate, champion" in printed
     assert "prepare finished" in printed and "outdated" not in printed
@@ -98,7 +98,7 @@ def test_inspect_says_what_is_missing_and_what_is_outdated(put_run, bucket, caps
     settings = yaml.safe_load(store.get("config.yaml"))
     settings["train"]["learning_rate"] *= 2
     store.put("config.yaml", yaml.safe_dump(settings).encode())
-    main(["inspect", address])
+    main(["status", address])
     printed = said(capsys)
     assert " prepare finished " in printed
     assert " sft finished " in printed
@@ -155,7 +155,7 @@ def test_one_run_is_not_compared_with_itself(put_run, capsys):
 def test_what_cannot_be_found_is_said_with_its_remedy(bucket, capsys, place, words):
     open_store(f"s3://{bucket}/fipo").put("old/prepare/result.json", b"{}")
     with pytest.raises(SystemExit) as ended:
-        main(["inspect", f"s3://{bucket}{place}"])
+        main(["status", f"s3://{bucket}{place}"])
     assert ended.value.code == 2
     assert re.search(words, capsys.readouterr().err)
 

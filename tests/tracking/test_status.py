@@ -1,4 +1,4 @@
-"""`fipo inspect` where MLflow is a server that the run's machine reaches, and this one perhaps not."""
+"""`fipo status` where MLflow is a server that the run's machine reaches, and this one perhaps not."""
 
 import re
 
@@ -30,7 +30,7 @@ def run(proxy, tmp_path, monkeypatch):
 
 
 def said(capsys, *arguments):
-    main(["inspect", *arguments])
+    main(["status", *arguments])
     return re.sub(r"\s+", " ", capsys.readouterr().out)
 
 
@@ -57,6 +57,6 @@ def test_an_address_that_only_the_cluster_knows_is_said_and_the_store_goes_on(ru
 
 def test_other_settings_are_not_for_a_run_that_is_read(capsys):
     with pytest.raises(SystemExit) as ended:
-        main(["inspect", "x", "--set", "train.steps=3"])
+        main(["status", "x", "--set", "train.steps=3"])
     assert ended.value.code == 2
     assert "only tracking.uri and links.* may be set" in capsys.readouterr().err

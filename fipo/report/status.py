@@ -1,4 +1,4 @@
-"""`fipo inspect`: what a run has done so far, read from its store and, as far as it answers, from MLflow."""
+"""`fipo status`: what a run has done so far, read from its store and, as far as it answers, from MLflow."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Overview:
         return next((one.result for one in self.steps if one.name == step), None)
 
 
-def inspect_run(found: FoundRun) -> Overview:
+def status_of(found: FoundRun) -> Overview:
     """Look at every step of a run.
 
     Raises:
@@ -75,7 +75,7 @@ def inspect_run(found: FoundRun) -> Overview:
     return Overview(found.run.config, found.key, steps, states.get(found.key), complaint, aliases)
 
 
-def print_overview(overview: Overview) -> None:
+def print_status(overview: Overview) -> None:
     """Show it as text: a few lines of facts, a line for each step, and where its outputs are."""
     from rich.console import Console
     from rich.table import Table
