@@ -11,10 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import fipo
-from fipo.config import Config, describe_settings, load_config, recipe_names
-from fipo.errors import FipoError, StorageError
-from fipo.run.step import STEPS, steps_to
-from fipo.study import command as study
+
+try:
+    from fipo.config import Config, describe_settings, load_config, recipe_names
+    from fipo.errors import FipoError, StorageError
+    from fipo.run.step import STEPS, steps_to
+    from fipo.study import command as study
+except ModuleNotFoundError as error:
+    sys.exit(f"fipo: {error.name} is not installed here, as with the loss alone: pip install 'fipo[train]'")
 
 FIRST = """first:
   fipo init mine                       write a recipe, rows, a benchmark and a reward function that run as they are
