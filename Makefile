@@ -22,7 +22,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a few minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch
-	@$(PIP) --editable '.[dev,k8s,trl]'
+	@$(PIP) --editable '.[dev,k8s,trl,tensorboard,wandb]'
 	@touch $@
 
 demo: setup  ## run the whole pipeline on this machine: raw problems to a registered model

@@ -70,6 +70,7 @@ ADAPTERS = {
     "kubernetes": {"fipo.launch", "fipo_kfp.pipelines"},
     "kubeflow": {"fipo.launch", "fipo_kfp.pipelines"},
     "trl": {"fipo.trl"},
+    "wandb": {"fipo.tracking"},
     "kfp": {"fipo_kfp.components", "fipo_kfp.pipelines"},
     "datasets": {"fipo.data"},
     "huggingface_hub": {"fipo.data", "fipo.inputs"},

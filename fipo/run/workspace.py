@@ -193,6 +193,8 @@ class Workspace:
             parent=self.of_run.parent,
             artifact_root=f"{config.storage_uri}/mlflow",
             public_uri=config.links.mlflow,
+            also=config.tracking.also,
+            also_folder=config.run.directory,
         )
 
     def _fitting(self, goal: str) -> dict[str, StepResult]:

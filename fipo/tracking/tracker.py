@@ -16,6 +16,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fipo.errors import Interrupted, TrackingError
+from fipo.tracking.also import follow
 from fipo.tracking.client import RunIdentity, load, page_of, readable
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal, last_steps
@@ -38,7 +39,13 @@ class Tracker:
     """
 
     def __init__(
-        self, identity: RunIdentity, journal: Path, close_timeout_seconds: float, public_uri: str = ""
+        self,
+        identity: RunIdentity,
+        journal: Path,
+        close_timeout_seconds: float,
+        public_uri: str = "",
+        also: Sequence[str] = (),
+        also_folder: Path = Path(),
     ) -> None:
         self._key, self._public_uri = identity.key, public_uri or identity.tracking_uri
         self._journal = Journal(journal)
@@ -53,6 +60,7 @@ class Tracker:
         self._drain, self._system = Drain(self._journal), SystemMetrics(self._log_sample)
         self._drain.start()
         self._system.start()
+        self._also = follow(also, journal, also_folder)
 
     @classmethod
     def open(
@@ -67,6 +75,8 @@ class Tracker:
         artifact_root: str = "",
         close_timeout_seconds: float = 30.0,
         public_uri: str = "",
+        also: Sequence[str] = (),
+        also_folder: Path = Path(),
     ) -> Self:
         """Start to log to the run with this key, which is continued if it exists.
 
@@ -80,9 +90,14 @@ class Tracker:
             artifact_root: object-store URI for the artifacts of a new experiment.
             close_timeout_seconds: how long the end of the step waits for MLflow at most.
             public_uri: the server's address for people's browsers; empty where it is `tracking_uri`.
+            also: further places for metrics and settings, by their names in `fipo.tracking.also.SINKS`.
+            also_folder: for what they keep on disk.
+
+        Raises:
+            ConfigError: the package of such a place is not installed.
         """
         identity = RunIdentity(tracking_uri, experiment, run_name, run_key, artifact_root, parent)
-        return cls(identity, journal, close_timeout_seconds, public_uri)
+        return cls(identity, journal, close_timeout_seconds, public_uri, also, also_folder)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics at a step.
@@ -179,6 +194,8 @@ class Tracker:
             self._append("status", status=status)
         finally:
             self._drain.finish(self._close_timeout_seconds)
+            for follower in self._also:
+                follower.finish(self._close_timeout_seconds)
             self._journal.close()
         if not self.drained:
             _log.warning(
