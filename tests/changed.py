@@ -26,6 +26,7 @@ MORE = {
     "fipo/records": ("tests/report", "tests/run"),
     "fipo/check": ("tests/test_wrong_inputs.py", "tests/test_quickstart.py"),
     "fipo/cli": ("tests/test_wrong_inputs.py",),
+    "fipo/commands": ("tests/test_cli.py", "tests/test_wrong_inputs.py"),
     "fipo/config": ("tests/test_cli.py", "tests/test_wrong_inputs.py"),
     "fipo/init": ("tests/test_quickstart.py",),
     "fipo/batch": ("tests/algorithm", "tests/rollout"),

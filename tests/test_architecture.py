@@ -11,6 +11,7 @@ LAYERS = [
     ["fipo_kfp.pipelines"],
     ["fipo_kfp.components"],
     ["fipo.cli"],
+    ["fipo.commands"],
     ["fipo.study"],
     ["fipo.training", "fipo.check", "fipo.init", "fipo.inspect", "fipo.trl"],
     ["fipo.rollout", "fipo.rewards", "fipo.data", "fipo.evaluation", "fipo.distributed", "fipo.launch", "fipo.report",

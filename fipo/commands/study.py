@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fipo.commands.options import Commands
 from fipo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ DESCRIPTION = """A study trains one task in many ways and with several seeds, an
 docs/studies.md shows how to write one."""
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add `study` and what it can do to the command line."""
     study = commands.add_parser("study", help="compare ways to train, over seeds", description=DESCRIPTION)
     verbs = study.add_subparsers(required=True, metavar="command")

@@ -1,0 +1,1 @@
+"""What the `fipo` command can do: a module for each group of commands, each with `add_to`."""

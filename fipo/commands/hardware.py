@@ -1,0 +1,98 @@
+"""What a recipe needs of machines, and what a cluster lacks: `plan`, `cluster check`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from fipo.commands.options import RECIPE, SETS, Commands, count, read_config
+from fipo.config import load_config
+
+
+def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add them to the command line."""
+    plan = commands.add_parser("plan", parents=[SETS], help="memory, time and cost of a recipe on given hardware")
+    plan.description = "Memory of a rank, and time and cost of a step; docs/planning.md has the formulae."
+    plan.add_argument("recipe", help="name of a shipped recipe, or a YAML file")
+    plan.add_argument("--nodes", type=count, help="machines of the trainer (default: trainjob.nodes)")
+    plan.add_argument(
+        "--gpus", type=count, help="GPUs of each (default: trainjob.gpus_per_node, distributed.processes, or 8)"
+    )
+    plan.add_argument(
+        "--gpu", choices=["a100", "h100", "h200", "b200", "l40s", "l4"], default="h100", help="default: h100"
+    )
+    plan.add_argument("--servers", type=count, help="vLLM servers, with rollout.engine = served (default: 1)")
+    plan.add_argument("--model-config", type=Path, metavar="FILE", help="the model's config.json, instead of the hub's")
+    plan.add_argument(
+        "--assume",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="replace what the plan takes for given, such as mfu=0.35 or price_per_hour=2; may be repeated",
+    )
+    plan.add_argument("--json", action="store_true", help="print one JSON object: bytes, seconds, dollars")
+    plan.add_argument(
+        "--quota", action="store_true", help="print the ResourceQuota that the recipe's job needs, nothing else"
+    )
+    plan.set_defaults(command=_plan)
+
+    cluster = commands.add_parser("cluster", help="look after a Kubernetes cluster")
+    cluster_check = cluster.add_subparsers(required=True, metavar="command").add_parser(
+        "check", parents=[RECIPE], help="is all there that a run of the recipe needs, and what mends it if not"
+    )
+    cluster_check.add_argument("--namespace", default="", help="of the runs (default: the kubeconfig's)")
+    cluster_check.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
+    cluster_check.add_argument("--json", action="store_true", help="print one JSON object: ok, and the checks")
+    cluster_check.set_defaults(command=_cluster_check)
+
+
+def _plan(options: argparse.Namespace) -> None:
+    config = read_config(options)
+    if options.quota:
+        from fipo.planning.quota import quota_manifest
+
+        print(quota_manifest(config, options.nodes, options.gpus, options.servers), end="")
+        return
+    from fipo.planning.hardware import GPUS, assume
+    from fipo.planning.model import shape_of
+    from fipo.planning.plan import Hardware, advise, make_plan
+
+    gpu, assumptions = assume(GPUS[options.gpu], options.assume)
+    nodes = options.nodes or config.trainjob.nodes
+    servers = options.servers or len(config.rollout.servers) or 1
+    gpus = options.gpus or config.trainjob.gpus_per_node or config.distributed.processes or 8
+    hardware = Hardware(gpu, nodes, gpus, servers, assumptions)
+    shape = shape_of(config.model, options.model_config)
+    plan = make_plan(config, shape, hardware)
+    advice = advise(lambda more: load_config(options.recipe, [*options.overrides, *more]), plan)
+    if options.json:
+        print(json.dumps(plan.as_json() | {"advice": advice.as_json() if advice else None}))
+        return
+    import rich
+
+    from fipo.planning.table import advice_text, plan_tables
+
+    rich.print(plan_tables(plan, options.recipe))
+    rich.print(advice_text(plan, advice))
+
+
+def _cluster_check(options: argparse.Namespace) -> None:
+    from fipo.findings import failed
+    from fipo.launch.check import check_cluster
+
+    findings = check_cluster(
+        namespace=options.namespace, recipe=options.recipe, overrides=options.overrides, host=options.host
+    )
+    if options.json:
+        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
+    else:
+        import rich
+
+        from fipo.findings import findings_table
+
+        rich.print(findings_table(findings))
+    if failed(findings):
+        sys.exit(1)

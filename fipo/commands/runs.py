@@ -1,0 +1,122 @@
+"""What runs have left: `report`, `compare`, `status`, `inspect`, `verify`, `ui`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from fipo.commands.options import RECIPE, Commands, overrides, port, read_config
+from fipo.errors import StorageError
+
+RUN = "name of a run in runs/, its folder, or its address in an object store (s3://bucket/prefix/RUN)"
+REACHED = overrides(
+    "where this machine reaches MLflow (tracking.uri), and browsers MLflow and Kubeflow (links.mlflow, "
+    "links.pipelines); may be repeated"
+)
+REACHED.add_argument("run", metavar="RUN", help=RUN)
+
+
+def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
+    """Add them to the command line."""
+    report = commands.add_parser("report", parents=[REACHED], help="write a run's report and print its summary")
+    report.add_argument("--figure", type=Path, metavar="FILE.png", help="draw the result as one picture instead")
+    report.set_defaults(command=_report)
+
+    compare = commands.add_parser("compare", help="compare the trained models of finished runs, paired by problem")
+    compare.add_argument("runs", nargs="+", metavar="RUN", help=f"{RUN}; the first is the baseline")
+    compare.add_argument(
+        "--figure", type=Path, metavar="FILE.png", help="where to draw them (default: in the runs' folder)"
+    )
+    compare.set_defaults(command=_compare)
+
+    status = commands.add_parser("status", parents=[REACHED], help="show a run's steps, outputs, scores and pages")
+    status.set_defaults(command=_status)
+    inspect = commands.add_parser("inspect", parents=[REACHED], help="look at every response, token by token")
+    inspect.description = (
+        "A page on this machine: the responses of each step and group, their tokens coloured by what FIPO made of them."
+        " RUN may be a folder of records that were copied out of a store, too."
+    )
+    inspect.add_argument("--port", type=port, default=5010, help="port on this machine (default: 5010)")
+    inspect.set_defaults(command=_inspect)
+    verify = commands.add_parser("verify", parents=[REACHED], help="prove what a run's registered model was trained on")
+    verify.set_defaults(command=_verify)
+
+    ui = commands.add_parser("ui", parents=[RECIPE], help="serve MLflow on the runs, and start it again when it dies")
+    ui.add_argument("--port", type=port, default=5000, help="port on this machine (default: 5000)")
+    ui.set_defaults(command=_ui)
+
+
+def _report(options: argparse.Namespace) -> None:
+    from fipo.run.found import find_run
+
+    found = find_run(options.run, options.overrides)
+    from fipo.report.run import print_summary, write_figure, write_here
+
+    if not found.in_store:
+        found.run.step("report").run()
+    workspace = found.run.step_as_left("report")
+    if found.in_store:
+        write_here(workspace)
+    if options.figure:
+        write_figure(workspace, options.figure)
+        print(f"figure   {options.figure}")
+    else:
+        print_summary(workspace)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from fipo.run.found import distinct, find_run
+
+    runs = distinct([find_run(run) for run in options.runs])
+    import rich
+
+    from fipo.report.compare import compare_runs, write_figures
+    from fipo.report.terminal import comparison_table
+
+    benchmarks = compare_runs(runs)
+    for answers in benchmarks.values():
+        rich.print(comparison_table(answers))
+    here, names = next(iter(runs.values())).config.run.directory, "-".join(run.name for run in runs.values())
+    for path in write_figures(benchmarks, options.figure or here / f"compare-{names}.png"):
+        print(f"figure   {path}")
+
+
+def _status(options: argparse.Namespace) -> None:
+    from fipo.run.found import find_run
+
+    found = find_run(options.run, options.overrides)
+    from fipo.report.status import print_status, status_of
+
+    print_status(status_of(found))
+
+
+def _inspect(options: argparse.Namespace) -> None:
+    from fipo.inspect.server import serve
+
+    serve(options.run, options.overrides, options.port)
+
+
+def _verify(options: argparse.Namespace) -> None:
+    from fipo.run.found import find_run
+
+    found = find_run(options.run, options.overrides)
+    import rich
+
+    from fipo.report.terminal import links_table
+
+    links = found.run.verify()
+    rich.print(links_table(links))
+    broken = next((link for link in links if link.holds is False), None)
+    if broken:
+        raise StorageError(f"verify: {broken.step} {broken.what}: {broken.why}")
+    told = sum(link.holds is True for link in links)
+    others = "" if told == len(links) else "; the others cannot be told from here"
+    print(f"{told} of {len(links)} claims hold{others}")
+
+
+def _ui(options: argparse.Namespace) -> None:
+    config = read_config(options)
+    from fipo.tracking.server import serve
+
+    config.run.directory.mkdir(parents=True, exist_ok=True)
+    serve(config.tracking_uri, artifact_root=f"{config.storage_uri}/mlflow", port=options.port)
