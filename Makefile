@@ -23,7 +23,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 	@echo "Setting up $(VENV) (a few minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) torch
-	@$(PIP) --editable '.[dev,k8s]'
+	@$(PIP) --editable '.[dev,k8s,trl,tensorboard,wandb]'
 	@touch $@
 
 setup-gpu: $(GPU_VENV)/.ready  ## make .venv-gpu: PyTorch with CUDA, DeepSpeed and vLLM in the versions of the image with vLLM

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Sequence
 
 import fipo
-from fipo.commands import hardware, models, pipeline, runs, settings, study
 from fipo.errors import FipoError
 from fipo.redaction import guard_output
+
+try:
+    from fipo.commands import hardware, models, pipeline, runs, settings, study
+except ModuleNotFoundError as error:
+    sys.exit(f"fipo: {error.name} is not installed here, as with the loss alone: pip install 'fipo[train]'")
 
 FIRST = """first:
   fipo init mine                       write a recipe, rows, a benchmark and a reward function that run as they are

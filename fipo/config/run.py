@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -54,6 +54,10 @@ class Tracking(Section):
     """An MLflow tracking URI; empty is `sqlite:///…/mlflow.db` in `run.directory`."""
     experiment_prefix: Annotated[str, Role.PLACEMENT] = "fipo"
     """Experiments are `<prefix>/<step>`: runs of one kind overlay in MLflow's comparison page."""
+
+    also: Annotated[tuple[Literal["tensorboard", "wandb"], ...], Role.PLACEMENT] = ()
+    """Further places for metrics and settings, through their own packages: `tensorboard` writes to `run.directory`'s
+    `tensorboard`, `wandb` where its own environment says. MLflow stays the record."""
 
     @field_validator("uri")
     @classmethod

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from fipo.errors import ConfigError
+from fipo.errors import ConfigError, DataError
 from fipo.inspect.pages import Pages
-from fipo.run.found import FoundRun, find_run
+from fipo.run.found import find_run
 from fipo.run.rollouts import Rollouts
 from fipo.storage import open_store
 
@@ -41,15 +41,11 @@ def open_pages(reference: str, overrides: list[str]) -> Pages:
     if "://" not in reference and any(folder.glob("step-*.parquet")):
         return Pages(Rollouts(open_store(folder.absolute().as_uri()), ""), folder.absolute().name, "")
     found = find_run(reference, overrides)
-    return Pages(found.run.rollout_records(), found.run.name, newest_lineage(found))
-
-
-def newest_lineage(found: FoundRun) -> str:
-    """That of the run's settings and inputs as they are; empty where it cannot be told."""
     try:
-        return found.recorded.step("train").identity.lineage[:12]
-    except (ConfigError, FileNotFoundError):
-        return ""
+        newest, _ = found.recorded.trained_steps()
+    except DataError:  # it has only begun
+        newest = ""
+    return Pages(found.run.rollout_records(), found.run.name, newest)
 
 
 def listen(port: int) -> socket.socket:

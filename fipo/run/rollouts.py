@@ -63,7 +63,7 @@ class Rollouts:
         """
         import pyarrow as pa
 
-        with _opened(self._store, self._key(lineage, step)) as file:
+        with opened(self._store, self._key(lineage, step)) as file:
             found, start = [], 0
             for index in range(file.metadata.num_row_groups):
                 end = start + file.metadata.row_group(index).num_rows
@@ -73,9 +73,19 @@ class Rollouts:
                 start = end
             return pa.concat_tables(found)
 
+    def whole(self, lineage: str, step: int) -> pa.Table:
+        """All that is recorded of a step.
+
+        Raises:
+            ObjectNotFound, DataError, StorageError: see `read`.
+        """
+        with opened(self._store, self._key(lineage, step)) as file:
+            names = file.schema_arrow.names
+            return _with(file.read(), names if "response_tokens" in names else [*names, "response_tokens"])
+
     def _read(self, key: str, etag: str, columns: tuple[str, ...]) -> pa.Table:
         """`etag` tells a file apart from one that has replaced it."""
-        with _opened(self._store, key) as file:
+        with opened(self._store, key) as file:
             return _with(file.read(_there(file, columns)), columns)
 
     def _key(self, lineage: str, step: int) -> str:
@@ -105,7 +115,7 @@ def _with(table: pa.Table, columns: Sequence[str]) -> pa.Table:
 
 
 @contextmanager
-def _opened(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
+def opened(store: ObjectStore, key: str) -> Iterator[pq.ParquetFile]:
     """A parquet file in a store, of which only what is asked for is fetched."""
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -3,6 +3,7 @@
     run = Run(load_config("demo"))
     run.step("train").run()             # computes it, continues it, or finds that it has finished before
     run.result("evaluate").metrics      # what is there, whoever computed it
+    Run.open("demo").rollouts()         # every response, as a DataFrame
 
 Command line, pipelines, reports and studies enter here.
 """
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fipo.config import Config, Role
-from fipo.errors import ObjectNotFound
+from fipo.errors import ConfigError, DataError, ObjectNotFound
 from fipo.files import replacing
+from fipo.run import frames
 from fipo.run.identity import Identity, digest
 from fipo.run.result import StepResult
 from fipo.run.results import Results
@@ -26,6 +28,8 @@ from fipo.run.workspace import Workspace
 from fipo.tracking import RunIdentity, link_pipeline_run, parent_run, reconcile, replay_left
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from fipo.run.verify import Link
 
 SETTINGS = "config.yaml"
@@ -99,9 +103,62 @@ class Run:
         """The newest result of a step, whatever settings and inputs it came from; None before there is one."""
         return self.results.newest(step)
 
+    @classmethod
+    def open(cls, reference: str, overrides: Sequence[str] = ()) -> Run:
+        """A run that exists, to read it: its name in `runs/`, its folder, or `s3://bucket/prefix/RUN`.
+
+        Raises:
+            ConfigError, StorageError: see `fipo.run.found.find_run`.
+        """
+        from fipo.run.found import find_run
+
+        return find_run(reference, overrides).run
+
+    def rollouts(self, step: int | None = None) -> pd.DataFrame:
+        """Every response that training has sampled, one row each, while it runs too; of one step or of all.
+
+        docs/rollouts.md has the columns; those of single tokens hold arrays.
+
+        Raises:
+            DataError: nothing is recorded, or not this step.
+        """
+        return frames.rollouts(self, step)
+
+    def metrics(self, step: str = "train") -> pd.DataFrame:
+        """What a step has logged: a row for each of its own steps, a column for each metric (docs/metrics.md).
+
+        Raises:
+            ObjectNotFound: the step has not begun on this machine, and not finished on another.
+        """
+        return frames.metrics(self, step)
+
+    def problems(self) -> pd.DataFrame:
+        """Every response to the benchmarks, by the warmed-up and the trained `model`.
+
+        Raises:
+            ObjectNotFound: `evaluate` has not finished.
+        """
+        return frames.problems(self)
+
     def rollout_records(self) -> Rollouts:
-        """Every response of its training, of all settings that it was trained with."""
+        """The records of all responses, of all settings that it was trained with."""
         return Rollouts(self.results.store, f"{self.name}/train/rollouts/")
+
+    def trained_steps(self) -> tuple[str, list[int]]:
+        """The lineage of training with the present settings, else the last that there is, and its recorded steps.
+
+        Raises:
+            DataError: nothing is recorded.
+        """
+        lineages = self.rollout_records().lineages()
+        if not lineages:
+            raise DataError(f"run {self.name!r}: no step of training is recorded in {self.rollout_records().uri}")
+        try:
+            present = self.step("train").identity.lineage[:12]
+        except (ConfigError, DataError):  # what training reads is not on this machine
+            present = ""
+        lineage = present if present in lineages else max(lineages)
+        return lineage, lineages[lineage]
 
     def finished(self, goal: str) -> dict[str, StepResult]:
         """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""

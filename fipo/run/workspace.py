@@ -240,6 +240,8 @@ class Workspace:
             public_uri=config.links.mlflow,
             # Of a step that others wait for: the report's own is the last page.
             page=self.of_run.directory / "report.html" if STEPS[self.step].job else None,
+            also=config.tracking.also,
+            also_folder=config.run.directory,
         )
 
     def _fitting(self, goal: str) -> dict[str, StepResult]:

@@ -64,15 +64,15 @@ class Journal:
 
     def unsent(self) -> Iterator[tuple[Record, int]]:
         """The records after `offset`, each with the offset behind it."""
-        yield from _records(self.path, self.offset, self._end)
+        yield from records_between(self.path, self.offset, self._end)
 
     def run_record(self) -> Record:
         """The newest `run` record before `offset`: the next record belongs to its run."""
-        return [record for record, _ in _records(self.path, 0, self.offset) if record["kind"] == "run"][-1]
+        return [record for record, _ in records_between(self.path, 0, self.offset) if record["kind"] == "run"][-1]
 
     def begun(self, key: str) -> bool:
         """Whether something of the run with this key has been sent before."""
-        sent = _records(self.path, 0, self.offset)
+        sent = records_between(self.path, 0, self.offset)
         return any(record["kind"] == "run" and record["key"] == key for record, _ in sent)
 
     def sent(self, offset: int) -> None:
@@ -104,21 +104,21 @@ def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
     """The metrics of a journal as `(step, {name: value})`, in the order in which they were logged."""
     return [
         (record["step"], record["values"])
-        for record, _ in _records(path, 0, path.stat().st_size)
+        for record, _ in records_between(path, 0, path.stat().st_size)
         if record["kind"] == "metrics"
     ]
 
 
 def read_said(path: Path) -> list[str]:
     """The lines of a journal that its step told the user, in order."""
-    return [record["line"] for record, _ in _records(path, 0, path.stat().st_size) if record["kind"] == "said"]
+    return [record["line"] for record, _ in records_between(path, 0, path.stat().st_size) if record["kind"] == "said"]
 
 
 def last_steps(path: Path, run_key: str, kind: str = "metrics") -> dict[str, int]:
     """The highest step of each metric that was logged to the run of this key; with `parent`, from it to its parent."""
     steps: dict[str, int] = {}
     current = None
-    for record, _ in _records(path, 0, path.stat().st_size):
+    for record, _ in records_between(path, 0, path.stat().st_size):
         if record["kind"] == "run":
             current = record["key"]
         elif record["kind"] == kind and current == run_key:
@@ -126,7 +126,8 @@ def last_steps(path: Path, run_key: str, kind: str = "metrics") -> dict[str, int
     return steps
 
 
-def _records(path: Path, start: int, end: int) -> Iterator[tuple[Record, int]]:
+def records_between(path: Path, start: int, end: int) -> Iterator[tuple[Record, int]]:
+    """The whole records in these bytes of a journal, each with the offset behind it."""
     with path.open("rb") as file:
         file.seek(start)
         while start < end and (line := file.readline()).endswith(b"\n"):

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fipo.errors import Interrupted, TrackingError
 from fipo.redaction import redact
+from fipo.tracking.also import follow
 from fipo.tracking.client import RunIdentity, load, page_of, readable
 from fipo.tracking.drain import Drain
 from fipo.tracking.journal import Journal, last_steps
@@ -45,6 +46,8 @@ class Tracker:
         close_timeout_seconds: float,
         public_uri: str = "",
         page: Path | None = None,
+        also: Sequence[str] = (),
+        also_folder: Path = Path(),
     ) -> None:
         self._key, self._public_uri = identity.key, public_uri or identity.tracking_uri
         self._journal = Journal(journal)
@@ -59,6 +62,7 @@ class Tracker:
         self._drain, self._system = Drain(self._journal, page), SystemMetrics(self._log_sample)
         self._drain.start()
         self._system.start()
+        self._also = follow(also, journal, also_folder)
 
     @classmethod
     def open(
@@ -74,6 +78,8 @@ class Tracker:
         close_timeout_seconds: float = 30.0,
         public_uri: str = "",
         page: Path | None = None,
+        also: Sequence[str] = (),
+        also_folder: Path = Path(),
     ) -> Self:
         """Start to log to the run with this key, which is continued if it exists.
 
@@ -88,9 +94,14 @@ class Tracker:
             close_timeout_seconds: how long the end of the step waits for MLflow at most.
             public_uri: the server's address for people's browsers; empty where it is `tracking_uri`.
             page: a file that changes, shown by the parent.
+            also: further places for metrics and settings, by their names in `fipo.tracking.also.SINKS`.
+            also_folder: for what they keep on disk.
+
+        Raises:
+            ConfigError: the package of such a place is not installed.
         """
         identity = RunIdentity(tracking_uri, experiment, run_name, run_key, artifact_root, parent)
-        return cls(identity, journal, close_timeout_seconds, public_uri, page)
+        return cls(identity, journal, close_timeout_seconds, public_uri, page, also, also_folder)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Log metrics at a step.
@@ -198,6 +209,8 @@ class Tracker:
             self._append("status", status=status)
         finally:
             self._drain.finish(self._close_timeout_seconds)
+            for follower in self._also:
+                follower.finish(self._close_timeout_seconds)
             self._journal.close()
         if not self.drained:
             _log.warning(

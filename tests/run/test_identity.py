@@ -70,7 +70,8 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     assert roles[Role.LENGTH] == {"sft.steps", "train.steps", "train.token_budget"}
     assert roles[Role.MEASURING] == {f"data.benchmarks.NAME.{name}" for name in ["samples", "temperature", "top_p"]}
     assert roles[Role.GRADING] == {"data.benchmarks.NAME.grader", "data.benchmarks.NAME.environment"}
-    placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix rollout.tensor_parallel "
+    placed = "run.name run.recipe run.directory storage.uri tracking.experiment_prefix tracking.also "
+    placed += "rollout.tensor_parallel "
     placed += "rollout.gpu_memory_fraction rollout.servers rollout.max_batch_tokens rollout.mismatch_limit "
     placed += "rollout.environment_workers reward.workers model.name_or_path model.revision links.mlflow "
     placed += "links.pipelines reward.sandbox.require_isolation train.max_steps_without_signal "
