@@ -223,7 +223,7 @@ def faulty_store(step: str, faults: tuple[str, ...], seed: int, upstream: int) -
         objects = bench.runs / "objects"
         for path in (path for path in objects.rglob("*") if path.is_file()):
             client.upload_file(str(path), bucket, path.relative_to(objects).as_posix())
-        shutil.rmtree(objects)
+        shutil.rmtree(objects, ignore_errors=True)  # before the first step there are none
         proxy = Faulty(upstream, faults, 0.3, seed)
         more = (f"storage.uri=s3://{bucket}",)
         command = bench.start(step, arrange=partial(_in_s3, proxy.url), more=more)
