@@ -198,7 +198,8 @@ class Workspace:
             attempt = Attempt(self, tracker)
             yield attempt
             attempt.commit(time.monotonic() - started)
-            tracker.describe(_function(SENTENCE)(self.result()))
+            if attempt.metrics:  # without a measurement there is nothing to say
+                tracker.describe(_function(SENTENCE)(self.result()))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -96,7 +96,7 @@ def test_runs_of_one_name_are_told_apart(tracking_uri, settings):
     runs = [client.search_runs(experiments, f"tags.`fipo.run_key` = '{Run(config).key}'") for config in variants]
     names = {run.info.run_name for found in runs for run in found}
     assert len(names) == 2
-    assert all(name.startswith(f"{config.run.name}-fipo-lr") for name in names)
+    assert all(name.startswith(f"{config.run.name}-fipo-s0-") for name in names)
 
 
 def test_a_page_moves_with_its_server(settings):
