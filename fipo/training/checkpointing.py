@@ -149,6 +149,7 @@ class Checkpoints(Generic[State]):
         if self._mirror:
             # The other ranks wait below, and not for ever.
             self._mirror.close(min(seconds, self._job.config.distributed.timeout_seconds / 2))
+            self._prune()  # what was being sent when the last one was saved
         self._world.barrier()
 
     def _save(self, score: float | None) -> None:
