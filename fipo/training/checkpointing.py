@@ -149,6 +149,7 @@ class Checkpoints(Generic[State]):
         if self._mirror:
             # The other ranks wait below, and not for ever.
             self._mirror.close(min(seconds, self._job.config.distributed.timeout_seconds / 2))
+            self._prune()  # what was being sent when the last one was saved
         if self._world.is_main and (kept := committed(self._folder)):
             size = sum(path.stat().st_size for path in self._folder.rglob("*") if path.is_file())
             steps = ", ".join(map(str, kept))
