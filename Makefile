@@ -76,7 +76,7 @@ $(REAL_VENV)/.ready: $(VENV)/.ready
 	@$(REAL_VENV)/bin/python -m tests.published.model $(REAL_VENV)/model
 	@touch $@
 
-test-real: $(REAL_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, an adapter beside all weights, ten RL steps (half an hour)
+test-real: $(REAL_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, an adapter beside all weights, ten RL steps
 	@FIPO_PUBLISHED_MODEL=$(CURDIR)/$(REAL_VENV)/model $(REAL_VENV)/bin/python -m pytest -rA --durations=0 tests/published
 
 # mkdocs and what it needs, beside what fipo needs: the API's pages are read from the source, which is not imported.
