@@ -21,6 +21,7 @@ from fipo.training.job import Job
 from tests.published.problems import problems
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
+pytestmark = pytest.mark.timeout(7200)
 LONGEST = 192
 """Positions: a prompt of these tests has some 85 tokens, and with the end of its response some 100."""
 WINDOW = 110
