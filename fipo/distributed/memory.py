@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from fipo.config import Distributed
 from fipo.distributed.bootstrap import import_deepspeed
@@ -21,7 +22,11 @@ def save_activation_memory(model: PreTrainedModel, distributed: Distributed) -> 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # a new name for it, which older versions do not know
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        model.train()  # a layer in evaluation mode keeps everything
+        for module in model.modules():
+            if isinstance(module, GradientCheckpointingLayer):
+                # A layer in evaluation mode keeps everything. What is inside stays in it: with dropout, or noise on
+                # routers, old and new log-probs would be those of different networks.
+                module.training = True
     if distributed.tiled_mlp:
         mlps = [layer.get_submodule("mlp") for layer in model.base_model.get_submodule("layers").children()]
         for mlp in mlps:

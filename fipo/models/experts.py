@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 
@@ -47,11 +47,11 @@ class Experts:
 
 
 def experts_of(model: PreTrainedModel) -> Experts | None:
-    """None for a dense model, and for routers that choose in another way."""
+    """None for a dense model, whatever numbers its configuration has, and for routers that choose in another way."""
     config = model.config.get_text_config()
     count = getattr(config, "num_experts", None) or getattr(config, "num_local_experts", None)
     per_token = getattr(config, "num_experts_per_tok", None)
-    if not (count and per_token and _recorder(model)):
+    if not (count and per_token and _routers(model)):
         return None
     asked = getattr(config, "output_router_logits", False)
     return Experts(count, per_token, float(getattr(config, "router_aux_loss_coef", 0.0)) if asked else 0.0)
@@ -66,9 +66,8 @@ def watching(model: PreTrainedModel) -> Iterator[list[Tensor]]:
         seen.append((output[recorder.index] if isinstance(output, tuple) else output).detach())
 
     with ExitStack() as stack:
-        for module in model.modules():
-            if recorder and isinstance(module, recorder.target_class):
-                stack.callback(module.register_forward_hook(keep).remove)
+        for module in _routers(model):
+            stack.callback(module.register_forward_hook(keep).remove)
         yield seen
 
 
@@ -80,6 +79,11 @@ def load_metrics(load: Tensor) -> dict[str, float]:
     """
     busiest = load.amax(-1) / load.mean(-1).clamp_min(1e-9)
     return {"expert_load_max": float(busiest.max()), "expert_idle_fraction": float((load == 0).double().mean())}
+
+
+def _routers(model: PreTrainedModel) -> list[nn.Module]:
+    recorder = _recorder(model)
+    return [module for module in model.modules() if recorder and isinstance(module, recorder.target_class)]
 
 
 def _recorder(model: PreTrainedModel) -> Any:

@@ -11,11 +11,12 @@ from transformers import PreTrainedModel
 
 @contextmanager
 def inference(model: PreTrainedModel) -> Iterator[None]:
-    """Evaluation mode without gradients; the model's mode is restored."""
-    training = model.training
+    """Evaluation mode without gradients; the mode of each module is restored."""
+    modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
         with torch.no_grad():
             yield
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training

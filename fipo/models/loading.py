@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,11 @@ def load_model_config(model: Model) -> PreTrainedConfig:
     with _named("no configuration", model):
         config: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_origin(model))
     return config
+
+
+def positions_of(config: PreTrainedConfig) -> int:
+    """Tokens that a sequence may have. A model without positions (ALiBi, state spaces) sets no limit."""
+    return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
 def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None) -> PreTrainedModel:

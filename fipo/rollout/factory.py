@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from fipo.config import Config, Model
 from fipo.environments.host import Host
 from fipo.errors import ConfigError
-from fipo.models import load_model, load_model_config, load_stops
+from fipo.models import load_model, load_model_config, load_stops, positions_of
 from fipo.models.precision import place
 from fipo.models.stops import Stops
 from fipo.rewards.sandbox.client import Limits
@@ -124,7 +124,7 @@ def context_of(config: Config, folder: Path) -> int:
     """Tokens of the longest prompt and response, or what the model takes, if that is less."""
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     model = load_model_config(Model(name_or_path=str(folder)))
-    return min(longest, int(model.get_text_config().max_position_embeddings))
+    return min(longest, positions_of(model))
 
 
 def dtype_name(dtype: torch.dtype) -> str:

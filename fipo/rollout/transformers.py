@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
+from fipo.models import positions_of
 from fipo.models.experts import experts_of
 from fipo.models.head import float32_linear, measure_head
 from fipo.models.inference import inference
@@ -85,7 +86,7 @@ class TransformersEngine(RolloutEngine):
         self.stop_ids = ids_that_stop(eos_token_id)
         self._pad_id = pad_token_id
         self._max_batch_tokens = max_batch_tokens
-        self._context = int(config.max_position_embeddings)
+        self._context = positions_of(config)
         self._version = 0
 
     def generate(

@@ -7,14 +7,17 @@ positions are compared. Everything is measured on the model, tokenizer, engine a
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
-from fipo.errors import AdmissionError
+from fipo.errors import AdmissionError, FipoError
+from fipo.models import positions_of
 from fipo.models.lora import shown
 from fipo.models.precision import rotary_error
 from fipo.models.stops import Stops
@@ -49,18 +52,16 @@ def admit(
     Raises:
         AdmissionError: a figure is beyond its limit.
     """
-    began, training = time.monotonic(), engine.model.training
-    engine.model.eval()
+    began = time.monotonic()
     token_checks = _token_checks(engine.model, tokenizer, stops, prompts, rollout)
     longest = _longest(engine.model, job.config)
     checks = [*token_checks, _angle_check(engine, longest)]
     if not engine.world.max([not all(check.passed for check in checks)])[
         0
     ]:  # else it cannot be asked, or answers wrong
-        with shown(engine.model, engine.whole):
+        with _answers(engine.model), shown(engine.model, engine.whole):
             samples = samples_of(engine, job.config, stops, prompts, longest, rollout)
             checks += compare(engine, job.config, samples, stops)
-    engine.model.train(training)
     figures = engine.world.max([np.nan_to_num(check.figure, nan=np.inf) for check in checks]).tolist()
     admission = Admission(
         model=engine.model.config.model_type,
@@ -103,6 +104,21 @@ def mismatch_warning(gap: float, limit: float) -> str | None:
         f"{limit:g}): the responses come from another policy than the one that is trained. Do both compute in the same "
         "precision, and has the engine the weights of this step?"
     )
+
+
+@contextmanager
+def _answers(model: PreTrainedModel) -> Iterator[None]:
+    """A model that cannot be asked is refused like one that answers wrong: its own code, or the engine's use of it,
+    raises whatever it happens on."""
+    try:
+        yield
+    except (FipoError, torch.OutOfMemoryError, torch.distributed.DistError):
+        raise
+    except (AttributeError, LookupError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        raise AdmissionError(
+            f"{model.config.model_type} is not admitted to training: asked for log-probs of some rows, the model, or "
+            f"the rollout engine with it, ended in {type(error).__name__}: {error}"
+        ) from error
 
 
 def _line(admission: Admission) -> str:
@@ -153,4 +169,4 @@ def _angle_check(engine: TrainingEngine, longest: int) -> Measurement:
 def _longest(model: PreTrainedModel, config: Config) -> int:
     """Tokens of the longest prompt and response."""
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
-    return min(longest, int(model.config.get_text_config().max_position_embeddings))
+    return min(longest, positions_of(model.config))

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from fipo.distributed.engine import TrainingEngine
 from fipo.models.experts import watching
+from fipo.models.inference import inference
 from fipo.training.rows import Row, pack_rows
 
 
@@ -32,7 +33,7 @@ def expert_mismatch(engine: TrainingEngine, row: Row, sampled: Sequence[Tensor])
 
 @torch.no_grad()
 def trained(engine: TrainingEngine, rows: list[Row]) -> list[Tensor]:
-    """[response] of each row, as training computes them, on the CPU."""
+    """[response] of each row, as training computes them and in its mode, on the CPU."""
     sequence = engine.sequence
     tokens = pack_rows(rows, 0, multiple_of=sequence.size)
     log_probs, _ = engine.log_probs(sequence.shard(tokens).to(engine.world.device))
@@ -40,14 +41,13 @@ def trained(engine: TrainingEngine, rows: list[Row]) -> list[Tensor]:
     return list(found.split([len(row.response_ids) for row in rows]))
 
 
-@torch.no_grad()
 def own_forward(engine: TrainingEngine, row: Row) -> tuple[Tensor, Tensor]:
     """[response] log-probs of the row by transformers alone, and by our head on transformers' hidden states."""
     model, head = engine.model, engine.model.get_output_embeddings()
     ids = torch.tensor([[*row.prompt_ids, *row.response_ids.tolist()]], device=engine.world.device)
     targets, hidden = ids[0, -len(row.response_ids) :], []
     hook = head.register_forward_pre_hook(lambda module, inputs: hidden.append(inputs[0]))
-    with _own_attention(model):
+    with _own_attention(model), inference(model):
         logits = model(input_ids=ids, use_cache=False, logits_to_keep=len(targets) + 1).logits[0, :-1]
     hook.remove()
     own = torch.log_softmax(logits.float() / engine.module.temperature, dim=-1)
@@ -57,7 +57,8 @@ def own_forward(engine: TrainingEngine, row: Row) -> tuple[Tensor, Tensor]:
     with ExitStack() as stack:
         for parameter in head.parameters():
             stack.enter_context(engine.whole(parameter))
-        ours, _ = engine.module.log_probs_of(hidden[0][0, :-1], targets)
+        with torch.no_grad():
+            ours, _ = engine.module.log_probs_of(hidden[0][0, :-1], targets)
     return own, ours.cpu()
 
 

@@ -54,6 +54,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "exaone4": ("Exaone4", SOME_WINDOWS),
     "starcoder2": ("Starcoder2", {"sliding_window": 11}),
     "gpt-oss": ("GptOss", {"head_dim": 8, **LOCAL_EXPERTS, **SOME_WINDOWS}),
+    "gptj": ("GPTJ", {"rotary_dim": 8}),
     "stablelm": ("StableLm", {}),
     "nemotron": ("Nemotron", {}),
 }

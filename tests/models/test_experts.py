@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from transformers import DogeConfig, DogeForCausalLM
 
 from fipo.config import Distributed, Optimizer
 from fipo.distributed.engine import TrainingEngine
@@ -12,7 +13,7 @@ from fipo.models.experts import Experts, experts_of, load_metrics, watching
 from fipo.rollout.transformers import TransformersEngine
 from fipo.training.rows import Row
 from fipo.training.sft import cross_entropy
-from tests.models.families import build
+from tests.models.families import COMMON, build
 from tests.training.test_admission import Case
 
 ROW = Row([5, 6, 7], np.array([9, 40, 41, 2, 3, 50, 51, 52], np.int32))
@@ -69,6 +70,12 @@ def test_routers_are_found_and_watched(family):
     assert [tuple(one.shape) for one in seen] == [(3, 4)] * 2
     model(input_ids=torch.tensor([[3, 4, 5]]))
     assert len(seen) == 2, "outside, nothing is kept"
+
+
+def test_a_dense_model_that_counts_experts_has_none():
+    config = DogeConfig(**COMMON)
+    assert config.num_experts and config.num_experts_per_tok
+    assert experts_of(DogeForCausalLM(config)) is None
 
 
 def test_admission_shows_experts_that_differ(world, monkeypatch):

@@ -15,7 +15,7 @@ from fipo.training.rows import Row, pack_rows
 from tests.models.families import FAMILIES, build
 
 TEMPERATURE = 0.8
-PADDED = {"stablelm", "nemotron", "gpt-oss"}
+PADDED = {"stablelm", "nemotron", "gpt-oss", "gptj"}
 """Families that attend by code of their own, or with more than packed attention knows."""
 
 

@@ -54,8 +54,8 @@ def make_tiny(folder):
     )
     whole.chat_template = TEMPLATE
     config = LlamaConfig(
-        vocab_size=len(whole), hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=6,
-        num_key_value_heads=2, head_dim=8, max_position_embeddings=512, tie_word_embeddings=True, rms_norm_eps=1e-5,
+        vocab_size=len(whole), hidden_size=48, intermediate_size=96, num_hidden_layers=3, num_attention_heads=3,
+        num_key_value_heads=1, head_dim=32, max_position_embeddings=512, tie_word_embeddings=True, rms_norm_eps=1e-5,
         rope_parameters={"rope_theta": 100000.0, "rope_type": "default"}, bos_token_id=1, eos_token_id=2,
         pad_token_id=2,
     )  # fmt: skip

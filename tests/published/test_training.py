@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM
 from fipo.config import load_config
 from fipo.records import Admission
 from fipo.run.run import Run
+from fipo.training.comparisons import ENGINE_LIMIT_FLOAT32, OWN_LIMIT
 from tests.present import present
 from tests.published.problems import problems, write
 
@@ -34,18 +35,24 @@ def warm_up(folder, out, **settings):
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_an_adapter_beside_all_weights(published, tmp_path):
-    """After the same rows: memory, seconds a step, loss and accuracy on problems that none of them has seen."""
-    how = {"batch": 8, "problems": 400, "response_tokens": 40, "held_out": published.sized(40, 4)}
-    how["steps"] = published.sized(20, 12)
+    """After the same rows: what is trained, memory, and the loss on problems that neither has seen.
+
+    docs/lora.md has the longer one, with right answers: `python -m tests.published.warm_up` with more steps.
+    """
+    how = {"batch": 4, "problems": 200, "held_out": 8, "steps": published.sized(8, 12)}
     lora = {"rank": 16, "alpha": 32.0}
     rate = published.sized(5e-5, 1e-3)
     adapter = warm_up(published.folder, tmp_path / "lora", **how, lora=lora, learning_rate=10 * rate)
-    assert adapter["held_out_loss"] < published.sized(0.8, 0.97) * adapter["loss_before"]
+    learned = adapter["loss_before"] - adapter["held_out_loss"]
+    assert learned > 0
     if published.is_real:
         full = warm_up(published.folder, tmp_path / "full", **how, lora=None, learning_rate=rate)
-        assert full["tokens"] == adapter["tokens"]
-        assert adapter["peak_mib"] < 0.75 * full["peak_mib"] and adapter["accuracy"] > adapter["accuracy_before"]
-        assert adapter["trained_parameters"] < 0.05 * full["trained_parameters"]
+        assert full["tokens"] == adapter["tokens"] and full["loss_before"] == adapter["loss_before"]
+        # As much as training all weights, or more than half of it: learning rate and rank are one choice of many.
+        assert learned > 0.5 * (full["loss_before"] - full["held_out_loss"]) > 0
+        # No gradient and no moments, of four bytes each, for what is frozen.
+        frozen = full["trained_parameters"] - adapter["trained_parameters"]
+        assert full["peak_mib"] - adapter["peak_mib"] > 3 * 4 * frozen / 2**20
 
     ids = torch.arange(5, 45)[None]
     base = AutoModelForCausalLM.from_pretrained(published.folder)
@@ -53,7 +60,8 @@ def test_an_adapter_beside_all_weights(published, tmp_path):
     with torch.no_grad():
         start, expected = (torch.log_softmax(model(ids).logits, dim=-1) for model in (base, merged))
         found = torch.log_softmax(PeftModel.from_pretrained(base, tmp_path / "lora" / "adapter")(ids).logits, dim=-1)
-    assert (found - expected).abs().mean() < 1e-3 < 1e-2 < (found - start).abs().mean()
+    # Admission's own limit; what was learned is far above it.
+    assert (found - expected).abs().mean() < OWN_LIMIT[torch.float32] < 0.1 * (found - start).abs().mean()
 
 
 @pytest.mark.slow
@@ -68,18 +76,18 @@ def test_steps_of_rl(published, tmp_path):
         "run": {"name": "published", "directory": str(tmp_path / "runs")},
         "data": {
             "train": [{"uri": str(tmp_path / "train.jsonl")}], "sft": [{"uri": str(tmp_path / "train.jsonl")}],
-            "benchmarks": {"held-out": {"uri": str(tmp_path / "held-out.jsonl"), "limit": 8}},
+            "benchmarks": {"held-out": {"uri": str(tmp_path / "held-out.jsonl"), "limit": 2}},
             "near_duplicate_jaccard": None, "chat": True, "max_prompt_tokens": 160, "validation_fraction": 0.05,
             "prompt_template": "{prompt} End with \\boxed{}.",
         },
         "model": {"name_or_path": str(published.folder), "lora": {"rank": 8}},
         "sft": {"steps": published.sized(0, 4), "batch_size": 8, "learning_rate": 1e-3},
         "train": {
-            "steps": steps, "prompts_per_step": 4, "mini_batch_prompts": 2, "dynamic_sampling": False,
+            "steps": steps, "prompts_per_step": 2, "mini_batch_prompts": 1, "dynamic_sampling": False,
             "learning_rate": 1e-4, "warmup_steps": 1, "weight_decay": 0.0, "evaluate_every": 100,
-            "evaluate_problems": 4, "max_tokens_per_micro_batch": 1024,
+            "evaluate_problems": 2, "max_tokens_per_micro_batch": 1024,
         },
-        "rollout": {"group_size": 4, "max_response_tokens": published.sized(40, 12)},
+        "rollout": {"group_size": 2, "max_response_tokens": 12},
         # The right answer is what counts; digits give a signal where no answer is right yet.
         "reward": {"functions": {"accuracy": 1.0, "tests.published.problems:digits": 0.2}},
         "registry": {"model_name": "published"},
@@ -96,7 +104,7 @@ def test_steps_of_rl(published, tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
     warmed_up, result = (present(Run(load_config(path)).result(step)) for step in ("sft", "train"))
     assert not result.read(Admission).failed and ("adapter" in warmed_up.outputs) is not published.is_real
-    assert result.metrics["train/mismatch_log_prob_gap_mean"] < 1e-3
+    assert result.metrics["train/mismatch_log_prob_gap_mean"] < ENGINE_LIMIT_FLOAT32
     base, trained = (AutoModelForCausalLM.from_pretrained(folder_of(one, "model")) for one in (warmed_up, result))
     moved = [not torch.equal(one, other) for one, other in zip(base.parameters(), trained.parameters(), strict=True)]
     assert sum(moved) == 7 * base.config.num_hidden_layers, "each linear layer, and nothing else"

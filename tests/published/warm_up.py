@@ -1,6 +1,7 @@
 """`python -m tests.published.warm_up MODEL OUT SETTINGS`: teach a model word problems, and say what it cost and gave.
 
-One process a training, so that its peak of memory is its own. Prints one JSON object as its last line.
+One process a training, so that its peak of memory is its own. Prints one JSON object as its last line. With
+`response_tokens` among the settings the held-out problems are answered, too, before and after.
 """
 
 import json
@@ -46,7 +47,8 @@ def main(folder, out, settings):
         engine = TrainingEngine(model, optimizer, Distributed(precision="fp32"), world)
         rows = [row for row, *_ in held_out]
         before = cross_entropy(engine, rows, tokenizer.pad_token_id, 1024, learn=False)
-        answered_before = accuracy(engine, held_out, tokenizer, stops, settings["response_tokens"])
+        answers = settings.get("response_tokens")
+        answered_before = accuracy(engine, held_out, tokenizer, stops, answers) if answers else None
         seconds, cpu_seconds, tokens, loss = [], [], 0, 0.0
         for step in range(1, settings["steps"] + 1):
             batch = [taught[index][0] for index in draw(len(taught), settings["batch"], step, 0)]
@@ -57,7 +59,7 @@ def main(folder, out, settings):
             cpu_seconds.append(time.process_time() - cpu_began)
             tokens += sum(map(len, batch))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        answered = accuracy(engine, held_out, tokenizer, stops, settings["response_tokens"])
+        answered = accuracy(engine, held_out, tokenizer, stops, answers) if answers else None
         after = cross_entropy(engine, rows, tokenizer.pad_token_id, 1024, learn=False)
         save_model(model, tokenizer, Path(out) / "model", engine.state_dict())
         if lora:

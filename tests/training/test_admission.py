@@ -23,7 +23,7 @@ from fipo.rollout.transformers import TransformersEngine
 from fipo.run.result import StepResult
 from fipo.training.admission import admit, mismatch_warning
 from fipo.training.job import Job
-from tests.models.families import build, tokenizer_of
+from tests.models.families import FAMILIES, build, tokenizer_of
 from tests.present import present
 
 CONFIG = load_config(
@@ -36,7 +36,7 @@ LONGEST = 100
 class Case:
     """A run that is right, to be broken: `family` with windows shorter than the longest row."""
 
-    def __init__(self, world, family, precision="fp32", **settings):
+    def __init__(self, world, family, precision="fp32", saving=False, **settings):
         self.model = build(family, **settings)
         for parameter in self.model.parameters():
             parameter.data.mul_(0.6)  # as sure of its tokens as a trained one, and no surer
@@ -44,7 +44,7 @@ class Case:
         self.stops = stops_of(self.tokenizer, self.model.config, None)
         self.prompts = [[5, 6, 7], [9] * 12, [40, 41, 42, 43, 44], [90, 2], [3, 4, 5, 6, 7, 8]]
         self.config = CONFIG
-        distributed = Distributed(precision=precision, timeout_seconds=60)
+        distributed = Distributed(precision=precision, activation_checkpointing=saving, timeout_seconds=60)
         self.engine = TrainingEngine(self.model, CONFIG.train, distributed, world, temperature=0.9)
         self.rollout = self.sampler(self.stops.ids)
         self.said = []
@@ -72,6 +72,7 @@ class Case:
         ("granite", "fp32"),
         ("stablelm", "fp32"),
         ("mixtral", "fp32"),
+        ("gptj", "fp32"),
         ("mistral", "bf16"),
     ],
 )
@@ -84,7 +85,7 @@ def test_a_model_that_is_right_is_admitted(world, family, precision, capsys):
     record = json.loads(json.dumps(asdict(admission)))
     assert StepResult("train", "f" * 64, 1.0, record=record).read(Admission) == admission
     assert [module.training for module in case.model.modules()] == modes
-    assert (admission.fallbacks != ()) is (family == "stablelm")
+    assert (admission.fallbacks != ()) is (family in ("stablelm", "gptj"))
     printed = capsys.readouterr().out
     assert "stops at: <end>" in printed and "packed rows" in printed
 
@@ -184,6 +185,39 @@ def test_a_short_embedding(world):
     refused = case.refused()
     assert "tokens up to 98, and the model's embedding and head 96 rows" in refused["embedding"]
     assert "head" not in refused, "such a model cannot be asked"
+
+
+def test_dropout_is_off_with_less_memory_too(world):
+    """Phi-2 was published with 0.1; a layer is checkpointed in training mode alone."""
+    case = Case(world, "phi", saving=True, resid_pdrop=0.5, embd_pdrop=0.5, attention_dropout=0.5)
+    layers = case.model.model.layers
+    for _ in range(2):
+        assert not case.admit().failed and all(layer.training for layer in layers)
+
+
+def test_noise_in_training_is_refused(world):
+    """The trainer is measured in the mode that it trains in; OPT's layers drop by themselves."""
+    case = Case(world, "phi", resid_pdrop=0.5)
+    case.model.train()
+    refused = case.refused()
+    assert {"rows alone", "engine"} <= set(refused) and "head" not in refused
+
+
+def test_an_engine_that_attends_to_padding_shows_with_prompts_of_one_length(world, monkeypatch):
+    """BART counts positions by what is before, padding or not."""
+    own = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48, "bos_token_id": 2}
+    own |= {"decoder_start_token_id": 2, "forced_eos_token_id": None}
+    monkeypatch.setitem(FAMILIES, "bart", ("Bart", own))
+    case = Case(world, "bart")
+    case.prompts = [[5, 6, 7, 8, 9], [40, 41, 42, 43, 44]]
+    assert "engine" in case.refused()
+
+
+def test_a_model_that_the_engine_cannot_ask_is_refused_by_name(world, monkeypatch):
+    """BLOOM reads positions from its mask, which the engine's keys and values do not fit."""
+    monkeypatch.setitem(FAMILIES, "bloom", ("Bloom", {}))
+    with pytest.raises(AdmissionError, match=r"bloom is not admitted to training.*rollout engine.*ValueError"):
+        Case(world, "bloom").admit()
 
 
 def test_an_engine_with_other_weights(world):
