@@ -28,17 +28,14 @@ from fipo.run.step import steps_to
 from fipo_kfp.components.form import NO, NOTHING, YES, Form
 
 
-def configure(
-    form: Form, page: dsl.Markdown, *, goal: str, arm: str, warmup: str, registered: str
-) -> tuple[list[str], str, str]:
+def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:
     """Check the settings of a run, and find what of it is done already; `page` shows both.
 
     Args:
         form: what was asked for.
         page: where it is shown.
         goal: the pipeline's last step.
-        arm: of a comparison; it takes what of `warmup` has finished with its settings.
-        warmup: what the arms of a comparison share.
+        arm: of a comparison.
         registered: a registered model to take as it is, in place of the recipe's; empty takes the recipe's.
 
     Returns:
@@ -46,11 +43,8 @@ def configure(
         `YES` where the champion shall be served at the end, else `NO`.
     """
     with _explained("configure"):
-        overrides = form.overrides(arm, warmup)
+        overrides = form.overrides(arm)
         config = load_config(form.recipe, overrides)
-        if arm:
-            shared = Run(load_config(form.recipe, form.overrides("", warmup)))
-            Run(config).adopt(shared, list(shared.finished("sft")))
         fetched = _fetched(config, registered)
         if fetched:
             overrides = [*overrides, *fetched]
@@ -75,12 +69,12 @@ def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | Non
         return Run(load_config(recipe, overrides)).step(step).run(task=asdict(task) if task else None)
 
 
-def finish(form: Form, status: str, arm: str, warmup: str) -> None:
+def finish(form: Form, status: str, arm: str) -> None:
     """Close the run; `status` is the state of its steps in Kubeflow's words."""
     with _explained("finish"):
         _delete_jobs()
         try:
-            config = load_config(form.recipe, form.overrides(arm, warmup))
+            config = load_config(form.recipe, form.overrides(arm))
         except ConfigError:
             return  # `configure` has said why, and nothing has begun
         Run(config).close(status, form.run_id)
@@ -97,11 +91,8 @@ def deploy(recipe: str, overrides: list[str], page: dsl.Markdown) -> str:
     return f"{deployed.url}/v1" if deployed else ""
 
 
-def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics, *, study: str) -> None:
-    """Show the runs of a comparison side by side, in the order of their results, or the arms of a study."""
-    if study:
-        _compare_arms(form, study, page, scores)
-        return
+def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics) -> None:
+    """Show the runs of a comparison side by side, in the order of their results."""
     import rich  # what draws takes seconds to import, and the other tasks do without
 
     from fipo.report.side_by_side import comparison_page, load_runs
@@ -115,28 +106,6 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
         Path(page.path).write_text(comparison_page(runs), encoding="utf-8")
     for run, result in runs.items():
         scores.log_metric(f"{run}/{config.gate.metric}", float(result.by_problem(config.gate.metric).mean()))
-
-
-def _compare_arms(form: Form, text: str, page: dsl.HTML, scores: dsl.Metrics) -> None:
-    """What a study found: read from MLflow, where `fipo study report` looks too."""
-    from fipo.study.comparisons import scores_by_seed
-    from fipo.study.page import study_page
-    from fipo.study.report import verdict_table
-    from fipo.study.results import read_results
-    from fipo.study.study import parse_study
-
-    with _explained("compare"):
-        cluster = form.overrides()
-        asked = parse_study(text)
-        study = asked.model_copy(update={"settings": (*cluster, *asked.settings)})
-        results = read_results(study, load_config(form.recipe, cluster).run.directory)
-        print(verdict_table(study, results), flush=True)
-        Path(page.path).write_text(study_page(study, results), encoding="utf-8")
-    score = study.outcome.score if study.outcome else "avg_at_k"
-    for task in study.tasks:
-        for arm in study.arms:
-            values = scores_by_seed(results, task, arm, score).values()
-            scores.log_metric(f"{arm}/{score}", sum(values) / len(values))
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:

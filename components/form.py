@@ -38,11 +38,10 @@ class Form:
     run_id: str = ""
     """Kubeflow's id of the run."""
 
-    def overrides(self, arm: str = "", warmup: str = "") -> list[str]:
+    def overrides(self, arm: str = "") -> list[str]:
         """Everything that stands over the recipe, from weak to strong, as `key.path=value`.
 
-        The settings of the cluster (its config map `fipo`), the form, its changes, and of a comparison what its arms
-        share (`warmup`) and the arm. Each of the two is a name and settings; the run is named by both.
+        The settings of the cluster (its config map `fipo`), the form, its changes, the arm of a comparison.
 
         Raises:
             ConfigError: the name of the run holds a placeholder that nobody fills in.
@@ -55,9 +54,8 @@ class Form:
             "trainjob.gpus_per_node": self.run_gpus_per_node,
         }
         cluster = [line for line in os.environ.get("FIPO_SETTINGS", "").splitlines() if line.strip()]
-        shared, varied = shlex.split(warmup), shlex.split(arm)
-        name = "-".join([*shared[:1], *varied[:1]])
-        named = [f"run.name={json.dumps(name)}", *shared[1:], *varied[1:]] if name else []
+        name, *own = shlex.split(arm) or [""]
+        named = [f"run.name={json.dumps(name)}", *own] if name else []
         return [*cluster, *(f"{key}={value}" for key, value in settings.items() if value), *self.recipe_changes, *named]
 
     def name(self) -> str:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from google.protobuf import json_format
 from kfp import dsl, local
 from kfp.dsl.graph_component import GraphComponent
-from kfp.pipeline_spec.pipeline_spec_pb2 import PipelineSpec
 
 from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
@@ -72,12 +70,10 @@ def _for_one_machine(pipeline: GraphComponent, created: str) -> GraphComponent:
 
     Loops run their bodies in turn: two trainings at once would halve the machine. Nothing is repeated: here a task is
     not lost with its node, it has failed. Nothing is skipped: a finished step takes a second, and kfp.local evaluates
-    conditions as Python. It does not know when the run was made, and in a loop within a loop takes the inner item for
-    the outer one too, by the end of its name.
+    conditions as Python. And it does not know when the run was made.
     """
     pipeline = copy.deepcopy(pipeline)
     spec = pipeline.pipeline_spec
-    _rename_outer_items(spec)
     for dag in (spec.root.dag, *(component.dag for component in spec.components.values())):
         for task in dag.tasks.values():
             task.ClearField("retry_policy")
@@ -88,21 +84,6 @@ def _for_one_machine(pipeline: GraphComponent, created: str) -> GraphComponent:
                 if source.runtime_value.constant.string_value == dsl.PIPELINE_JOB_CREATE_TIME_UTC_PLACEHOLDER:
                     source.runtime_value.constant.string_value = created
     return pipeline
-
-
-def _rename_outer_items(spec: PipelineSpec) -> None:
-    tasks = [task for component in spec.components.values() for task in component.dag.tasks.values()]
-    passed_on = {
-        source.component_input_parameter
-        for task in tasks
-        if task.WhichOneof("iterator")
-        for source in task.inputs.parameters.values()
-        if source.component_input_parameter.endswith("-loop-item")
-    }
-    text = json_format.MessageToJson(spec)
-    for name in passed_on:
-        text = text.replace(f'"{name}"', f'"{name.removesuffix("-loop-item")}-item"')
-    spec.CopyFrom(json_format.Parse(text, PipelineSpec()))
 
 
 def _failed_step(error: RuntimeError) -> str:

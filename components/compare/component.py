@@ -12,12 +12,10 @@ def compare(
     results: dsl.Input[list[dsl.Dataset]],
     comparison: dsl.Output[dsl.HTML],
     comparison_scores: dsl.Output[dsl.Metrics],
-    study: str = "",
 ):
     """Compare the trained models of several runs on the gate's benchmark.
 
-    Every run against the first, paired by problem, with intervals; of a study every arm against its baseline, paired by
-    seed, and what may be concluded.
+    Every run against the first, paired by problem, with intervals.
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
@@ -25,9 +23,8 @@ def compare(
         results: The evaluations' results, one a run.
         comparison: Scores, lengths and differences, as a figure and a table.
         comparison_scores: The gate metric of each run.
-        study: A study's file as text, where the runs are its trials.
     """
     from fipo_kfp.components import door
     from fipo_kfp.components.form import Form
 
-    door.compare(Form(recipe, recipe_changes), results, comparison, comparison_scores, study=study)
+    door.compare(Form(recipe, recipe_changes), results, comparison, comparison_scores)

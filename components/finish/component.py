@@ -14,7 +14,6 @@ def finish(
     run_id: str,
     status: dsl.PipelineTaskFinalStatus,
     arms: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
-    warmups: list = [],  # noqa: B006
 ):
     """Close the MLflow runs with the pipeline's own status.
 
@@ -28,13 +27,11 @@ def finish(
         created: When the run was made; Kubeflow fills it in.
         run_id: Kubeflow's id of the run.
         status: How the steps ended; Kubeflow fills it in.
-        arms: Of a comparison: what `configure` was given for each arm.
-        warmups: Of a comparison: what `configure` was given for what the arms share.
+        arms: Of a comparison: what `configure` was given for each run.
     """
     from fipo_kfp.components import door
     from fipo_kfp.components.form import Form
 
     form = Form(recipe, recipe_changes, run_name=run_name, created=created, run_id=run_id)
-    for warmup in warmups or [""]:
-        for arm in ["", *arms]:
-            door.finish(form, status.state, arm, warmup)
+    for arm in arms or [""]:
+        door.finish(form, status.state, arm)

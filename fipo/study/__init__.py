@@ -6,5 +6,4 @@ runner        every trial as ordinary `fipo` steps, side by side on this machine
 results       what MLflow has of them
 statistics    means over seeds, adjusted for the number of arms; equivalence; how many seeds an effect needs
 report        verdicts, tables and figures
-page          the same as one HTML file, for a pipeline
 """

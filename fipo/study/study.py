@@ -106,18 +106,11 @@ class Trial:
         return [
             f"run.directory={directory}",
             f"run.name={self.warmup if warmup else self.name}",
-            *self.shared_settings,
-            *(() if warmup else self.study.arms[self.arm]),
-        ]
-
-    @property
-    def shared_settings(self) -> list[str]:
-        """`--set` of all arms with this task and seed."""
-        return [
             f"run.seed={self.seed}",
             f"tracking.experiment_prefix={self.study.name}",
             *self.study.settings,
             *self.study.tasks[self.task].settings,
+            *(() if warmup else self.study.arms[self.arm]),
         ]
 
     def config(self, directory: Path, *, warmup: bool = False) -> Config:
@@ -137,7 +130,12 @@ def load_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise ConfigError(f"study {path}: no such file; docs/studies.md has an example")
-    study = parse_study(path.read_text(encoding="utf-8"), str(path))
+    try:
+        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"study {path}: is no YAML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"study {path}: {error}") from None
     beside = {
         name: task.model_copy(update={"recipe": str(path.parent / task.recipe)})
         for name, task in study.tasks.items()
@@ -147,17 +145,3 @@ def load_study(path: Path) -> Study:
     for trial in study.trials():
         trial.config(Path("runs"))
     return study
-
-
-def parse_study(text: str, name: str = "") -> Study:
-    """A study from YAML, as it stands; `name` is what messages call it.
-
-    Raises:
-        ConfigError: the text is refused.
-    """
-    try:
-        return Study.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"study {name}: is no YAML: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(f"study {name}: {error}") from None

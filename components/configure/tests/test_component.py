@@ -94,22 +94,6 @@ def test_an_arm_of_a_comparison_stands_over_everything(artifact):
     assert (config.run.name, config.algorithm.loss, config.run.seed) == ("dapo-s2", "dapo", 2)
 
 
-def test_an_arm_is_named_after_what_the_arms_share(artifact):
-    arm = {"warmup": "s2 run.seed=2 sft.steps=5", "arm": "dapo algorithm.loss=dapo sft.steps=6"}
-    config, *_ = call(artifact, recipe_changes=["run.seed=1"], **arm)
-    assert (config.run.name, config.run.seed, config.algorithm.loss, config.sft.steps) == ("s2-dapo", 2, "dapo", 6)
-    config, *_ = call(artifact, warmup=arm["warmup"], goal="sft")
-    assert (config.run.name, config.sft.steps, config.algorithm.loss) == ("s2", 5, "fipo")
-
-
-def test_an_arm_takes_the_warm_up_that_fits(tiny_pipeline, tiny_copy, artifact):
-    given = {"recipe_changes": [tiny_copy], "goal": "evaluate"}
-    _, page, found = call(artifact, tiny_pipeline.recipe, **given, arm="half algorithm.half_life=8")
-    assert found.todo == "train evaluate" and "- sft, finished before" in page
-    _, _, found = call(artifact, tiny_pipeline.recipe, **given, arm="longer sft.steps=61")
-    assert found.todo == "sft train evaluate"
-
-
 def test_a_mistake_ends_the_task_with_its_message(artifact, capsys):
     with pytest.raises(SystemExit) as ended:
         call(artifact, recipe_changes=["gate.minimum=high"])
