@@ -2,7 +2,9 @@
 
     python -m benchmarks [NAME ...] [--output docs/benchmarks.md]
 
-The figures are kept beside the document, in benchmarks.json: naming some replaces theirs and keeps the others.
+The figures are kept beside the document, in benchmarks.json: naming some replaces theirs and keeps the others. A run
+during which other processes took more than a fifth of a core is marked as loaded, and does not replace one that is not.
+The other pages' figures are those of the same file (`benchmarks.pages`); they are written too.
 """
 
 from __future__ import annotations
@@ -17,6 +19,9 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from benchmarks import pages
+from benchmarks.pairs import Load
 
 NAMES = {
     "future_kl": "the paper's own listing",
@@ -43,10 +48,21 @@ def main() -> None:
     kept = options.output.with_suffix(".json")
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
     for name in options.names or NAMES:
-        results[name] = run(name)
+        found = run(name)
+        if not replaces(found, results.get(name)):
+            print(f"{name}: not kept, for it ran under load and there is a run that did not", flush=True)
+            continue
+        results[name] = found
         kept.write_text(json.dumps(results, indent=1, sort_keys=True) + "\n")
         options.output.write_text(document(results), encoding="utf-8")
+        if kept.samefile(pages.KEPT):
+            pages.write(results)
     print(options.output)
+
+
+def replaces(new: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    """Whether a result is kept in place of an earlier one; of one from before load was recorded nothing is known."""
+    return not new["load"]["loaded"] or old is None or old.get("load", {"loaded": False})["loaded"]
 
 
 def run(name: str) -> dict[str, Any]:
@@ -54,14 +70,24 @@ def run(name: str) -> dict[str, Any]:
     print(f"{name} ...", flush=True)
     began = time.monotonic()
     command = [sys.executable, "-m", f"benchmarks.{name}", "--json"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    with Load() as load:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
         sys.exit(f"benchmark {name} failed with exit code {done.returncode}; its message is above")
     *printed, last = [line for line in done.stdout.strip().splitlines() if "[WARNING]" not in line]
     result: dict[str, Any] = json.loads(last)
-    minutes = (time.monotonic() - began) / 60
-    print(f"{name}: ratio {result['ratio']:.2f}  ({minutes:.1f} min)", flush=True)
-    return result | {"printed": printed, "date": datetime.date.today().isoformat(), "minutes": round(minutes, 1)}
+    minutes, found = (time.monotonic() - began) / 60, load.to_json()
+    marked = f", UNDER LOAD: others took {found['others_cores']} cores" if found["loaded"] else ""
+    print(f"{name}: ratio {shown(result)}  ({minutes:.1f} min{marked})", flush=True)
+    today = datetime.date.today().isoformat()
+    return result | {"printed": printed, "date": today, "minutes": round(minutes, 1), "load": found}
+
+
+def shown(result: Mapping[str, Any]) -> str:
+    """The ratio, with its interval where pairs were measured in turn, and whether to believe it."""
+    interval = " ({:,.2f} to {:,.2f})".format(*result["interval"]) if "interval" in result else ""
+    loaded = ", under load" if result.get("load", {}).get("loaded") else ""
+    return f"{result['ratio']:,.2f}{interval}{loaded}"
 
 
 def document(results: Mapping[str, Any]) -> str:
@@ -71,6 +97,8 @@ def document(results: Mapping[str, Any]) -> str:
         "",
         "Each runs fipo and the peer in one run, on one machine, and compares them there; times of different runs are",
         "not compared. `make bench` runs them all and writes this page; `python -m benchmarks NAME` runs one again.",
+        "With an interval the figure is the median of pairs run in turn (`benchmarks/pairs.py`), the interval that of",
+        "the median; a run during which other processes took part of the machine says *under load*.",
         "",
         "| benchmark | against | times better | memory, ours over theirs |",
         "|---|---|---|---|",
@@ -79,7 +107,7 @@ def document(results: Mapping[str, Any]) -> str:
         if name in results:
             result = results[name]
             memory = f"{result['memory_ratio']:.2f}" if result.get("memory_ratio") else ""
-            lines.append(f"| [`{name}`](#{name}) | {peer} | {result['ratio']:,.2f} | {memory} |")
+            lines.append(f"| [`{name}`](#{name}) | {peer} | {shown(result)} | {memory} |")
     for name in NAMES:
         if name in results:
             lines += section(name, results[name])
@@ -93,7 +121,9 @@ def section(name: str, result: Mapping[str, Any]) -> list[str]:
     text = "\n".join(line for line in rest.splitlines() if not line.startswith("    python -m")).strip()
     machine = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
     versions = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
-    where = f"{result['date']}, {result['minutes']:g} minutes; {machine}; {versions}."
+    others = result.get("load", {}).get("others_cores")
+    busy = "" if others is None else f"; other processes took {others:g} cores"
+    where = f"{result['date']}, {result['minutes']:g} minutes{busy}; {machine}; {versions}."
     printed = ["```text", *result["printed"], "```"] if result["printed"] else []
     return ["", f"## {name}", "", first, "", text, "", where, "", *printed]
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import DEVICE, context, seconds
+from benchmarks.pairs import alternate
 from fipo.algorithm.future_kl import future_kl
 from fipo.algorithm.loss import policy_loss
 from fipo.algorithm.options import LossOptions
@@ -75,14 +76,19 @@ def main() -> None:
     ours = seconds(lambda: future_kl(log_ratio, mask, half_life=HALF_LIFE), 50)
     ours_packed = seconds(lambda: future_kl(log_ratio, mask, half_life=HALF_LIFE, segment_ids=packed), 20)
     ours_short = seconds(lambda: future_kl(*head, half_life=HALF_LIFE), 50)
-    peer = seconds(lambda: listing(log_ratio, mask, HALF_LIFE), 2)
+    in_turn = alternate(
+        lambda: future_kl(log_ratio, mask, half_life=HALF_LIFE),
+        lambda: listing(log_ratio, mask, HALF_LIFE),
+        our_calls=1000,
+    )
+    peer = min(cost.seconds for cost in in_turn.theirs)
 
     loss_batch = 64 if DEVICE.type == "cuda" else BATCH
     loss = whole_loss(loss_batch)
 
     found = context()
     result = {
-        "ratio": peer / ours,
+        **in_turn.to_json(),
         "packed_ratio": peer / ours_packed,
         "time_per_token_ratio": (ours / TIME) / (ours_short / SHORT),
         "seconds": {"ours": ours, "ours_packed": ours_packed, "ours_at_1024": ours_short, "listing": peer},

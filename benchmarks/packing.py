@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -27,6 +26,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from benchmarks.harness import DEVICE, context
+from benchmarks.pairs import alternate
 from fipo.algorithm.log_probs import linear_log_probs
 from fipo.config import Architecture, Model
 from fipo.distributed.attention import attention_parity, use_packed_attention
@@ -127,21 +127,16 @@ def _side_by_side(model: PreTrainedModel, rows: Sequence[Row], order: Sequence[i
         yield linear_log_probs(hidden[:, :-1][wanted], model.lm_head.weight, ids[:, 1:][wanted])[0]
 
 
-def measure(method: str, model: PreTrainedModel, rows: Sequence[Row], repeats: int) -> tuple[dict[str, float], Tensor]:
-    """Least time of `repeats` gradients of the mean log-likelihood, and the gradient."""
+def gradient(method: str, model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+    """Of the mean log-likelihood."""
     responses = sum(len(row.response_ids) for row in rows)
-    elapsed = cpu = float("inf")
-    for _ in range(repeats):
-        model.zero_grad()
-        began, cpu_began = time.perf_counter(), time.process_time()
-        for log_probs in METHODS[method](model, rows):
-            (log_probs.sum() / responses).backward()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-        elapsed, cpu = min(elapsed, time.perf_counter() - began), min(cpu, time.process_time() - cpu_began)
+    model.zero_grad()
+    for log_probs in METHODS[method](model, rows):
+        (log_probs.sum() / responses).backward()
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     gradients = [parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None]
-    tokens = sum(map(len, rows))
-    return {"tokens_per_second": tokens / elapsed, "seconds": elapsed, "cpu_seconds": cpu}, torch.cat(gradients).float()
+    return torch.cat(gradients).float()
 
 
 def imbalance(rows: Sequence[Row], parity: float) -> dict[str, float]:
@@ -163,37 +158,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--rows", type=int, default=64)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--pairs", type=int, default=7, help="of ours and each peer, in turn")
     parser.add_argument("--block-mask", action="store_true", help="measure the block-diagonal mask too (slow)")
     options = parser.parse_args()
     methods = [method for method in METHODS if method != "block_mask" or options.block_mask]
     model, rows = make_model(), make_rows(options.rows)
-    measure("packed", model, rows[:4], 1)
-    measured, gradients = {}, {}
-    for method in methods:
-        measured[method], gradients[method] = measure(method, model, rows, options.repeats)
+    gradients = {method: gradient(method, model, rows) for method in methods}  # and what is compiled or made once
+    compared = {
+        method: alternate(
+            lambda: gradient("packed", model, rows),
+            lambda method=method: gradient(method, model, rows),  # type: ignore[misc]
+            pairs=options.pairs,
+        )
+        for method in methods
+        if method != "packed"
+    }
     reference = gradients["padded"]
     differences = {name: ((each - reference).norm() / reference.norm()).item() for name, each in gradients.items()}
     balance = imbalance(make_rows(16 * options.rows), attention_parity(model))
     lengths = [len(row) for row in rows]
     print(f"{len(rows)} rows, {sum(lengths)} tokens, {min(lengths)} to {max(lengths)} each, on {context()['machine']}")
-    for method, figures in measured.items():
+    for method, found in compared.items():
         print(
-            f"  {method:11}{figures['tokens_per_second']:9.0f} tokens/s   {figures['seconds']:7.2f} s "
-            f"(CPU {figures['cpu_seconds']:.2f} s)   gradient {differences[method]:.1e} apart"
+            f"  packed is {found.ratio} times as fast as {method}, by CPU seconds {found.cpu_ratio}; "
+            f"gradient {differences[method]:.1e} apart"
         )
     print(f"  slowest of {RANKS} ranks over the mean: {balance['ours']:.3f}, dealt in turn {balance['in_turn']:.3f}")
     if max(differences.values()) > (1e-4 if DEVICE.type == "cpu" else 5e-2):
         sys.exit(f"gradients differ: {differences}")
-    ours = measured["packed"]
     result = {
-        "ratio": measured["padded"]["seconds"] / ours["seconds"],
-        "cpu_ratio": measured["padded"]["cpu_seconds"] / ours["cpu_seconds"],
-        "ratio_to_sorted": measured["sorted"]["seconds"] / ours["seconds"],
-        "cpu_ratio_to_sorted": measured["sorted"]["cpu_seconds"] / ours["cpu_seconds"],
+        **compared["padded"].to_json(),
+        "ratio_to_sorted": compared["sorted"].ratio.value,
+        "cpu_ratio_to_sorted": compared["sorted"].cpu_ratio.value,
         "gradient_differences": differences,
         "balance": balance,
-        "measured": measured,
         **context(),
     }
     if options.json:

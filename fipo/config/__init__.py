@@ -9,7 +9,7 @@ another recipe. Unknown keys and impossible values raise `ConfigError` with the 
 from fipo.config.algorithm import Algorithm
 from fipo.config.base import Name, Role, Section, role_of
 from fipo.config.cluster import Deploy, Distributed, TrainJobs
-from fipo.config.data import Benchmark, Data, Programs, RunningSums, Source
+from fipo.config.data import Benchmark, Data, Programs, RunningSums, Search, Source
 from fipo.config.evaluation import Evaluation, Gate, GateRule, Registry
 from fipo.config.help import Setting, describe_settings
 from fipo.config.model import Architecture, Lora, Model
@@ -42,6 +42,7 @@ __all__ = [
     "RolloutSettings",
     "Run",
     "RunningSums",
+    "Search",
     "Section",
     "Setting",
     "Sft",

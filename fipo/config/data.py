@@ -13,7 +13,7 @@ from fipo.uris import check_rows
 GRADERS = ("math", "exact", "choice", "tests")
 """Those that are built in."""
 
-MADE = {"generator": "running-sums", "programs": "programs"}
+MADE = {"generator": "running-sums", "programs": "programs", "search": "search"}
 """Settings that make problems, and what their sources are called."""
 
 ENVIRONMENTS = ("python", "guess")
@@ -59,8 +59,27 @@ class Programs(Section):
     """Share of demonstrations with the parentheses that the order of operations needs; the rest have none."""
 
 
+class Search(Section):
+    """A seeded generator of problems to guess and verify, with demonstrations that may give up."""
+
+    seeds: int = Field(12, ge=1, le=64)
+    """Tables of candidates, one of which a problem names."""
+    candidates: int = Field(16, ge=2, le=64)
+    """Of which one is right."""
+    tables: int = Field(0, ge=0)
+    """Determines the tables, and which problems are held out."""
+    part: Literal["train", "held_out"] = "train"
+    """Which problems are made; the two parts have none in common."""
+    held_out: Probability = 0.25
+    """Share of problems that are held out."""
+    seed: int = Field(0, ge=0)
+    """Determines the demonstrations."""
+    give_up: Probability = 0.25
+    """How probably a demonstration ends in a guess after a wrong candidate."""
+
+
 class Source(Section):
-    """Where problems come from: `uri`, `generator` or `programs`."""
+    """Where problems come from: `uri`, or one of the generators `generator`, `programs` and `search`."""
 
     uri: Annotated[str, Role.PLACEMENT] = ""
     """A file of rows: JSONL, a JSON array, CSV, each plain or `.gz`, or parquet (a path, `file://`, `s3://`); a folder
@@ -94,6 +113,8 @@ class Source(Section):
     """Make running sums instead of reading problems."""
     programs: Programs | None = None
     """Make functions to write instead of reading problems; for the grader `tests`."""
+    search: Search | None = None
+    """Make problems that are solved by guessing and verifying."""
     limit: int | None = Field(None, ge=1)
     """Take at most this many rows; how many to make, with a generator."""
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fipo.config import Source
-from fipo.data import programs, running_sums
+from fipo.data import programs, running_sums, search
 from fipo.data.columns import columns_read, present
 from fipo.data.formats import BATCH, columns_of_file, read_file, read_in_parts
 from fipo.data.rows import Row
@@ -117,6 +117,8 @@ def _made(source: Source) -> Iterator[Mapping[str, str]]:
     count = source.limit or 0
     if source.programs:
         return programs.generate(source.programs, count)
+    if source.search:
+        return search.generate(source.search, count)
     return running_sums.generate(source.generator, count) if source.generator else iter(())
 
 

@@ -185,7 +185,7 @@ def test_an_mlflow_that_is_away_is_a_warning(recipe):
     assert findings["MLflow"].status == "warning" and "refused" in findings["MLflow"].found
 
 
-@pytest.mark.parametrize("name", ["demo", "demo-16", "demo-code", "demo-tool"])
+@pytest.mark.parametrize("name", ["demo", "demo-16", "demo-code", "demo-tool", "demo-search"])
 def test_the_demos_begin(name, tmp_path, capsys):
     """Their demonstrations are wrong on purpose, or one turn of several."""
     require(load_config(name, [f"run.directory={tmp_path}"]), ["prepare", "sft", "train"])

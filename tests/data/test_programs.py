@@ -72,7 +72,7 @@ def test_a_source_has_one_origin():
         ("{programs: {}, generator: {}, limit: 3}", "generator and programs"),
         ("{uri: rows.jsonl, programs: {}, limit: 3}", "uri and programs"),
     ):
-        with pytest.raises(ConfigError, match=rf"uri, generator, programs: must be exactly one of them; got {found}"):
+        with pytest.raises(ConfigError, match=rf"programs, search: must be exactly one of them; got {found}"):
             load_config("demo", [f"data.train=[{origin}]"])
     with pytest.raises(ConfigError, match="limit: must be set with a generator; got None"):
         load_config("demo", ["data.train=[{programs: {}}]"])

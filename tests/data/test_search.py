@@ -1,0 +1,54 @@
+"""The task of guessing and verifying: the tables are permutations, the answer is what a trial finds, parts differ."""
+
+import re
+
+import pytest
+
+from fipo.config import Search
+from fipo.data.search import generate
+from fipo.errors import DataError
+
+PROBLEM = re.compile(r"s(\d+) v(\d+) :")
+TRIAL = re.compile(r"(\d+) u(\d+) v(\d+)")
+BOXED = re.compile(r"\\boxed\{ (\d+) \}$")
+
+
+def rows(count=2000, **settings):
+    return list(generate(Search(**settings), count))
+
+
+def test_a_trial_that_finds_the_value_is_the_answer():
+    found: dict[tuple[int, int], tuple[int, int]] = {}
+    for row in rows():
+        seed, value = map(int, PROBLEM.findall(row["prompt"])[0])
+        trials = [tuple(map(int, trial)) for trial in TRIAL.findall(row["response"])]
+        for candidate, u, reached in trials:
+            assert found.setdefault((seed, candidate), (u, reached)) == (u, reached), "the tables are fixed"
+            assert (str(candidate) == row["answer"]) == (reached == value)
+        assert all(reached != value for _, _, reached in trials[:-1]), "nobody tries on"
+        (boxed,) = BOXED.findall(row["response"])
+        assert (boxed == row["answer"]) or trials[-1][2] != value
+        assert boxed == str(trials[-1][0]) or int(boxed) not in {candidate for candidate, _, _ in trials}
+    for seed in range(12):
+        assert len({reached for (one, _), (_, reached) in found.items() if one == seed}) == 16
+    assert len(set(found.values())) == 16, "p is one table for all seeds"
+
+
+def test_a_quarter_of_wrong_trials_end_in_a_guess():
+    trials = [TRIAL.findall(row["response"]) for row in rows(4000)]
+    wrong = right = gave_up = 0
+    for row, tried in zip(rows(4000), trials, strict=True):
+        solved = tried[-1][0] == row["answer"]
+        wrong, right, gave_up = wrong + len(tried) - solved, right + solved, gave_up + (not solved)
+    assert gave_up / wrong == pytest.approx(0.25, abs=0.02)
+    assert not [row for row in rows(500, give_up=0.0) if BOXED.findall(row["response"]) != [row["answer"]]]
+
+
+def test_held_out_problems_are_never_trained_on():
+    train, held_out = ({row["prompt"] for row in rows(part=part)} for part in ("train", "held_out"))
+    assert (len(train), len(held_out)) == (144, 48) and not train & held_out
+    again = rows(part="held_out", seed=5)
+    assert {row["prompt"] for row in again} == held_out and again != rows(part="held_out")
+    assert {row["prompt"] for row in rows(part="held_out", tables=1)} != held_out
+    with pytest.raises(DataError, match=r"held_out: 0\.0 leaves no problem"):
+        rows(part="held_out", held_out=0.0)
