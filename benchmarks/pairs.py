@@ -122,7 +122,7 @@ def median(values: Sequence[float]) -> Median:
 
 def _coverage(count: int, inside: int) -> float:
     """That the median is neither below nor above the interval: at most `inside` values on the one side of it."""
-    return 1.0 - 2.0 * sum(comb(count, below) for below in range(inside + 1)) / 2**count
+    return 1.0 - sum(comb(count, below) for below in range(inside + 1)) / 2.0 ** (count - 1)
 
 
 class Load:

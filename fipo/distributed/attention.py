@@ -105,5 +105,6 @@ def attention_parity(model: PreTrainedModel) -> float:
         return math.inf
     head_size: int = getattr(config, "head_dim", None) or config.hidden_size // heads
     linear = [module for module in body.modules() if not isinstance(module, nn.Embedding)]
-    weights = sum(one.numel() for module in linear for one in module.parameters(recurse=False) if one.ndim > 1)
-    return weights / (config.num_hidden_layers * heads * head_size)
+    weights: int = sum(one.numel() for module in linear for one in module.parameters(recurse=False) if one.ndim > 1)
+    channels: int = config.num_hidden_layers * heads * head_size
+    return weights / channels

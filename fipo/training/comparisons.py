@@ -77,10 +77,10 @@ def samples_of(
     """Some prompts with responses of the engine, and a row of `longest` tokens; the same on ranks that share rows."""
     most = min(config.rollout.max_response_tokens, longest // 4)
     new_tokens, after_long = min(RESPONSE_TOKENS, most), min(LONG_TOKENS, most)
-    asked = [tuple(prompt[new_tokens - longest :]) for prompt in prompts[:PROMPTS]]
-    if len({*map(len, asked)}) < len(asked):
-        asked[-1] = asked[-1][1:] or asked[-1]  # of different lengths: an engine that attends to padding is to show
-    short = [Prompt(str(index), "", prompt, "") for index, prompt in enumerate(asked)]
+    cut = [tuple(prompt[new_tokens - longest :]) for prompt in prompts[:PROMPTS]]
+    if len({*map(len, cut)}) < len(cut):
+        cut[-1] = cut[-1][1:] or cut[-1]  # of different lengths: an engine that attends to padding is to show
+    short = [Prompt(str(index), "", prompt, "") for index, prompt in enumerate(cut)]
     ids = (token for token in chain.from_iterable(cycle(prompts)) if token not in stops.ids)
     long = Prompt("long", "", tuple(islice(ids, longest - after_long)), "")
     if rollout is None:

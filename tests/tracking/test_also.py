@@ -100,7 +100,7 @@ def test_wandb_offline_has_config_and_metrics_over_their_steps(tracking_uri, tmp
     config: dict[str, str] = {}
     names: list[str] = []
     for data in chunks(record.read_bytes()):
-        parsed = wandb_internal_pb2.Record()
+        parsed = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
         parsed.ParseFromString(data)
         names += [parsed.run.display_name] if parsed.WhichOneof("record_type") == "run" else []
         for item in [*parsed.config.update, *parsed.run.config.update]:

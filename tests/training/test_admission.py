@@ -205,7 +205,13 @@ def test_noise_in_training_is_refused(world):
 
 def test_an_engine_that_attends_to_padding_shows_with_prompts_of_one_length(world, monkeypatch):
     """BART counts positions by what is before, padding or not."""
-    own = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 48, "bos_token_id": 2}
+    own: dict[str, int | None] = {
+        "d_model": 32,
+        "decoder_layers": 2,
+        "decoder_attention_heads": 4,
+        "decoder_ffn_dim": 48,
+        "bos_token_id": 2,
+    }
     own |= {"decoder_start_token_id": 2, "forced_eos_token_id": None}
     monkeypatch.setitem(FAMILIES, "bart", ("Bart", own))
     case = Case(world, "bart")
