@@ -51,7 +51,11 @@ LINES = (
     ),
     Line("README.md", "| packed updates | padded rows | # | |", ("packing/ratio",)),
     Line("README.md", "| the paper's listing | # | |", ("future_kl/ratio",)),
-    Line("README.md", "| full logits | # | # |", ("log_probs/ratio", "log_probs/memory_ratio")),
+    Line(
+        "README.md",
+        "| full logits | # (# by CPU time) | # |",
+        ("log_probs/ratio", "log_probs/cpu_ratio", "log_probs/memory_ratio"),
+    ),
     Line("README.md", "| `datasets` and datasketch | # | # |", ("data/ratio", "data/memory_ratio")),
     Line(
         "README.md",
