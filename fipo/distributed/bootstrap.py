@@ -61,6 +61,12 @@ class World:
         dist.all_gather_object(items, item, group=self.group)
         return items
 
+    def gather_to_main(self, item: Any) -> list[Any]:
+        """`item` of every rank, in rank order, on rank 0; nothing on the others."""
+        items: list[Any] = [None] * self.size if self.is_main else []
+        dist.gather_object(item, items or None, group=self.group, group_dst=0)
+        return items
+
     def broadcast(self, tensor: torch.Tensor, source: int) -> torch.Tensor:
         """`source`'s tensor on every rank, on its device; the others give one of the same shape and type."""
         tensor = tensor.to(self.device)

@@ -47,7 +47,14 @@ def test_what_a_killed_write_left_goes_with_the_next_one(tmp_path, where):
     assert [path.name for path in (tmp_path / "folder").iterdir()] == ["object"]
 
 
-@pytest.mark.parametrize("name", [f".object.{own_mark()}", ".object.00000000-99999999", ".object.notes"])
+WRITERS = {
+    "this process": f".object.{own_mark()}",
+    "another machine": ".object.00000000-99999999",
+    "none": ".object.notes",
+}
+
+
+@pytest.mark.parametrize("name", WRITERS.values(), ids=WRITERS)
 def test_what_another_process_or_machine_writes_stays(tmp_path, name):
     """The first is of this process, which lives; the second of another machine, whose processes nobody here knows."""
     (tmp_path / name).write_text("unfinished")

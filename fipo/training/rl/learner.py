@@ -101,11 +101,11 @@ class Learner:
         return replace(output, measured=output.measured | own)
 
     def traces(self) -> Traces:
-        """What the loss saw in every response of the step, of all ranks; collective."""
+        """What the loss saw in every response of the step, on rank 0; collective."""
         sequence, mine = self._engine.sequence, Traces()
         for update, micro_batch, shard in self._seen:
             mine |= traces_of(micro_batch, sequence.gather(shard), update)
-        found = self._engine.world.gather({} if sequence.rank else mine)
+        found = self._engine.world.gather_to_main({} if sequence.rank else mine)
         return {key: trace for part in found for key, trace in part.items()}
 
     def _mini_batch(self, update: int, samples: list[Sample], known: Mapping[str, Tensor] | None) -> MiniBatch:
