@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 from importlib import metadata
 from typing import Any
 
@@ -32,7 +33,8 @@ def licence(package: metadata.PackageMetadata) -> str:
 def python_packages() -> dict[tuple[str, str], str]:
     """Licences of the installed distributions, by normalised name and version."""
     found = {}
-    for distribution in metadata.distributions():
+    # Where pip installs: some packages bring others within them, and put those on the path.
+    for distribution in metadata.distributions(path=[sysconfig.get_path(place) for place in ("purelib", "platlib")]):
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
         found[name, distribution.version] = licence(distribution.metadata)
     return {key: value for key, value in sorted(found.items()) if key[0] not in LEFT_BEHIND}

@@ -18,6 +18,7 @@ from kfp.dsl.graph_component import GraphComponent
 
 from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
+from fipo.files import private_folder
 from fipo.report.display import live_display
 from fipo_kfp.components.form import Form, now
 from fipo_kfp.pipelines.console import quiet_kubeflow
@@ -47,6 +48,7 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
     given, created = arguments(pipeline, parameters, overrides), now()
     config = _settings(given, created)
     folder = (config.run_directory / "kfp").absolute()
+    private_folder(folder)  # Kubeflow's executor would open it to all
     with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
         for_here = _for_one_machine(PIPELINES[pipeline], created)
         # kfp deletes the workspace after each run: it must be a folder of its own.

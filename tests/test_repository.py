@@ -148,7 +148,7 @@ def source_files():
 @pytest.mark.parametrize(
     ("path", "tests"),
     [
-        ("fipo/rollout/served/guard.py", {"tests/environments", "tests/rollout"}),
+        ("fipo/rollout/served/guard.py", {"tests/environments", "tests/inspect", "tests/rollout"}),
         ("fipo/planning/plan.py", {"tests/planning"}),
         ("components/score/component.py", {"components/score/tests", "tests/pipelines", "tests/test_doors.py"}),
         ("k8s/base/storage.yaml", {"tests/k8s", "tests/apiserver"}),

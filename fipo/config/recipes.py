@@ -46,11 +46,12 @@ def load_config(recipe: str | Path, overrides: Iterable[str] = ()) -> Config:
         raise ConfigError(_explain(error, f"recipe {str(recipe)!r}")) from None
 
 
-def _refuse_secrets(tree: Any, recipe: str, place: str = "") -> None:
+def _refuse_secrets(tree: Any, recipe: str, place: str = "", above: tuple[int, ...] = ()) -> None:
     """Settings are written to files, logged and shown; what opens a door is a variable of the environment."""
     if isinstance(tree, Mapping | list):
-        for key, value in tree.items() if isinstance(tree, Mapping) else enumerate(tree):
-            _refuse_secrets(value, recipe, f"{place}.{key}".lstrip("."))
+        inside = () if id(tree) in above else tree.items() if isinstance(tree, Mapping) else enumerate(tree)
+        for key, value in inside:  # an alias of YAML may hold itself
+            _refuse_secrets(value, recipe, f"{place}.{key}".lstrip("."), (*above, id(tree)))
     elif isinstance(tree, str) and (what := find_secret(tree)):
         raise ConfigError(
             f"recipe {recipe!r}: {place}: must hold no secret, as settings are kept, logged and shown; it has {what}. "

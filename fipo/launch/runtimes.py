@@ -18,10 +18,11 @@ DEVICE = "nvidia.com/gpu"
 def wanted_runtime(config: Config, step: str) -> tuple[str, str]:
     """The setting that names the runtime of a step's TrainJob, and the name."""
     jobs, engine = config.trainjob, "transformers" if step == "sft" else config.rollout.engine
-    field = "runtime"
-    if engine != "transformers":
-        field = "rollout_runtime" if engine == "served" and jobs.rollout_runtime else "vllm_runtime"
-    return f"trainjob.{field}", getattr(jobs, field)
+    if engine == "transformers":
+        return "trainjob.runtime", jobs.runtime
+    if engine == "served" and jobs.rollout_runtime:
+        return "trainjob.rollout_runtime", jobs.rollout_runtime
+    return "trainjob.vllm_runtime", jobs.vllm_runtime
 
 
 def runtime_of(config: Config, step: str, cluster: Cluster) -> tuple[Manifest, int]:

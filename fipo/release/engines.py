@@ -11,6 +11,7 @@ from typing import Literal
 
 from fipo.config import Config
 from fipo.errors import ConfigError
+from fipo.release.folder import origin
 
 Engine = Literal["auto", "transformers", "vllm"]
 
@@ -42,7 +43,7 @@ def command(
     if settings:
         from fipo.rollout.factory import context_of
 
-        line += ["--max-model-len", str(context_of(settings, folder))]
+        line += ["--max-model-len", str(context_of(settings, origin(folder)))]
         line += ["--tensor-parallel-size", str(settings.rollout.tensor_parallel)]
     return line
 

@@ -30,6 +30,11 @@ def settings_of(folder: Path) -> Config | None:
     return load_config(folder / SETTINGS) if (folder / SETTINGS).is_file() else None
 
 
+def origin(folder: Path) -> Path:
+    """The model's own folder, of one that was laid out."""
+    return (folder / "config.json").readlink().parent
+
+
 def lay_out(model: Path, folder: Path) -> None:
     """Fill `folder` for a server: links to the files of `model`, and its own templates and generation settings.
 
@@ -44,7 +49,7 @@ def lay_out(model: Path, folder: Path) -> None:
     folder.mkdir(parents=True)
     for file in model.iterdir():
         if file.is_file() and file.suffix not in NEVER_SERVED:
-            (folder / file.name).symlink_to(file.resolve())
+            (folder / file.name).symlink_to(file.absolute())
     settings = settings_of(model)
     if settings is None:
         return

@@ -20,7 +20,7 @@ from fipo.models import load_tokenizer
 from fipo.release.ask import Question, example
 from fipo.release.chat import MAX_RESPONSE_TOKENS, locate
 from fipo.release.engines import Engine, choose, command, environment
-from fipo.release.folder import lay_out, settings_of
+from fipo.release.folder import lay_out, origin, settings_of
 from fipo.waits import Wait
 
 _POLL_SECONDS = 0.2
@@ -85,7 +85,8 @@ def _ready(url: str, folder: Path) -> str:
     settings = settings_of(folder)
     length = settings.rollout.max_response_tokens if settings else MAX_RESPONSE_TOKENS
     question = Question(folder.name, example(settings), length)
-    if load_tokenizer(Model(name_or_path=str(folder))).chat_template:
+    model = Model(name_or_path=str(origin(folder)))
+    if (folder / "chat_template.jinja").is_file() or load_tokenizer(model).chat_template:
         path, body = "chat/completions", question.body
     else:
         path, body = "completions", {"model": folder.name, "prompt": question.problem, "max_tokens": length}

@@ -11,6 +11,7 @@ from typing import Any
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
 from fipo.figures import to_png
+from fipo.files import private_folder
 from fipo.records import Decision, Evaluated, Registration, Scores
 from fipo.report import wording
 from fipo.report.data import Comparison, ReportData, SetAside
@@ -44,7 +45,7 @@ def write_here(workspace: Workspace) -> None:
 
 
 def _write_files(workspace: Workspace, folder: Path, *, mlflow_run_id: str) -> ReportData:
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     data, summary = gather(workspace), summarise(workspace, mlflow_run_id=mlflow_run_id)
     (folder / "report.html").write_text(build_report(data), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -84,7 +84,7 @@ class StepResult:
         for output in tree["outputs"].values():
             output["uri"] = _relative(output["uri"], self._place(run))
         tree = json.loads(redact(json.dumps(tree)))
-        return json.dumps(tree | {"sha256": _digest(tree)}, indent=1)
+        return json.dumps(tree | {"sha256": digest(tree)}, indent=1)
 
     @classmethod
     def from_json(cls, text: str | bytes, run: str, *, reused: bool = False) -> StepResult:
@@ -95,7 +95,7 @@ class StepResult:
         """
         try:
             tree = json.loads(text)
-            if (expected := tree.pop("sha256", "")) and expected != _digest(tree):  # old ones have none
+            if (expected := tree.pop("sha256", "")) and expected != digest(tree):  # old ones have none
                 raise ValueError("its digest is not that of its contents")
             outputs = {name: Output(**output) for name, output in tree.pop("outputs").items()}
             found = cls(**{**tree, "reused": reused})
@@ -109,7 +109,8 @@ class StepResult:
         return f"{run}/{self.step}/{self.fingerprint[:12]}"
 
 
-def _digest(tree: dict[str, Any]) -> str:
+def digest(tree: dict[str, Any]) -> str:
+    """SHA-256 (hex) of what a stored result says, its own digest left out."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

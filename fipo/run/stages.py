@@ -94,7 +94,7 @@ def write_stage(folder: Path, step: str, stage: Stage) -> None:
     stages = {name: one for name, one in read_stages(folder).items() if order.index(name) < order.index(step)}
     tree = {name: asdict(one) for name, one in {**stages, step: stage}.items()}
     # It is only for looking at: a full disk is for those to tell who need what they write.
-    with suppress(OSError), replacing(folder / STAGES) as unfinished:
+    with suppress(OSError), replacing(folder / STAGES, private=True) as unfinished:
         unfinished.write_text(json.dumps(tree, indent=1), encoding="utf-8")
 
 

@@ -40,7 +40,7 @@ from fipo.run.result import Output, StepResult
 from fipo.run.stages import Stage, at_work, write_stage
 from fipo.run.step import STEPS, steps_to
 from fipo.storage import claimed, delete_directory, download_directory, release, upload_directory
-from fipo.tracking import Tracker, replay_left
+from fipo.tracking import Tracker, is_open, replay_left
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -220,6 +220,9 @@ class Workspace:
         """Of a step that has finished: what a kill, or an outage, at its very end has left undone."""
         if self.directory.exists():
             with suppress(LaunchError), _locked(self.directory / "lock"):  # who lives does it itself
+                if is_open(self.directory / "journal.jsonl"):
+                    with self._tracker():  # its MLflow run is over, too
+                        pass
                 release(self.store, self._claim_prefix, holder=self._place)
         replay_left(self.directory)
 

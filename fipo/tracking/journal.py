@@ -109,6 +109,14 @@ def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
+def is_open(path: Path) -> bool:
+    """Whether a journal ends before its run does: its process was killed."""
+    if not path.exists():
+        return False
+    kinds = [record["kind"] for record, _ in records_between(path, 0, path.stat().st_size)]
+    return bool(kinds) and kinds[-1] != "status"
+
+
 def read_said(path: Path) -> list[str]:
     """The lines of a journal that its step told the user, in order."""
     return [record["line"] for record, _ in records_between(path, 0, path.stat().st_size) if record["kind"] == "said"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from fipo.config import Config, load_config
 from fipo.distributed.bootstrap import World, is_lost_peer, join_world
 from fipo.errors import FipoError
+from fipo.files import private_folder
 from fipo.launch.progress import Progress
 from fipo.redaction import guard_output
 from fipo.run.identity import Identity
@@ -55,7 +56,7 @@ class Job:
         """Whether this rank sees what rank 0 writes; collective."""
         probe = self.workspace.config.run_directory / ".seen-by-all"
         if self.world.is_main:
-            probe.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(probe.parent)
             probe.write_text(nonce := str(os.urandom(8).hex()), encoding="ascii")
         nonce = self.world.gather(nonce if self.world.is_main else "")[0]
         seen = probe.is_file() and probe.read_text(encoding="ascii") == nonce

@@ -154,6 +154,7 @@ def test_data_set_folder_in_the_hubs_layout(tmp_path, monkeypatch):
     (tmp_path / "hub" / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
     folder = str(tmp_path / "hub")
     assert outcomes(Source(uri=folder, subset="algebra", split="train")) == list(enumerate(PROBLEMS, 1))
-    assert outcomes(Source(uri=f"hf://{folder}", subset="geometry", revision="a" * 40)) == [(1, PROBLEMS[0])]
+    monkeypatch.chdir(tmp_path.parent)
+    assert outcomes(Source(uri=f"hf://{tmp_path.name}/hub", subset="geometry", revision="a" * 40)) == [(1, PROBLEMS[0])]
     with pytest.raises(DataError, match=r"subset 'algebra', split 'no-such-split'\) cannot be loaded"):
         outcomes(Source(uri=folder, subset="algebra", split="no-such-split"))

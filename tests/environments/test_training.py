@@ -36,6 +36,11 @@ def recorded(run):
     return [row for path in sorted(folder.iterdir()) for row in pq.read_table(path).to_pylist()]
 
 
+def same(rows, others):
+    """What no loss has seen is NaN in both."""
+    return [*map(repr, rows)] == [*map(repr, others)]
+
+
 @pytest.mark.slow
 def test_responses_have_turns_and_the_games_verdict(game):
     rows = recorded(game)
@@ -67,7 +72,7 @@ def test_a_stopped_run_has_the_same_turns(game):
     assert stopped.returncode == 75, output
     code, output = game("train")
     assert code == 0 and "from step 1" in output, output
-    assert game.result("train").outputs["model"].sha256 == weights and recorded(game) == before
+    assert game.result("train").outputs["model"].sha256 == weights and same(recorded(game), before)
 
 
 @pytest.mark.slow

@@ -138,7 +138,7 @@ def test_servers_are_waited_for_at_the_start(caplog):
     with running(late, Server()) as urls:
         replicas = Replicas(urls, TOKEN, timeout_seconds=120.0, health_seconds=1.0)
         replicas.wait_for_all(60.0)
-        assert late.healthy and "waiting for 1 of 2" in caplog.text
+        assert late.healthy and "1 of 2 are not well" in caplog.text
         late.healthy = False
         replicas.wait_for_all(0.1)
     assert f"left out: {urls[0]}" in caplog.text

@@ -80,7 +80,8 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     names |= {
         f"data.{where}.{name}" for where in ("train[]", "sft[]", "benchmarks.NAME") for name in ("uri", "revision")
     }
-    kept = "keep_checkpoints keep_best_checkpoints keep_checkpoints_every checkpoint_every max_tokens_per_micro_batch"
+    kept = "keep_checkpoints keep_best_checkpoints keep_checkpoints_every checkpoint_every checkpoint_minutes "
+    kept += "max_tokens_per_micro_batch"
     names |= {f"{section}.{name}" for section in ("sft", "train") for name in kept.split()}
     how = (
         "processes zero_stage offload activation_checkpointing tiled_mlp sequence_parallel timeout_seconds max_restarts"

@@ -9,6 +9,7 @@ from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError
 from fipo.run.code import code_digest
+from fipo.run.result import digest
 from fipo.run.run import Run
 from fipo.run.step import STEPS, steps_to
 from tests.finished import finish
@@ -75,7 +76,8 @@ def test_a_result_that_was_put_in_the_place_of_another_is_noticed(config):
         if path.name == "result.json" or path.parent.name == "results":
             tree = json.loads(path.read_text())
             tree["inputs"]["sft/model"] = "0" * 64
-            path.write_text(json.dumps(tree))
+            del tree["sha256"]
+            path.write_text(json.dumps(tree | {"sha256": digest(tree)}))
     assert broken(config) == {"train read sft/model": "sft has left no such model"}
 
 
