@@ -31,7 +31,9 @@ _FORMS = re.compile(
     r"|(?P<query>[?&](?:X-Amz-(?:Signature|Credential|Security-Token)|sig|(?:access_?)?token|password|api_?key)=)"
     r"[^&\s\"'<>\\]+"
     r"|(?P<bearer>\bBearer\s+)[A-Za-z0-9._~+/=-]{8,}"
-    r"|\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b",
+    r"|\bhf_[A-Za-z0-9]{30,}|\bgh[pousr]_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bglpat-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}|\bAIza[A-Za-z0-9_-]{35}"
+    r"|\beyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}",  # a JSON Web Token
     re.IGNORECASE,
 )
 
@@ -63,7 +65,7 @@ def guard_output() -> None:
         logging.setLogRecordFactory(_record)
 
 
-_MAY_HOLD = re.compile(r"Bearer|hf_|gh[pousr]_|sk-|AKIA|[?&]", re.IGNORECASE)
+_MAY_HOLD = re.compile(r"Bearer|hf_|gh[pousr]_|sk-|AKIA|glpat-|xox[abprs]-|AIza|eyJ|[?&]", re.IGNORECASE)
 
 
 class _Redacting:

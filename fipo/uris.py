@@ -22,6 +22,8 @@ _INSTEAD = {
 """By scheme, where its credentials are taken from."""
 _WITH_PATHS = ("s3", "hf", "file", "sqlite")
 """Schemes whose paths may hold an `@`; elsewhere a password with a slash in it ends there."""
+_WITH_NAMES = ("postgresql", "mysql", "mssql", "abfs", "abfss", "wasb", "wasbs")
+"""Schemes in which a name alone may stand before the `@`: a user, or Azure's container."""
 _SECRET_QUERY = re.compile(
     r"[?&;](?P<name>[^=&;]*(?:passw(?:or)?d|pwd|secret|token|signature|credential|api_?key|access_?key)[^=&;]*)=",
     re.IGNORECASE,
@@ -42,7 +44,7 @@ def check_address(uri: str, instead: str = "") -> None:
     scheme = scheme.partition("+")[0].lower()
     instead = instead or f"they are taken from the environment{_INSTEAD.get(scheme, '')}"
     before, at, _ = (rest.partition("/")[0] if scheme in _WITH_PATHS else rest).rpartition("@")
-    if at and (":" in before or scheme not in ("postgresql", "mysql", "mssql")):
+    if at and (":" in before or scheme not in _WITH_NAMES):
         raise ValueError(f"{scheme}://...@...: an address holds no credentials; {instead}")
     if query := _SECRET_QUERY.search(uri):
         raise ValueError(f"{scheme}://...{query['name']}=...: an address holds no credentials; {instead}")

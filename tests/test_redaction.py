@@ -65,6 +65,8 @@ def test_a_file_of_credentials_may_be_named(monkeypatch, tmp_path):
         ("Authorization: Bearer abcdefgh.ijkl", "Authorization: Bearer <secret>"),
         ("hf_" + "a" * 34, "<secret>"),
         ("AKIA" + "B" * 16, "<secret>"),
+        ("glpat-" + "c" * 20, "<secret>"),
+        (f"token eyJ{'a' * 20}.eyJ{'b' * 20}.{'c' * 20}!", "token <secret>!"),
     ],
 )
 def test_credentials_of_known_forms_are_marked(text, clean):
