@@ -87,9 +87,15 @@ def weights(look: Look) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("model", "ok", f"{model.name_or_path} on the hub, commit {model.revision[:12]}")
         return
-    files = _weight_files(folder)
-    for path in files:
-        _require_whole(path)
+    from fipo.models.folder import check_folder, weight_files
+
+    check_folder(folder)
+    files = weight_files(folder)
+    if not files:
+        others = ", ".join(path.name for path in folder.glob("*.bin")) or "no weights"
+        raise ConfigError(
+            f"model.name_or_path: {folder} must hold a model in safetensors; it has no *.safetensors, but {others}"
+        )
     size = sum(path.stat().st_size for path in files)
     yield Finding("model", "ok", f"{folder}: {size / 1e6:,.1f} MB of safetensors")
 
@@ -105,34 +111,3 @@ def _pinned(model: Model) -> Model:
         return model.model_copy(update={"revision": model_commit(model)})
     except ConfigError as error:
         raise ConfigError(f"model.name_or_path: {error}") from error
-
-
-def _weight_files(folder: Path) -> list[Path]:
-    """Raise ConfigError where one of them is missing."""
-    index = folder / "model.safetensors.index.json"
-    names = {path.name for path in folder.glob("*.safetensors")}
-    if index.is_file():
-        try:
-            names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (OSError, ValueError, LookupError, AttributeError) as error:
-            raise ConfigError(f"model.name_or_path: {index} cannot be read: {error}") from error
-    missing = sorted(name for name in names if not (folder / name).is_file())
-    if missing or not names:
-        others = ", ".join(path.name for path in folder.glob("*.bin")) or "no weights"
-        what = f"{missing[0]} is missing" if missing else f"it has no *.safetensors, but {others}"
-        raise ConfigError(f"model.name_or_path: {folder} must hold a model in safetensors; {what}")
-    return [folder / name for name in sorted(names)]
-
-
-def _require_whole(path: Path) -> None:
-    """Raise ConfigError where a file is shorter or longer than its header says."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="numpy"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(
-            f"model.name_or_path: {path} is damaged, or was not copied to its end ({path.stat().st_size:,} bytes): "
-            f"{error}"
-        ) from error

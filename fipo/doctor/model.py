@@ -16,7 +16,7 @@ from fipo.doctor.workers import tell
 from fipo.errors import AdmissionError, ConfigError
 from fipo.findings import Finding
 from fipo.models import load_model, load_stops, load_tokenizer, save_model
-from fipo.models.reference import link_model, weight_files
+from fipo.models.reference import link_model, published_weights
 from fipo.rollout.factory import open_engine
 from fipo.rollout.installed import require_engine
 from fipo.training.admission import admit
@@ -91,7 +91,7 @@ def _bytes(model: Model) -> int | None:
     """Of the weights that are here; the hub is not asked."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     try:
-        return sum(path.stat().st_size for path in weight_files(model))
+        return sum(path.stat().st_size for path in published_weights(model))
     except (ConfigError, OSError):
         return None
 

@@ -77,7 +77,7 @@ def weight_files(folder: Path) -> list[Path]:
     """The files of weights that are read: those of the index, or all.
 
     Raises:
-        ConfigError: the index cannot be read, or names one elsewhere.
+        ConfigError: the index cannot be read, or names one elsewhere or one that is missing.
     """
     index = folder / INDEX
     if not index.is_file():
@@ -87,7 +87,10 @@ def weight_files(folder: Path) -> list[Path]:
         raise _refusal(f"{index} cannot be read: it has no weight_map of names")
     if outside := sorted(name for name in names.values() if Path(name).name != name):
         raise _refusal(f"{index} names {outside[0]!r}, which is not in the folder")
-    return sorted(path for path in {folder / name for name in names.values()} if path.is_file())
+    files = sorted({folder / name for name in names.values()})
+    if missing := [path.name for path in files if not path.is_file()]:
+        raise _refusal(f"{folder} must hold a model in safetensors; {missing[0]} is missing")
+    return files
 
 
 def _tensors(path: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:

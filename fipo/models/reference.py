@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from fipo.config import Model
 from fipo.errors import ConfigError
+from fipo.models.folder import INDEX
 from fipo.models.loading import load_model_config
 from fipo.models.stops import ids_of, stops_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+WHOLE = "model.safetensors"
 
 
 def link_model(model: Model, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
@@ -28,7 +29,7 @@ def link_model(model: Model, tokenizer: PreTrainedTokenizerBase, directory: Path
     from transformers import GenerationConfig
 
     directory.mkdir(parents=True, exist_ok=True)
-    for path in weight_files(model):
+    for path in published_weights(model):
         link = directory / path.name
         link.unlink(missing_ok=True)
         link.symlink_to(path.resolve())
@@ -47,7 +48,7 @@ def link_model(model: Model, tokenizer: PreTrainedTokenizerBase, directory: Path
     tokenizer.save_pretrained(directory)
 
 
-def weight_files(model: Model) -> list[Path]:
+def published_weights(model: Model) -> list[Path]:
     """The safetensors files of the model, here or in the hub's cache, and their index if there are several.
 
     Raises:
