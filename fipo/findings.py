@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def failed(findings: Sequence[Finding]) -> bool:
     return any(finding.status == "failed" for finding in findings)
 
 
-def print_findings(findings: Iterable[Finding]) -> None:
-    """As a table; in a pipe its lines are as wide as a log's."""
+def print_findings(findings: Sequence[Finding], *, as_json: bool = False) -> None:
+    """As a table, in a pipe with lines as wide as a log's; or as one JSON object: ok, and the checks."""
+    if as_json:
+        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
+        return
     from rich.console import Console
 
     in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ

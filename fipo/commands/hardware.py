@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from fipo.commands.options import RECIPE, SETS, Commands, count, read_config
@@ -89,28 +88,18 @@ def _doctor(options: argparse.Namespace) -> None:
     from fipo.findings import failed, print_findings
 
     findings, _ = examine(config)
-    if options.json:
-        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
-    else:
-        print_findings(findings)
+    print_findings(findings, as_json=options.json)
     if failed(findings):
         sys.exit(1)
 
 
 def _cluster_check(options: argparse.Namespace) -> None:
-    from fipo.findings import failed
+    from fipo.findings import failed, print_findings
     from fipo.launch.check import check_cluster
 
     findings = check_cluster(
         namespace=options.namespace, recipe=options.recipe, overrides=options.overrides, host=options.host
     )
-    if options.json:
-        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
-    else:
-        import rich
-
-        from fipo.findings import findings_table
-
-        rich.print(findings_table(findings))
+    print_findings(findings, as_json=options.json)
     if failed(findings):
         sys.exit(1)

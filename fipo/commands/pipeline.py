@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from fipo.commands.options import RECIPE, Commands, read_config
@@ -66,13 +64,10 @@ def _check(options: argparse.Namespace) -> None:
     if not options.json:
         print(f"{options.recipe}: run {config.run.name} in {config.run.directory}/", flush=True)
     from fipo.check import check
-    from fipo.findings import failed, print_findings
+    from fipo.findings import print_findings
 
     findings, error = check(config)
-    if options.json:
-        print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
-    else:
-        print_findings(findings)
+    print_findings(findings, as_json=options.json)
     if error:
         sys.exit(error.exit_code)
 
