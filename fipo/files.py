@@ -69,10 +69,13 @@ def sweep(folder: Path, prefix: str) -> None:
 
 @cache
 def _machine() -> str:
-    """Host and boot, for pods of one machine have names of their own, and a machine that starts anew is another one."""
-    boot = Path("/proc/sys/kernel/random/boot_id")
-    started = boot.read_text(encoding="ascii") if boot.exists() else ""
-    return hashlib.sha256(f"{platform.node()} {started}".encode()).hexdigest()[:8]
+    """Host and boot, for pods of one machine have names of their own."""
+    return hashlib.sha256(f"{platform.node()} {boot_id()}".encode()).hexdigest()[:8]
+
+
+def boot_id() -> str:
+    """Tells machines of the same name apart; a machine that has started anew is another one."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
 
 
 def _is_alive(process: int) -> bool:

@@ -14,9 +14,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fipo.config import load_config
+from fipo.config import Role, load_config
+from fipo.config.tree import flatten
 from fipo.errors import ConfigError
-from fipo.run.identity import Identity, digest, identity_settings
+from fipo.files import private_folder
+from fipo.run.identity import Identity, identity_settings
+from fipo.run.result import digest
 
 if TYPE_CHECKING:
     from fipo.run.workspace import Workspace
@@ -95,16 +98,11 @@ def _newest(folder: Path) -> Path | None:
 def _changed(workspace: Workspace, folder: Path) -> dict[str, tuple[Any, Any]]:
     """Settings that count for the result, by name, with what they were in the folder and are now."""
     before, now = (
-        _flat(identity_settings(config, workspace.step))
+        dict(flatten(identity_settings(config, workspace.step, Role.LENGTH)))
         for config in (load_config(folder / "config.yaml"), workspace.config)
     )
     names = dict.fromkeys([*before, *now])
-    lengths = {"train.steps", "train.token_budget", "sft.steps"}
-    return {
-        name: (before.get(name), now.get(name))
-        for name in names
-        if before.get(name) != now.get(name) and name not in lengths
-    }
+    return {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
 
 
 def _as_far(before: Identity, own: Identity) -> str:
@@ -112,20 +110,11 @@ def _as_far(before: Identity, own: Identity) -> str:
     return before.fingerprint if before.settings == own.settings else digest([before.lineage, own.settings])
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in tree.items():
-        found |= (
-            _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) and value else {f"{prefix}{name}": value}
-        )
-    return found
-
-
 def _take_over(checkpoint: Path, after: Path) -> None:
     """Give a new training's folder the checkpoint of an older one, by links, and what was recorded up to there."""
     before = checkpoint.parents[1]
     shutil.rmtree(after, ignore_errors=True)
-    after.mkdir(parents=True)
+    private_folder(after)
     shutil.copytree(checkpoint, after / "checkpoints" / checkpoint.name, copy_function=os.link)
     if (before / "records").is_dir():
         shutil.copytree(before / "records", after / "records")

@@ -7,7 +7,6 @@ when its output differs, and only then.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from fipo.config import Config, Role
 from fipo.files import replacing
 from fipo.inputs import external_inputs
-from fipo.run.result import StepResult
+from fipo.run.result import StepResult, digest
 from fipo.run.step import STEPS
 
 
@@ -96,8 +95,3 @@ def digest_in(result: StepResult, name: str) -> str:
         return result.fingerprint
     found = result.outputs[output]
     return found.parts.get(part, found.sha256)
-
-
-def digest(tree: Any) -> str:
-    """SHA-256 (hex) of what JSON can hold."""
-    return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()

@@ -109,8 +109,8 @@ class StepResult:
         return f"{run}/{self.step}/{self.fingerprint[:12]}"
 
 
-def digest(tree: dict[str, Any]) -> str:
-    """SHA-256 (hex) of what a stored result says, its own digest left out."""
+def digest(tree: Any) -> str:
+    """SHA-256 (hex) of what JSON can hold."""
     return hashlib.sha256(json.dumps(tree, sort_keys=True).encode()).hexdigest()
 
 

@@ -19,8 +19,8 @@ from fipo.config import Config, Role
 from fipo.errors import ConfigError, DataError, ObjectNotFound
 from fipo.files import replacing
 from fipo.run import frames
-from fipo.run.identity import Identity, digest
-from fipo.run.result import StepResult
+from fipo.run.identity import Identity
+from fipo.run.result import StepResult, digest
 from fipo.run.results import Results
 from fipo.run.rollouts import Rollouts
 from fipo.run.step import STEPS, steps_to

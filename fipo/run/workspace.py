@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from fipo.errors import ConfigError, LaunchError, StorageError
-from fipo.files import private_folder
+from fipo.files import boot_id, private_folder
 from fipo.launch.job import run_job
 from fipo.run.code import code_digest, versions
 from fipo.run.continuation import IDENTITY, continued_in
@@ -214,7 +214,7 @@ class Workspace:
     @property
     def _place(self) -> str:
         """Who holds a claim of this step, for people and for itself when it comes again."""
-        return f"{platform.node()}:{self.directory.resolve()} ({_boot_id()})"
+        return f"{platform.node()}:{self.directory.resolve()} ({boot_id()})"
 
     def _settle(self) -> None:
         """Of a step that has finished: what a kill, or an outage, at its very end has left undone."""
@@ -281,11 +281,6 @@ def _locked(path: Path) -> Iterator[None]:
                 f"another process is running this step ({path} is locked): wait for it, or stop it first"
             ) from None
         yield
-
-
-def _boot_id() -> str:
-    """Tells machines of the same name apart; a machine that has started anew is another one."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()[:8]
 
 
 def _stop_this_process() -> None:

@@ -61,6 +61,8 @@ class Job:
         nonce = self.world.gather(nonce if self.world.is_main else "")[0]
         seen = probe.is_file() and probe.read_text(encoding="ascii") == nonce
         self.world.barrier()
+        if self.world.is_main:
+            probe.unlink()
         return seen
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:

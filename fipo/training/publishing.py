@@ -25,7 +25,7 @@ def publish(
         folder = job.workspace.directory / "model"
         save_model(model, tokenizer, folder, state_dict)
         job.attempt.publish("model", folder)
-        shutil.rmtree(folder)  # the object store has it now, on this disk where it has no address of its own
+        shutil.rmtree(folder)  # the object store has it; a second copy would only take room
 
 
 def publish_start(job: Job, tokenizer: PreTrainedTokenizerBase) -> None:

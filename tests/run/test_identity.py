@@ -7,8 +7,8 @@ import pytest
 
 from fipo.config import Config, Role, Section, describe_settings, load_config, role_of
 from fipo.errors import ConfigError
-from fipo.run.identity import digest, identity_settings
-from fipo.run.result import Output
+from fipo.run.identity import identity_settings
+from fipo.run.result import Output, digest
 from fipo.run.run import Run
 from fipo.run.step import STEPS
 from tests import finished

@@ -105,6 +105,7 @@ class Learner:
         sequence, mine = self._engine.sequence, Traces()
         for update, micro_batch, shard in self._seen:
             mine |= traces_of(micro_batch, sequence.gather(shard), update)
+        self._seen = []  # on a GPU the next batch is sampled beside it
         found = self._engine.world.gather_to_main({} if sequence.rank else mine)
         return {key: trace for part in found for key, trace in part.items()}
 
