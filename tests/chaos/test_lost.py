@@ -11,6 +11,7 @@ from fipo.files import own_mark, replacing
 from fipo.run.result import Output
 from fipo.run.run import Run
 from fipo.storage import claimed, open_store
+from fipo.tracking.client import RUN_KEY, connect, find_runs
 from tests.finished import finish
 from tests.struck import RECIPE
 
@@ -76,6 +77,27 @@ def test_a_claim_of_a_process_killed_after_its_result_is_released_by_the_same_co
     assert json.loads(held)["token"]
     Run(config).step("prepare").run()
     assert not json.loads(store.get(f"{prefix}/{number}"))["token"]
+
+
+TRACKED = """
+import os, signal, sys
+from fipo.config import load_config
+from fipo.run.run import Run
+workspace = Run(load_config(sys.argv[1], [f"run.directory={sys.argv[2]}"])).step("prepare")
+assert workspace._tracker().run_id  # it is RUNNING in MLflow
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_the_mlflow_run_of_a_process_killed_after_its_result_is_ended_by_the_same_command(tmp_path):
+    config = load_config(RECIPE, [f"run.directory={tmp_path}"])
+    workspace = finish(config, "prepare", {})
+    killed = subprocess.run([sys.executable, "-c", TRACKED, str(RECIPE), str(tmp_path)], check=False)
+    client = connect(config.tracking_uri)
+    (run,) = find_runs(client, RUN_KEY, workspace.run_key)
+    assert killed.returncode == -9 and run.info.status == "RUNNING"
+    Run(config).step("prepare").run()
+    assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("old, new", [("0.25", "0.26"), ('"seconds": 1', '"seconds": 2'), ("a" * 64, "b" + "a" * 63)])
