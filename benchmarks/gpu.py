@@ -41,36 +41,52 @@ class Part:
         except subprocess.TimeoutExpired:
             return {"failed": f"not done within {self.seconds:g} s"}
         lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
-        found: dict[str, Any] = json.loads(lines[-1]) if lines else {}
+        found: dict[str, Any] = json.loads(lines[-1]) if lines else {"said": done.stdout.splitlines()[-12:]}
         if done.returncode:
             found["failed"] = f"exit code {done.returncode}: {done.stderr.strip()[-400:]}"
         return found | {"seconds": round(time.monotonic() - began, 1)}
 
 
-STEPS = ("--set", "train.steps=10", "--set", "run.directory=runs/gpu")
+MODEL = {"hidden_size": 1024, "intermediate_size": 3072, "layers": 28, "attention_heads": 16, "key_value_heads": 8}
+"""Of the RL steps: the body of Qwen3-0.6B, for the demo's vocabulary."""
+STEPS = (
+    *("fipo.cli", "run", "--recipe", "demo", "--set", "train.steps=10", "--set", "run.directory=runs/gpu"),
+    *("--set", "sft.steps=100", "--set", "sft.learning_rate=1e-4", "--set", "train.learning_rate=1e-6"),
+    *("--set", "train.checkpoint_every=10", "--set", "train.evaluate_every=10"),
+)
+SIZED = tuple(word for name, value in MODEL.items() for word in ("--set", f"model.architecture.{name}={value}"))
+LORA = ("--set", "run.name=lora", "--set", "model.lora={rank: 8}", "--set", "train.learning_rate=1e-5")
+
+
+def _update(*how: str) -> tuple[str, ...]:
+    return ("benchmarks.update", "--json", *how)
+
+
 PARTS = (
     Part("doctor", ("fipo.cli", "doctor", "--json"), ("fipo.cli", "doctor", "--json"), 90.0),
-    Part(
-        "log_probs",
-        ("benchmarks.log_probs", "--json"),
-        ("benchmarks.log_probs", "--json", "--tokens", "64"),
-        120.0,
+    Part("kernels", ("pytest", "-q", "tests/algorithm"), ("pytest", "-q", "tests/algorithm/test_fused.py"), 120.0),
+    *(
+        Part(
+            f"log_probs, hidden {hidden}, {tokens} tokens",
+            ("benchmarks.log_probs", "--json", "--hidden", hidden, "--tokens", tokens),
+            ("benchmarks.log_probs", "--json", "--tokens", "64"),
+            120.0,
+        )
+        for hidden, tokens in (("4096", "32768"), ("2048", "8192"))
+    ),
+    *(
+        Part(f"update {' '.join(how)}", _update(*how), _update("--variants", "plain"), 150.0)
+        for how in (
+            ("--model", "1.7B", "--tokens", "32768", "--checkpointing"),
+            ("--model", "1.7B", "--tokens", "8192"),
+            ("--model", "0.6B", "--tokens", "16384"),
+        )
     ),
     Part("future_kl", ("benchmarks.future_kl", "--json"), ("benchmarks.future_kl", "--help"), 90.0),
-    Part("packing", ("benchmarks.packing", "--json"), ("benchmarks.packing", "--help"), 150.0),
+    Part("ten steps, all weights", (*STEPS, *SIZED), STEPS, 240.0),
+    Part("ten steps, an adapter", (*STEPS, *SIZED, *LORA), (*STEPS, *LORA), 240.0),
+    Part("packing", ("benchmarks.packing", "--json"), ("benchmarks.packing", "--help"), 90.0),
     Part("rollout", ("benchmarks.rollout", "--json"), ("benchmarks.rollout", "--help"), 150.0),
-    Part(
-        "ten steps, all weights",
-        ("fipo.cli", "run", "--recipe", "demo", *STEPS),
-        ("fipo.cli", "config", "--recipe", "demo", *STEPS),
-        240.0,
-    ),
-    Part(
-        "ten steps, an adapter",
-        ("fipo.cli", "run", "--recipe", "demo", *STEPS, "--set", "run.name=lora", "--set", "model.lora={rank: 8}"),
-        ("fipo.cli", "config", "--recipe", "demo", *STEPS, "--set", "model.lora={rank: 8}"),
-        240.0,
-    ),
 )
 """In the order of what they tell."""
 
@@ -92,7 +108,9 @@ def main() -> None:
         left = end - time.monotonic()
         enough = left > part.seconds or options.tiny
         found[part.name] = part.run(tiny=options.tiny) if enough else {"failed": f"not begun: {left:.0f} s were left"}
-        print(f"{part.name}: {found[part.name].get('failed', 'done')}", flush=True)
+        print(
+            f"{part.name}: {found[part.name].get('failed', 'done')}, {found[part.name].get('seconds', 0)} s", flush=True
+        )
         options.output.write_text(json.dumps(found | context(), indent=1), encoding="utf-8")
     if options.json:
         print(json.dumps(found | context()))

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributed import ProcessGroup
 
-from fipo.algorithm.scan import carry_across_ranks, fused_scan_fault, reverse_scan
+from fipo.algorithm.fused import kernel_fault
+from fipo.algorithm.scan import carry_across_ranks, reverse_scan
 from fipo.errors import ConfigError
 
 
@@ -46,10 +47,10 @@ def future_kl(
     if not half_life > 0:
         raise ConfigError(f"half_life: must be a positive number of tokens; got {half_life}")
     gamma, steps = 2.0 ** (-1.0 / half_life), None if own_tokens is None else own_tokens.long()
-    if log_ratio.is_cuda and own_tokens is None and not fused_scan_fault(log_ratio.device):
+    if log_ratio.is_cuda and own_tokens is None and not kernel_fault(log_ratio.device):
         from fipo.algorithm.scan_triton import masked_reverse_scan
 
-        result = masked_reverse_scan(log_ratio.detach(), mask, half_life, segment_ids)
+        result: Tensor = masked_reverse_scan(log_ratio.detach(), mask, half_life, segment_ids)
     else:
         result = reverse_scan(torch.where(mask, log_ratio.detach(), 0).float(), gamma, segment_ids, steps)
     if sequence_group is None:

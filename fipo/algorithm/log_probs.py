@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
-TILE = 256
-"""Rows in which the matrix products of a GPU come: of 257 it computes 512."""
+from fipo.algorithm.fused import kernel_fault
+from fipo.algorithm.products import TILE, add_product, product
+
 CHUNK_ELEMENTS = 10**8
 """Logits held at a time: 400 MB of float32."""
 
@@ -36,6 +36,9 @@ def linear_log_probs(
     computed twice (but a soft cap is, in every chunk). `log_probs` is differentiable in `hidden`, `lm_head_weight` and
     `bias`; `entropy` carries no gradient.
 
+    On a GPU, Triton's kernels do all but the matrix products (`log_probs_triton`); there nothing is kept for the
+    backward pass, which makes logits for a part of the vocabulary at a time.
+
     Under ZeRO-3 call it inside the `forward` of the module that owns the weight, as any other use of the weight.
 
     Args:
@@ -46,15 +49,22 @@ def linear_log_probs(
         bias: [vocabulary]; None is none.
         scale: of the logits (Granite, Cohere).
         soft_cap: largest size of a logit (Gemma 2); None is none.
-        chunk_tokens: most tokens at a time; None takes what makes 400 MB of logits.
+        chunk_tokens: most tokens at a time; None takes what makes 400 MB of logits (1 GiB on a GPU).
 
     Returns:
         log_probs and entropy, [tokens] float32 (float64 for float64 inputs).
     """
-    chunk = chunk_tokens or max(1, CHUNK_ELEMENTS // lm_head_weight.shape[0])
-    outputs: tuple[Tensor, Tensor] = _LinearLogProbs.apply(  # type: ignore[no-untyped-call]
-        hidden, lm_head_weight, bias, targets, (scale, soft_cap, temperature), chunk
-    )
+    inputs = (hidden, lm_head_weight, bias, targets, (scale, soft_cap, temperature))
+    words = len(lm_head_weight)
+    outputs: tuple[Tensor, Tensor]
+    if hidden.is_cuda and hidden.dtype is not torch.float64 and not kernel_fault(hidden.device):
+        from fipo.algorithm.log_probs_triton import ELEMENTS, FusedLinearLogProbs
+
+        elements = chunk_tokens * words if chunk_tokens else ELEMENTS
+        outputs = FusedLinearLogProbs.apply(*inputs, elements)  # type: ignore[no-untyped-call]
+    else:
+        chunk = chunk_tokens or max(1, CHUNK_ELEMENTS // words)
+        outputs = _LinearLogProbs.apply(*inputs, chunk)  # type: ignore[no-untyped-call]
     return outputs
 
 
@@ -131,7 +141,7 @@ class _LinearLogProbs(torch.autograd.Function):
             if grad_hidden is not None:
                 grad_hidden[rows] = upstream[rows] * (error @ weight)
             if grad_weight is not None:
-                _add_matmul(grad_weight, error.t(), (upstream[rows] * hidden[rows]).to(weight.dtype))
+                add_product(grad_weight, error.t(), (upstream[rows] * hidden[rows]).to(weight.dtype))
             if grad_bias is not None:
                 grad_bias += torch.mv(error.t().to(buffer.dtype), upstream[rows, 0])
         return (
@@ -145,7 +155,7 @@ class _LinearLogProbs(torch.autograd.Function):
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, buffer: Tensor) -> Tensor:
     """The head's, at temperature 1, in the buffer."""
     scale, soft_cap, _ = head
-    logits = _matmul(hidden, weight.t(), buffer)
+    logits = product(hidden, weight.t(), buffer[: len(hidden)])
     if bias is not None:
         logits.add_(bias)
     if scale != 1.0:
@@ -171,32 +181,3 @@ def _buffer(hidden: Tensor, weight: Tensor, chunk: int) -> Tensor:
     """Room for a chunk of logits, made once: on the CPU fresh memory costs more than the arithmetic done in it."""
     dtype = torch.promote_types(hidden.dtype, torch.float32)
     return hidden.new_empty(min(chunk, len(hidden)), weight.shape[0], dtype=dtype)
-
-
-def _matmul(a: Tensor, b: Tensor, buffer: Tensor) -> Tensor:
-    """a @ b in the buffer and its dtype: rounding logits to bfloat16 would move log-probs by whole per cents."""
-    out = buffer[: len(a)]
-    if a.dtype == buffer.dtype or not a.is_cuda:
-        return torch.mm(a.to(buffer.dtype), b.to(buffer.dtype), out=out)
-    return torch.mm(a, b, out_dtype=buffer.dtype, out=out)
-
-
-def _add_matmul(total: Tensor, a: Tensor, b: Tensor) -> None:
-    """total += a @ b in the total's dtype, without a product of its own beside it: for a weight it is gigabytes."""
-    if a.dtype == total.dtype or not a.is_cuda:
-        total.addmm_(a.to(total.dtype), b.to(total.dtype))
-    elif _adds_in_float32(total.device, a.dtype):
-        torch.addmm(total, a, b, out_dtype=total.dtype, out=total)
-    else:
-        total += torch.mm(a, b, out_dtype=total.dtype)
-
-
-@cache
-def _adds_in_float32(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether this torch adds a product of such matrices to a float32 one on this device, found out by doing it."""
-    total, one = torch.full((16, 16), 0.5, device=device), torch.eye(16, device=device, dtype=dtype)
-    try:
-        torch.addmm(total, one, one, out_dtype=total.dtype, out=total)
-    except (RuntimeError, TypeError):  # not every release takes a float32 sum of bfloat16 products
-        return False
-    return torch.equal(total, 0.5 + torch.eye(16, device=device))

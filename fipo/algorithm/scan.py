@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -38,22 +36,6 @@ def reverse_scan(x: Tensor, gamma: float, segment_ids: Tensor | None = None, ste
         same = None if ids is None else ids[:, :-1] == ids[:, 1:, :1]
         result[:, :-1] += _carry(at_first[:, 1:, None], gamma, BLOCK, same, None if to_end is None else to_end[:, :-1])
     return result.reshape(batch, -1)[:, :time]
-
-
-@cache
-def fused_scan_fault(device: torch.device) -> str:
-    """Why the Triton kernel does not run on this device, found out by running it once; empty where it does.
-
-    It needs Triton, and a C compiler with which Triton makes its launcher.
-    """
-    try:
-        from fipo.algorithm.scan_triton import masked_reverse_scan
-
-        one = torch.ones(1, 2, device=device)
-        found = masked_reverse_scan(one, one.bool(), 1.0, None)
-    except Exception as error:  # whatever it lacks: the recurrence is computed all the same, by `reverse_scan`
-        return f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-    return "" if found.tolist() == [[1.5, 1.0]] else f"wrong sums: {found.tolist()}"
 
 
 def carry_across_ranks(

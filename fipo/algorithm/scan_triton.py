@@ -11,11 +11,12 @@ from torch import Tensor
 BLOCK = 1024
 
 
+@torch.library.custom_op("fipo::masked_reverse_scan", mutates_args=())
 def masked_reverse_scan(log_ratio: Tensor, mask: Tensor, half_life: float, segment_ids: Tensor | None) -> Tensor:
     """F_t = mask_t · log_ratio_t + 2^(-1 / half_life) · F_{t+1} on [batch, time], float32; one program a row.
 
     The state of the scan is (distance, sum): gamma is never multiplied with itself, so its rounding does not add up.
-    The end of a segment is an infinite distance.
+    The end of a segment is an infinite distance. `torch.compile` takes it as it is: it cannot look into the scan.
     """
     batch, time = log_ratio.shape
     result = torch.empty(batch, time, dtype=torch.float32, device=log_ratio.device)
@@ -31,6 +32,11 @@ def masked_reverse_scan(log_ratio: Tensor, mask: Tensor, half_life: float, segme
         BLOCK=BLOCK,
     )
     return result
+
+
+@masked_reverse_scan.register_fake
+def _(log_ratio: Tensor, mask: Tensor, half_life: float, segment_ids: Tensor | None) -> Tensor:
+    return torch.empty_like(log_ratio, dtype=torch.float32, memory_format=torch.contiguous_format)
 
 
 @triton.jit

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from fipo.algorithm.scan import fused_scan_fault, reverse_scan
+from fipo.algorithm.fused import kernel_fault
+from fipo.algorithm.scan import reverse_scan
 from fipo.distributed.packed_attention import packed_attention
 from fipo.doctor.workers import tell
 from fipo.findings import Finding
@@ -27,7 +28,7 @@ def _scan(device: torch.device) -> Finding:
     """Future-KL's recurrence by Triton, against torch in float64."""
     if device.type == "cpu":
         return Finding("Future-KL", "not here", "no GPU: torch computes it, and no kernel is needed")
-    if fault := fused_scan_fault(device):
+    if fault := kernel_fault(device):
         return Finding(
             "Future-KL",
             "warning",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from fipo.algorithm.fused import kernel_fault
 from fipo.algorithm.options import LossOptions
-from fipo.algorithm.scan import fused_scan_fault
 from fipo.batch import Prompt
 from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
@@ -110,8 +110,10 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     config, world, settings = job.config, job.world, job.config.train
     if said := notice(config, "data.train"):
         job.say(said)
-    if config.algorithm.loss == "fipo" and world.device.type == "cuda" and (fault := fused_scan_fault(world.device)):
-        job.say(f"warning: Future-KL is computed by torch, for Triton's kernel does not run here ({fault})")
+    if world.device.type == "cuda" and (fault := kernel_fault(world.device)):
+        job.say(
+            f"warning: log-probs and Future-KL are computed by torch, for Triton's kernels do not run here ({fault})"
+        )
     dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
     start = Model(name_or_path=str(warmed_up))
     tokenizer = load_tokenizer(start)
