@@ -8,12 +8,17 @@ import torch
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@cache
 def kernel_fault(device: torch.device) -> str:
     """Why Triton's kernels do not run on this device, found out by running one once; empty where they do.
 
     They need Triton, and a C compiler with which Triton makes their launchers.
     """
+    return tried(device)
+
+
+@cache
+def tried(device: torch.device) -> str:
+    """Run one."""
     try:
         from fipo.algorithm.scan_triton import masked_reverse_scan
 
