@@ -111,7 +111,21 @@ def document(results: Mapping[str, Any]) -> str:
     for name in NAMES:
         if name in results:
             lines += section(name, results[name])
+    if "gpu" in results:
+        lines += on_a_gpu(results["gpu"])
     return "\n".join(lines) + "\n"
+
+
+def on_a_gpu(result: Mapping[str, Any]) -> list[str]:
+    """What was measured on a card, by hand from what `benchmarks.gpu` and the benchmarks said there."""
+    versions = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
+    rows = [f"| {' | '.join(row)} |" for row in result["rows"]]
+    return [
+        *("", "## On a GPU", ""),
+        *(f"{result['card']}, {result['date']}; {versions}. It reached {result['reached']}.", ""),
+        *("| what | ours | theirs | |", "|---|---|---|---|", *rows, ""),
+        result["not_run"],
+    ]
 
 
 def section(name: str, result: Mapping[str, Any]) -> list[str]:

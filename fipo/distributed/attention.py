@@ -48,7 +48,7 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
         alone = torch.cat([_hidden(model, ids) for ids in _probe(model)], dim=1)
         model.set_attn_implementation(NAME)
         try:
-            together = _hidden(model, torch.cat(_probe(model), dim=1), [ids.shape[1] for ids in _probe(model)])
+            together = probe_packed(model)
             apart = float((together - alone).abs().max() / alone.abs().max())
         except ConfigError:
             apart = math.inf
@@ -74,6 +74,12 @@ def packed_arguments(cu_seq_lens: Tensor, longest: int) -> dict[str, Any]:
         "max_length_q": longest,
         "max_length_k": longest,
     }
+
+
+def probe_packed(model: PreTrainedModel) -> Tensor:
+    """[1, time, hidden] that the model makes of two short sequences in one row."""
+    parts = _probe(model)
+    return _hidden(model, torch.cat(parts, dim=1), [ids.shape[1] for ids in parts])
 
 
 def _probe(model: PreTrainedModel) -> list[Tensor]:

@@ -16,6 +16,7 @@ from fipo.batch import PackedTokens
 from fipo.config import Distributed, Optimizer
 from fipo.distributed.attention import attention_parity, use_packed_attention
 from fipo.distributed.bootstrap import World
+from fipo.distributed.compiled import compilable, compile_layers
 from fipo.distributed.memory import save_activation_memory
 from fipo.distributed.sequence import SequenceParallel
 from fipo.distributed.token_log_probs import TokenLogProbs
@@ -70,6 +71,8 @@ class TrainingEngine:
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
         self.module = TokenLogProbs(model, temperature)
+        if compilable(distributed, world.device) and (fault := compile_layers(model)):
+            self.module.fallbacks.append(f"{model.config.model_type}: its layers are not compiled ({fault})")
         if world.is_main:
             for line in self.module.fallbacks:
                 logger.warning(line)

@@ -15,8 +15,8 @@ REDUCE_BUCKET = 500_000_000
 """Gradients that DeepSpeed reduces at once (`reduce_bucket_size`)."""
 LIVE_PARAMETERS = 1_000_000_000
 """Gathered parameters that ZeRO-3 keeps at once (`stage3_max_live_parameters`)."""
-LOGITS = 100_000_000
-"""Logits that `linear_log_probs` holds at once."""
+LOGITS, FUSED_LOGITS = 100_000_000, 2**28
+"""Logits that `linear_log_probs` holds at once: as torch does it, and by Triton's kernels."""
 GIB = 2**30
 
 
@@ -150,14 +150,17 @@ def layer_bytes(shape: ModelShape, weight_bytes: int, *, tiled_mlp: bool = False
 
 
 def logits_bytes(shape: ModelShape, tokens: float, weight_bytes: int) -> float:
-    """Peak of `linear_log_probs`, in the backward pass: two chunks of float32 logits and the head's float32 gradient.
+    """Peak of `linear_log_probs`, in the backward pass. With an adapter the head has no gradient.
 
-    In bf16 one chunk and the gradient exist in bf16 too. With an adapter the head has no gradient.
+    In float32, two chunks of logits and the head's gradient. In bf16, on a GPU, a part of the logits with its errors,
+    the float32 gradient of all hidden states, and the head's gradient as it is.
     """
-    chunk = min(tokens * shape.vocabulary, max(LOGITS, shape.vocabulary))
-    copies = weight_bytes if weight_bytes < FLOAT32 else 0
     head = 0 if shape.adapter_parameters else shape.head_parameters
-    return chunk * (2 * FLOAT32 + copies) + head * (FLOAT32 + copies)
+    if weight_bytes < FLOAT32:
+        part = min(tokens * shape.vocabulary, FUSED_LOGITS)
+        return part * (FLOAT32 + weight_bytes) + tokens * shape.hidden_size * FLOAT32 + head * weight_bytes
+    chunk = min(tokens * shape.vocabulary, max(LOGITS, shape.vocabulary))
+    return chunk * 2 * FLOAT32 + head * FLOAT32
 
 
 def cache_bytes(shape: ModelShape, weight_bytes: int) -> float:

@@ -83,9 +83,8 @@ def test_what_is_no_part_of_an_identity_is_decided_here():
     kept = "keep_checkpoints keep_best_checkpoints keep_checkpoints_every checkpoint_every checkpoint_minutes "
     kept += "max_tokens_per_micro_batch"
     names |= {f"{section}.{name}" for section in ("sft", "train") for name in kept.split()}
-    how = (
-        "processes zero_stage offload activation_checkpointing tiled_mlp sequence_parallel timeout_seconds max_restarts"
-    )
+    how = "processes zero_stage offload activation_checkpointing tiled_mlp compile_layers sequence_parallel "
+    how += "timeout_seconds max_restarts"
     names |= {f"distributed.{name}" for name in how.split()}
     for section in ("trainjob", "deploy"):
         names |= {f"{section}.{name}" for name in type(Config.model_fields[section].default).model_fields}

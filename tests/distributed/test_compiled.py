@@ -1,0 +1,79 @@
+"""Compiled layers give what the layers give; in the tests their graph runs as it is, for a compiler's time is long."""
+
+import copy
+
+import pytest
+import torch
+
+from fipo.config import Distributed
+from fipo.distributed.attention import use_packed_attention
+from fipo.distributed.compiled import compilable, compile_layers
+from fipo.distributed.memory import save_activation_memory
+from fipo.distributed.token_log_probs import TokenLogProbs
+from tests.models.families import build
+from tests.models.test_families import some_rows, trained
+
+CUDA = torch.device("cuda")
+
+
+def gradients(model, rows):
+    model.zero_grad()
+    log_probs = trained(TokenLogProbs(model, 1.0), rows)
+    log_probs.sum().backward()
+    return log_probs.detach(), {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+
+
+@pytest.mark.parametrize(("family", "saving"), [("qwen3", False), ("qwen3", True), ("gemma2", False)])
+def test_log_probs_and_gradients_stay_what_they_were(family, saving):
+    model = build(family).train()
+    use_packed_attention(model)
+    save_activation_memory(model, Distributed(activation_checkpointing=saving))
+    other = copy.deepcopy(model)
+    assert compile_layers(other, backend="aot_eager") == ""
+    for rows in (some_rows(model.config.vocab_size), some_rows(model.config.vocab_size)[1:]):
+        (mine, ours), (theirs, plain) = gradients(other, rows), gradients(model, rows)
+        torch.testing.assert_close(mine, theirs, rtol=0.0, atol=1e-5)
+        assert ours.keys() == plain.keys()
+        for name, gradient in ours.items():
+            torch.testing.assert_close(gradient, plain[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_generation_goes_the_layers_own_way():
+    model = build("qwen3").eval()
+    use_packed_attention(model)
+    prompt = torch.arange(3, 9)[None]
+    before = model.generate(prompt, max_new_tokens=5, do_sample=False)
+    compile_layers(model, backend="aot_eager")
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(error_on_recompile=True), torch.compiler.set_stance("fail_on_recompile"):
+        assert torch.equal(model.generate(prompt, max_new_tokens=5, do_sample=False), before)
+
+
+def test_what_the_compiler_cannot_do_the_layers_do_themselves():
+    model = build("qwen3")
+    use_packed_attention(model)
+    rows = some_rows(model.config.vocab_size)
+    before = trained(TokenLogProbs(model, 1.0), rows)
+
+    def broken(graph, inputs):
+        raise RuntimeError("no kernel for this")
+
+    assert "no kernel for this" in compile_layers(model, backend=broken)
+    assert torch.equal(trained(TokenLogProbs(model, 1.0), rows), before)
+    assert all(one.grad is None for one in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, True),
+        ({"activation_checkpointing": True, "zero_stage": 2}, True),
+        ({"compile_layers": False}, False),
+        ({"zero_stage": 3}, False),
+        ({"tiled_mlp": True}, False),
+        ({"sequence_parallel": 2}, False),
+    ],
+)
+def test_layers_inside_of_which_ranks_meet_are_not_compiled(settings, expected):
+    assert compilable(Distributed(**settings), CUDA) is expected
+    assert not compilable(Distributed(**settings), torch.device("cpu"))
