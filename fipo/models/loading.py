@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -158,17 +159,39 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     directory: Path,
     state_dict: dict[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a folder that `from_pretrained` loads; `state_dict` replaces the model's own (gathered under ZeRO-3).
 
-    Its generation configuration names every token that ends a response, for engines that obey nothing else.
+    Its parameters are rounded to `dtype`, if that is given; buffers stay. Its generation configuration names every
+    token that ends a response, for engines that obey nothing else.
     """
+    if dtype and dtype is not model.dtype:
+        state_dict = _rounded(model, state_dict or model.state_dict(), dtype)
     if (generation := model.generation_config) is not None:
         stops = stops_of(tokenizer, model.config, generation)
         if {*stops.ids} != {*ids_of(generation.eos_token_id)}:
             generation.eos_token_id = list(stops.ids)
     model.save_pretrained(directory, state_dict=state_dict, safe_serialization=True)
+    if dtype and dtype is not model.dtype:  # the configuration was written with that of the model in memory
+        config = copy.deepcopy(model.config)
+        config.dtype = dtype
+        config.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+
+
+def _rounded(
+    model: PreTrainedModel, state_dict: dict[str, torch.Tensor], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """The same with its parameters in `dtype`; tied ones, of one memory, stay tied, or they would be saved twice."""
+    names = {name.replace(".base_layer.", ".") for name, _ in model.named_parameters(remove_duplicate=False)}
+    made: dict[int, torch.Tensor] = {}
+    result = {}
+    for name, tensor in state_dict.items():
+        if name in names:
+            tensor = made.setdefault(tensor.data_ptr(), tensor.to(dtype))
+        result[name] = tensor
+    return result
 
 
 def _word_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:
