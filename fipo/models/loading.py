@@ -77,8 +77,8 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
     """The model on the CPU in `dtype` (float32): `model.name_or_path`, or random weights determined by `seed`.
 
     Raises:
-        ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, or of
-            another shape than its configuration says.
+        ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, of another
+            shape than its configuration says, or not finite.
     """
     import torch
     from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
@@ -111,6 +111,12 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
             raise ConfigError(
                 f"model.name_or_path: the weights of {model.name_or_path!r} must be those that its config.json tells "
                 f"of; {len(keys)} are {what}, such as {first}"
+            )
+    for name, weight in loaded.named_parameters():
+        if not torch.isfinite(weight.sum(dtype=torch.float32)):  # no mask of all of them: one pass, and no memory
+            raise ConfigError(
+                f"model.name_or_path: the weights of {model.name_or_path!r} must be finite numbers; {name} holds NaN "
+                "or infinity, as a training that diverged leaves it"
             )
     return loaded
 
