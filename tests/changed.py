@@ -29,6 +29,7 @@ MORE = {
     "fipo/cli": ("tests/test_wrong_inputs.py",),
     "fipo/commands": ("tests/test_cli.py", "tests/test_wrong_inputs.py"),
     "fipo/config": ("tests/test_cli.py", "tests/test_wrong_inputs.py"),
+    "fipo/planning": ("tests/init",),
     "fipo/init": ("tests/test_quickstart.py",),
     "fipo/batch": ("tests/algorithm", "tests/rollout"),
     "fipo/errors": ("tests/test_cli.py",),

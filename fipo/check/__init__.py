@@ -40,6 +40,7 @@ CHECKS = (
     Check("engine", "fipo.check.places:engine", frozenset({"train"})),
     Check("reward functions", "fipo.check.rewards:functions", frozenset({"train"})),
     Check("one reward", "fipo.check.rewards:one_reward"),
+    Check("tracking", "fipo.check.places:also", frozenset({"prepare", "sft", "train"})),
     Check("store", "fipo.check.places:store"),
     Check("MLflow", "fipo.check.places:mlflow"),
 )

@@ -14,6 +14,7 @@ from fipo.errors import StorageError
 from fipo.findings import Finding
 from fipo.rollout.installed import require_engine
 from fipo.storage import open_store
+from fipo.tracking.also import require_installed
 from fipo.uris import local_file
 
 SECONDS = 5.0
@@ -35,6 +36,13 @@ def engine(look: Look) -> Iterator[Finding]:
     if not look.config.trainjob.runtime:
         require_engine(name)
     yield Finding("engine", "ok", f"{name}, in the TrainJob's image" if look.config.trainjob.runtime else name)
+
+
+def also(look: Look) -> Iterator[Finding]:
+    """Whether the packages of further places for metrics are here."""
+    for name in look.config.tracking.also:
+        require_installed(name)
+        yield Finding("tracking", "ok", f"{name} besides MLflow")
 
 
 def mlflow(look: Look) -> Iterator[Finding]:

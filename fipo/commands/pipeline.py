@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 from fipo.commands.options import RECIPE, Commands, read_config
+from fipo.planning.hardware import KINDS
 from fipo.run.step import STEPS, steps_to
-
-MACHINES = ("laptop", "one-gpu", "node")
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -19,7 +18,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where (default: here)")
     init.add_argument("--data", type=Path, metavar="FILE", help="your rows: JSONL, JSON array, CSV, .gz or parquet")
     init.add_argument("--model", default="", metavar="NAME", help="a folder with a model, or its name on the hub")
-    init.add_argument("--machine", choices=MACHINES, help="what it shall run on (default: as this one is)")
+    init.add_argument("--machine", choices=KINDS, help="what it shall run on (default: as this one is)")
     init.set_defaults(command=_init)
 
     check = commands.add_parser("check", parents=[RECIPE], help="refuse in seconds what would fail later")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -74,6 +74,10 @@ class Model(Section):
 
     lora: Lora | None = None
     """Train a low-rank adapter, in the warm-up and in RL, in place of all weights; null trains them all."""
+    published_precision: Literal["auto", "own", "trained"] = "auto"
+    """Of the weights that the warm-up and RL publish where they are trained in float32: as the model that they start
+    from has them (`own`), as they are `trained`, or `auto`, its own where 90 % of what was learned survives the
+    rounding."""
 
     @field_validator("name_or_path")
     @classmethod

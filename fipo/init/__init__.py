@@ -6,14 +6,16 @@ import json
 import os
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fipo.config import RunningSums
+from fipo.config import RunningSums, load_config
 from fipo.data.running_sums import generate
 from fipo.errors import ConfigError
-from fipo.init.machines import MACHINES, this_machine
-from fipo.init.models import DEFAULT, FoundModel, look_at_model
+from fipo.init.models import DEFAULT, FoundModel, look_at_model, shapes_of
 from fipo.init.rows import FoundData, look_at_data
+
+if TYPE_CHECKING:
+    from fipo.init.machines import Sizes
 
 RECIPE, BENCHMARK, REWARDS = "recipe.yaml", "benchmark.yaml", "my_rewards.py"
 ROWS, BENCHMARK_ROWS = "problems.jsonl", "benchmark.jsonl"
@@ -30,7 +32,7 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
         data: rows of one's own; None writes twenty examples.
         model: a folder or a name on the hub; empty makes a tiny one for the examples, and takes a small instruct model
             of the hub for rows of one's own.
-        machine: one of `MACHINES`; None is what this machine is like.
+        machine: one of `fipo.planning.hardware.KINDS`; None is what this machine is like.
 
     Raises:
         ConfigError: a file of this name is there, or the columns cannot be told.
@@ -39,7 +41,7 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
     there = [name for name in (RECIPE, BENCHMARK, REWARDS, ROWS, BENCHMARK_ROWS) if (folder / name).exists()]
     if there:
         raise ConfigError(f"init: {folder / there[0]} is there already: name another folder, or remove it")
-    kind = machine or this_machine()
+    kind = machine or this_kind()
     found = look_at_data(data) if data else None
     start = look_at_model(model, folder) if model or found else None
     folder.mkdir(parents=True, exist_ok=True)
@@ -49,20 +51,55 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
         _write_rows(folder / BENCHMARK_ROWS, rows[20:])
     else:
         _write_rows(folder / BENCHMARK_ROWS, found.benchmark)
-    context = {"name": _run_name(folder), "data": found, "model": start, "machine": MACHINES[kind], "kind": kind}
+    context: dict[str, Any] = {"name": _run_name(folder), "data": found, "model": start, "machine": None, "kind": kind}
     context |= {"uri": os.path.relpath(data, folder) if data else ROWS, "default_model": DEFAULT}
+    sized = ""
+    if start:
+        from fipo.init.machines import WISHES
+
+        context["machine"] = WISHES[kind]
+        _write(folder, context)
+        context["machine"], sized = _sizes(folder, kind)
+    _write(folder, context)
+    return _next(folder, found, start, kind, sized)
+
+
+def this_kind() -> str:
+    """The kind of this machine, by its GPUs, without a library that takes seconds to import."""
+    gpus = len(list(Path("/dev").glob("nvidia[0-9]*")))
+    return "node" if gpus > 1 else "one-gpu" if gpus else "laptop"
+
+
+def _sizes(folder: Path, kind: str) -> tuple[Sizes, str]:
+    """What of a kind's wishes the machine can do for the model of the recipe in `folder`, and that for people."""
+    from fipo.init.machines import WISHES, devices_of, fitted
+
+    recipe = str(folder / RECIPE)
+    try:
+        shapes = shapes_of(load_config(recipe).model)
+    except ConfigError as error:
+        return WISHES[kind], f"not fitted to the model: {error}"
+    devices = devices_of(kind)
+    sizes, plan = fitted(kind, lambda more: load_config(recipe, more), shapes, devices)
+    fits = f"{plan.memory.peak / 2**30:.1f} of {plan.available / 2**30:.1f} GiB of each of {plan.gpus} rank(s)"
+    verdict = (
+        f"by plan {fits}, {plan.time.total / 60:.1f} minutes a step" if plan.fits else f"too small: {plan.problem}"
+    )
+    return sizes, f"{devices.name}; {verdict}"
+
+
+def _write(folder: Path, context: dict[str, Any]) -> None:
     for name in (RECIPE, BENCHMARK, REWARDS):
         (folder / name).write_text(_fill(f"{name}.jinja", context), encoding="utf-8")
-    return _next(folder, found, start, kind)
 
 
-def _next(folder: Path, found: FoundData | None, start: FoundModel | None, kind: str) -> list[str]:
+def _next(folder: Path, found: FoundData | None, start: FoundModel | None, kind: str, sized: str) -> list[str]:
     recipe = folder / RECIPE
     lines = [f"wrote {recipe} for {kind}, and beside it {BENCHMARK}, {BENCHMARK_ROWS} and {REWARDS}"]
     if found:
         lines.append(f"columns: {found.describe()}")
     if start:
-        lines.append(f"model:   {start.describe()}")
+        lines += [f"model:   {start.describe()}", f"sizes:   {sized}"]
     return [*lines, "next:", f"  fipo check --recipe {recipe}", f"  fipo run --recipe {recipe}"]
 
 

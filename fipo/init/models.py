@@ -7,8 +7,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from fipo.config import Lora, Model
 from fipo.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fipo.planning.model import ModelShape
 
 DEFAULT = "HuggingFaceTB/SmolLM2-135M-Instruct"
 """Small enough for a laptop, and it knows conversations."""
@@ -41,6 +46,22 @@ def look_at_model(name: str, folder: Path) -> FoundModel:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ConfigError(f"--model {name!r}: there is no such folder")
     return FoundModel(str(place), bool(re.search(r"instruct|chat|-it\b", str(place), re.IGNORECASE)))
+
+
+def shapes_of(model: Model) -> dict[bool, ModelShape]:
+    """Its sizes without and with an adapter, from its `config.json` here or on the hub.
+
+    Raises:
+        ConfigError: there is none, the hub does not answer within ten seconds, or it is no dense decoder.
+    """
+    from fipo.inputs.external import model_commit
+    from fipo.planning.model import shape_of
+
+    if not Path(model.name_or_path).is_dir():
+        model_commit(model)
+    return {
+        rank > 0: shape_of(model.model_copy(update={"lora": Lora(rank=rank) if rank else None})) for rank in (0, 32)
+    }
 
 
 def _has_template(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,8 +77,8 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
     """The model on the CPU in `dtype` (float32): `model.name_or_path`, or random weights determined by `seed`.
 
     Raises:
-        ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, or of
-            another shape than its configuration says.
+        ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, of another
+            shape than its configuration says, or not finite.
     """
     import torch
     from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
@@ -110,6 +111,12 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
             raise ConfigError(
                 f"model.name_or_path: the weights of {model.name_or_path!r} must be those that its config.json tells "
                 f"of; {len(keys)} are {what}, such as {first}"
+            )
+    for name, weight in loaded.named_parameters():
+        if not torch.isfinite(weight.sum(dtype=torch.float32)):  # no mask of all of them: one pass, and no memory
+            raise ConfigError(
+                f"model.name_or_path: the weights of {model.name_or_path!r} must be finite numbers; {name} holds NaN "
+                "or infinity, as a training that diverged leaves it"
             )
     return loaded
 
@@ -158,17 +165,39 @@ def save_model(
     tokenizer: PreTrainedTokenizerBase,
     directory: Path,
     state_dict: dict[str, torch.Tensor] | None = None,
+    dtype: torch.dtype | None = None,
 ) -> None:
     """Write a folder that `from_pretrained` loads; `state_dict` replaces the model's own (gathered under ZeRO-3).
 
-    Its generation configuration names every token that ends a response, for engines that obey nothing else.
+    Its parameters are rounded to `dtype`, if that is given; buffers stay. Its generation configuration names every
+    token that ends a response, for engines that obey nothing else.
     """
+    if dtype and dtype is not model.dtype:
+        state_dict = _rounded(model, state_dict or model.state_dict(), dtype)
     if (generation := model.generation_config) is not None:
         stops = stops_of(tokenizer, model.config, generation)
         if {*stops.ids} != {*ids_of(generation.eos_token_id)}:
             generation.eos_token_id = list(stops.ids)
     model.save_pretrained(directory, state_dict=state_dict, safe_serialization=True)
+    if dtype and dtype is not model.dtype:  # the configuration was written with that of the model in memory
+        config = copy.deepcopy(model.config)
+        config.dtype = dtype
+        config.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
+
+
+def _rounded(
+    model: PreTrainedModel, state_dict: dict[str, torch.Tensor], dtype: torch.dtype
+) -> dict[str, torch.Tensor]:
+    """The same with its parameters in `dtype`; tied ones, of one memory, stay tied, or they would be saved twice."""
+    names = {name.replace(".base_layer.", ".") for name, _ in model.named_parameters(remove_duplicate=False)}
+    made: dict[int, torch.Tensor] = {}
+    result = {}
+    for name, tensor in state_dict.items():
+        if name in names:
+            tensor = made.setdefault(tensor.data_ptr(), tensor.to(dtype))
+        result[name] = tensor
+    return result
 
 
 def _word_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:

@@ -1,6 +1,8 @@
-"""Where a model stands and in which precision."""
+"""Where a model stands and in which precision, and what of a training a narrower one keeps."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +21,29 @@ def place(model: PreTrainedModel, dtype: torch.dtype, device: torch.device | Non
     if device is not None:
         model.to(device)  # type: ignore[arg-type]  # as transformers wraps it, `self` is taken for an argument
     return model
+
+
+def kept_share(trained: Mapping[str, Tensor], start: Iterable[tuple[str, Tensor]], dtype: torch.dtype) -> float | None:
+    """How much of what training has changed is still there in `dtype`: 1 is all, 0 the model before it.
+
+    Rounding is to the nearest: a change of less than half a step of `dtype` is undone, however many weights have one.
+    The share is the projection of the rounded change on the change, over all weights; noise has no part in it.
+
+    Args:
+        trained: weights by name.
+        start: those before training, one after the other; names that `trained` has not are passed over.
+
+    Returns:
+        None where nothing was compared, or nothing has changed.
+    """
+    along, whole = 0.0, 0.0
+    for name, before in start:
+        if (after := trained.get(name)) is not None and after.shape == before.shape:
+            before = before.float()
+            change = after.detach().cpu().float() - before
+            along += float(torch.sum((after.detach().cpu().to(dtype).float() - before) * change))
+            whole += float(torch.sum(change * change))
+    return along / whole if whole else None
 
 
 def rotary_error(model: PreTrainedModel, position: int) -> float:

@@ -1,8 +1,9 @@
-"""A model as it is, as a folder that `from_pretrained` loads: its weights are links to the files that it has."""
+"""A model as it is: its files, the weights in them, and a folder that `from_pretrained` loads, of links to them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from fipo.models.loading import load_model_config
 from fipo.models.stops import ids_of, stops_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
 WHOLE = "model.safetensors"
@@ -65,6 +67,21 @@ def published_weights(model: Model) -> list[Path]:
     if missing := [name for name, path in found.items() if not path]:
         raise ConfigError(f"model.name_or_path: {model.name_or_path!r} lacks {', '.join(missing)} of its {INDEX}")
     return [index, *(path for path in found.values() if path)]
+
+
+def weights_of(model: Model) -> Iterator[tuple[str, Tensor]]:
+    """The weights in those files, one after the other, by the names that they have there.
+
+    Raises:
+        ConfigError: there are no files.
+    """
+    from safetensors import safe_open
+
+    for path in published_weights(model):
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - no mapping
+                    yield name, file.get_tensor(name)
 
 
 def _file(model: Model, name: str) -> Path | None:

@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass, fields, replace
 
 from fipo.errors import ConfigError
 
+KINDS = ("laptop", "one-gpu", "node")
+"""Of machines that `fipo init` writes for, the smallest first: cores, one GPU, all the GPUs of one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gpu:

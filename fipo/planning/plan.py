@@ -27,6 +27,8 @@ class Hardware:
     servers: int
     """vLLM servers of their own GPUs, with `rollout.engine = served`."""
     assumptions: Assumptions
+    on_gpu: bool = True
+    """Or on cores, where `precision: auto` is float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,7 @@ class Plan:
 
 def make_plan(config: Config, shape: ModelShape, hardware: Hardware) -> Plan:
     """The plan of `config` for a model of `shape`."""
-    layout = Layout.of(config, shape, hardware.nodes * hardware.gpus_per_node)
+    layout = Layout.of(config, shape, hardware.nodes * hardware.gpus_per_node, on_gpu=hardware.on_gpu)
     gpu, assumptions = hardware.gpu, hardware.assumptions
     work = Workload.of(config, layout, assumptions)
     engines = Engines.of(config, shape, layout, gpu, hardware.servers)

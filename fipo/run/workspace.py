@@ -170,7 +170,8 @@ class Workspace:
             StorageError: the stored files are not those that the step published.
         """
         folder = self._folder(output, name)
-        manifest = download_directory(self.store, output.uri.removeprefix(self.store.uri).strip("/"), folder)
+        prefix = output.uri.removeprefix(self.store.uri).strip("/")
+        manifest = download_directory(self.store, prefix, folder, link=True)
         if manifest.sha256 != output.sha256:
             raise StorageError(f"{output.uri}: expected contents of SHA-256 {output.sha256}; found {manifest.sha256}")
         return folder

@@ -100,9 +100,11 @@ def upload_directory(
 
 
 def download_directory(
-    store: ObjectStore, prefix: str, local: Path, progress: OnBytes | None = None
+    store: ObjectStore, prefix: str, local: Path, progress: OnBytes | None = None, *, link: bool = False
 ) -> DirectoryManifest:
     """Bring the files that the manifest under `prefix` names to `local`; those already right stay as they are.
+
+    `link`: nobody will write to them, so that they need not be copies.
 
     Raises:
         ObjectNotFound: there is no manifest (never uploaded, or not to the end), or one of its objects is missing.
@@ -116,7 +118,7 @@ def download_directory(
                 progress(digest.size)
             continue
         with replacing(path) as unfinished:
-            store.download(_join(prefix, name), unfinished, progress)
+            store.download(_join(prefix, name), unfinished, progress, link=link)
             _verify(f"{store.uri}/{_join(prefix, name)}", _digest(unfinished), digest)
     return manifest
 

@@ -101,7 +101,7 @@ class S3Store:
             # A range of no bytes is not valid HTTP, and the server answers with the whole object.
             return answer["Body"].read() if length else b""
 
-    def download(self, key: str, path: Path, progress: OnBytes | None = None) -> None:
+    def download(self, key: str, path: Path, progress: OnBytes | None = None, *, link: bool = False) -> None:
         """See `ObjectStore.download`; a large object comes down in parts, eight at a time."""
         full = self._key(key)
         with self._errors("get", key):

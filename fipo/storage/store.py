@@ -57,8 +57,11 @@ class ObjectStore(Protocol):
         """The object's bytes `[start, start + length)`, clipped to its end as in a Python slice."""
         ...
 
-    def download(self, key: str, path: Path, progress: OnBytes | None = None) -> None:
-        """Write the object to `path`, replacing it; use it for what may not fit into memory."""
+    def download(self, key: str, path: Path, progress: OnBytes | None = None, *, link: bool = False) -> None:
+        """Write the object to `path`, replacing it; use it for what may not fit into memory.
+
+        `link`: who asks only reads it, so it may be the object itself under another name, where a store can do that.
+        """
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:

@@ -22,6 +22,16 @@ _IDLE_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 
 
+def require_installed(name: str) -> None:
+    """Let a place pass whose package is here.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if find_spec(name) is None:
+        raise ConfigError(f"tracking.also: {name} is not installed here: pip install 'fipo[{name}]'")
+
+
 class Sink(Protocol):
     """One place, for one run."""
 
@@ -113,8 +123,7 @@ class Follower(threading.Thread):
         Raises:
             ConfigError: its package is not installed.
         """
-        if find_spec(name) is None:
-            raise ConfigError(f"tracking.also: {name} is not installed here: pip install 'fipo[{name}]'")
+        require_installed(name)
         super().__init__(name=f"{name}-follower", daemon=True)
         self._place, self._journal, self._folder = name, journal, folder
         self._offset_path = journal.with_suffix(f".{name}.offset")

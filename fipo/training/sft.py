@@ -87,7 +87,7 @@ def train(job: Job) -> None:
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
         checkpoints.reached(SftState(step, drawn), score=score)
     checkpoints.close()
-    publish(job, model, tokenizer, state_dict=engine.state_dict())
+    publish(job, model, tokenizer, engine.state_dict(), config.model)
     publish_adapter(job, engine, base=config.model.name_or_path)
 
 

@@ -120,6 +120,18 @@ def test_what_is_refused(recipe, override, name, kind, words):
     assert kind is None or type(error) is kind
 
 
+def test_a_place_for_metrics_whose_package_is_missing_is_refused_before_anything_runs(recipe, monkeypatch):
+    missing = {"wandb"}
+    monkeypatch.setattr("fipo.tracking.also.find_spec", lambda name: None if name in missing else name)
+    findings, error = found(recipe, "tracking.also=[tensorboard]")
+    assert error is None and findings["tracking"].found == "tensorboard besides MLflow"
+    findings, error = found(recipe, "tracking.also=[tensorboard, wandb]")
+    assert isinstance(error, ConfigError) and "pip install 'fipo[wandb]'" in findings["tracking"].found
+    for step in ("prepare", "sft", "train"):
+        with pytest.raises(ConfigError, match=r"tracking\.also: wandb is not installed here"):
+            require(load_config(recipe, ["tracking.also=[wandb]"]), [step])
+
+
 def test_every_step_goes_through_the_same_checks(recipe):
     assert {step for one in CHECKS for step in one.steps} == {name for name, step in STEPS.items() if step.check}
     config = load_config(recipe, ["reward.functions={acuracy: 1}", "model={name_or_path: ./nothing}"])

@@ -12,7 +12,7 @@ from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError, DataError
 from fipo.init import init
-from fipo.init.machines import MACHINES
+from fipo.planning.hardware import KINDS
 
 GSM8K = [
     {
@@ -87,7 +87,7 @@ def test_a_file_of_ones_own_fills_the_recipe_in(tmp_path, name, rows, columns):
     assert benchmark.prompt_column == prompt
 
 
-@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("machine", KINDS)
 def test_every_machine_has_a_recipe_that_loads(tmp_path, machine):
     data = write(tmp_path / "gsm.jsonl", GSM8K)
     init(tmp_path / machine, data=data, model="org/Model-Instruct", machine=machine)

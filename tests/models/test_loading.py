@@ -103,6 +103,32 @@ def test_files_that_are_no_safetensors_are_named(tmp_path, content):
         load_model(model)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("model.layers.1.mlp.down_proj.weight", [float("nan")]),
+        ("model.embed_tokens.weight", [float("inf")]),
+        ("model.norm.weight", [float("inf"), -float("inf")]),
+    ],
+)
+def test_weights_that_are_not_finite_are_named(tmp_path, dtype, name, values):
+    model = load_model(MADE)
+    with torch.no_grad():
+        model.get_parameter(name).view(-1)[3 : 3 + len(values)] = torch.tensor(values)
+    save_model(model.to(dtype), load_tokenizer(MADE), tmp_path)
+    with pytest.raises(ConfigError, match=rf"model\.name_or_path: .*finite numbers; {name} holds NaN or infinity"):
+        load_model(Model(name_or_path=str(tmp_path)), dtype=dtype)
+
+
+def test_large_weights_are_finite(tmp_path):
+    model = load_model(MADE)
+    with torch.no_grad():
+        model.model.embed_tokens.weight.fill_(60_000.0)  # whose sum no half holds
+    save_model(model.half(), load_tokenizer(MADE), tmp_path)
+    load_model(Model(name_or_path=str(tmp_path)), dtype=torch.float16)
+
+
 def test_truncated_weights_are_named(tmp_path):
     model = saved(tmp_path)
     file = tmp_path / "model.safetensors"

@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
 
-from fipo.config import Distributed, Optimizer
+from fipo.config import Architecture, Distributed, Model, Optimizer
 from fipo.distributed.attention import use_packed_attention
 from fipo.distributed.token_log_probs import TokenLogProbs
-from fipo.models.precision import place
+from fipo.models import load_tokenizer, save_model
+from fipo.models.precision import kept_share, place
 from tests.models.families import build
 
 FAR = 16_384
@@ -79,3 +82,37 @@ def test_log_probs_at_far_positions(family, dtype):
         for buffer in frequencies(model).values():
             buffer.copy_(buffer.bfloat16())
         assert gap() > 1e-3, "rounded frequencies turn the angles between tokens that are far apart"
+
+
+def test_what_a_narrower_precision_keeps_of_a_change():
+    """By hand: from 1 up, the steps of bfloat16 are 1/128, and a change of less than half of one is undone."""
+    start = {"w": torch.ones(4), "other": torch.ones(3), "reshaped": torch.ones(2)}
+
+    def kept(*changes):
+        trained = {"w": torch.ones(4) + torch.tensor(changes), "reshaped": torch.ones(5)}
+        return kept_share(trained, start.items(), torch.bfloat16)
+
+    step = 1 / 128
+    assert kept(0.0, 0.0, 0.0, 0.0) is None
+    assert kept(step, 2 * step, 0.0, 4 * step) == 1.0
+    assert kept(step / 4, step / 3, -step / 5, step / 8) == 0.0
+    # Of 1.25 steps one is left: (1 * 1.25 + 3 * 3) / (1.25^2 + 3^2), and of 0.25 none.
+    assert kept(1.25 * step, 3 * step, 0.0, 0.0) == pytest.approx(10.25 / 10.5625)
+    assert kept(0.25 * step, 3 * step, 0.0, 0.0) == pytest.approx(9 / 9.0625)
+    assert kept_share({}, start.items(), torch.bfloat16) is None
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3", "qwen3-moe"])
+@pytest.mark.parametrize("given", [False, True], ids=["its own weights", "a state dict"])
+def test_a_model_saved_in_a_narrower_precision(family, given, tmp_path):
+    """Tied weights once, its configuration says so, and the model in memory is as it was."""
+    model, tokenizer = build(family), load_tokenizer(Model(architecture=Architecture(vocabulary=("a", "b"))))
+    save_model(model, tokenizer, tmp_path / "wide")
+    save_model(model, tokenizer, tmp_path / "narrow", model.state_dict() if given else None, torch.bfloat16)
+    assert model.dtype is torch.float32
+    wide, narrow = (load_file(tmp_path / name / "model.safetensors") for name in ("wide", "narrow"))
+    assert wide.keys() == narrow.keys()
+    assert all(torch.equal(narrow[name], weight.bfloat16()) for name, weight in wide.items())
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "narrow")
+    assert loaded.config.dtype is loaded.dtype is torch.bfloat16
+    assert loaded.config.architectures == [type(model).__name__]

@@ -37,7 +37,7 @@ def convert(folder):
 
 
 def make_tiny(folder):
-    """Random weights; byte-level tokens learned from the problems."""
+    """Random weights, in bfloat16 as models are published; byte-level tokens learned from the problems."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -60,7 +60,7 @@ def make_tiny(folder):
         pad_token_id=2,
     )  # fmt: skip
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
     whole.save_pretrained(folder)
 
 

@@ -79,9 +79,9 @@ def test_vllms_own_lora_serves_what_was_trained(published, tmp_path):
     warm_up(published.folder, out, **how, lora={"rank": rank, "alpha": 32.0})
     tokenizer = load_tokenizer(Model(name_or_path=str(published.folder)))
     rows = [tokenizer(row["prompt"] + " " + row["response"]).input_ids for row in problems(2, seed=9)]
-    base = AutoModelForCausalLM.from_pretrained(published.folder)
+    base = AutoModelForCausalLM.from_pretrained(published.folder, dtype=torch.float32)
     before = [by_transformers(base, row) for row in rows]
-    merged = AutoModelForCausalLM.from_pretrained(out / "model")
+    merged = AutoModelForCausalLM.from_pretrained(out / "model", dtype=torch.float32)
     adapted = PeftModel.from_pretrained(base, out / "adapter")
     with serving(published.folder, out / "adapter", rank) as url:
         found = {name: [served(url, name, row) for row in rows] for name in ("base", "taught")}

@@ -126,6 +126,20 @@ def test_a_download_keeps_what_is_right_and_mends_the_rest(store, folder, tmp_pa
     assert (copy / "b.bin").stat().st_mtime_ns == kept
 
 
+def test_what_is_only_read_lies_on_disk_once(folder, tmp_path):
+    """And a new object of the same key is another file: who reads the old one keeps it."""
+    store, copy = open_store(f"file://{tmp_path}/store"), tmp_path / "copy"
+    upload_directory(store, folder, "m")
+    download_directory(store, "m", copy, link=True)
+    for name in ("a.json", "b.bin"):
+        assert (copy / name).samefile(tmp_path / "store" / "m" / name)
+        assert not (copy / name).samefile(folder / name), "what is uploaded may be written to later"
+    before = (copy / "b.bin").read_bytes()
+    store.put("m/b.bin", b"other")
+    store.delete("m/a.json")
+    assert (copy / "a.json").read_bytes() == b"{}" and (copy / "b.bin").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [(b"\x01" * 999 + b"\x03", "damaged or tampered"), (b"\x01" * 999, "999 bytes instead of 1000: truncated")],

@@ -100,7 +100,8 @@ class Parts:
         self.checkpoints.close()
         self.rollout.close()
         job.say(f"every response: {job.workspace.store.uri}/{job.workspace.rollouts_prefix}/")
-        publish(job, self.engine.model, self.tokenizer, self.engine.state_dict())
+        start = Model(name_or_path=str(job.workspace.input_folder("sft", "model")))
+        publish(job, self.engine.model, self.tokenizer, self.engine.state_dict(), start)
         publish_adapter(job, self.engine, base=job.workspace.upstream["sft"].outputs["model"].uri)
         self.records.publish()
 
