@@ -129,13 +129,17 @@ class Bench:
             self._keep(step)
         self.expected = self.summary()
 
+    def kept(self, after: str) -> Path:
+        """What was there after this step; `nothing` is before the first."""
+        return self.folder / "kept" / after
+
     def restore(self, after: str) -> None:
-        """As it was after this step; `nothing` is before the first."""
+        """As it was after this step."""
         shutil.rmtree(self.runs, ignore_errors=True)
         if self.runs.exists():  # something is mounted there
-            shutil.copytree(self.folder / "kept" / after, self.runs, dirs_exist_ok=True)
+            shutil.copytree(self.kept(after), self.runs, dirs_exist_ok=True)
         else:
-            shutil.copytree(self.folder / "kept" / after, self.runs)
+            shutil.copytree(self.kept(after), self.runs)
 
     def with_tables(self) -> None:
         """Let MLflow's database be there with its tables, where no step has made it yet."""
@@ -211,7 +215,7 @@ class Bench:
 
     def _keep(self, step: str) -> None:
         self.runs.mkdir(exist_ok=True)
-        shutil.copytree(self.runs, self.folder / "kept" / step)
+        shutil.copytree(self.runs, self.kept(step))
 
 
 def _is_held(claim: Path) -> bool:

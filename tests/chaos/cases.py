@@ -91,10 +91,7 @@ def damaged(kind: str, way: str, seed: int, *, redo: str = "") -> Case:
 
     def run(bench: Bench) -> list[str]:
         bench.restore(before(redo) if redo else "report")
-        paths = damage.kinds(bench.runs).get(kind, [])
-        if not paths:
-            return []  # this kind comes later
-        path = random.Random(seed).choice(paths)
+        path = random.Random(seed).choice(damage.kinds(bench.runs)[kind])
         damage.apply(way, path, seed)
         # Where the damaged file is the only copy of something, the step that made it is named, and made anew.
         return settled(bench, fresh_on_refusal=_maker(path.relative_to(bench.runs)))

@@ -8,6 +8,7 @@ from tests.chaos import damage
 from tests.chaos.bench import ORDER, Bench
 from tests.chaos.cases import (
     Case,
+    before,
     can_mount,
     clock,
     damaged,
@@ -29,7 +30,7 @@ def short() -> list[Case]:
     """Some of each kind that are quick; the same each time."""
     generator = random.Random(0)
     cases = [kill(step, "step", generator.random(), seed) for seed, step in enumerate(["prepare", "gate", "register"])]
-    cases += [kill("prepare", "all", generator.random(), 1), kill_run("parent", "register", 0.5, 0)]
+    cases += [kill("gate", "all", generator.random(), 1), kill_run("parent", "register", 0.5, 0)]
     names = ("result.json", "config.yaml", "journal.jsonl", "journal.offset", "COMMIT.json", "MANIFEST.json")
     cases += [
         hurt(name, way, seed) for seed, (name, way) in enumerate(zip(names * 3, [*damage.WAYS] * 4, strict=False))
@@ -41,15 +42,16 @@ def short() -> list[Case]:
 def long(bench: Bench, seed: int, servers: Servers) -> Iterator[Case]:
     """Without end, of all kinds in turn."""
     generator = random.Random(seed)
-    bench.restore("report")
-    of_kind = [(kind, way) for kind in damage.kinds(bench.runs) for way in damage.WAYS]
+    kinds = {step: damage.kinds(bench.kept(before(step))) for step in ORDER[1:]}
+    of_kind = [(kind, way) for kind in damage.kinds(bench.kept("report")) for way in damage.WAYS]
     generator.shuffle(of_kind)
     mounts = can_mount(bench.folder / "probe")
     for number in count():
         step = generator.choice(ORDER)
         yield kill(step, generator.choice(["step", "parent", "child", "all"]), generator.random(), number)
         for kind, way in (of_kind[(2 * number + part) % len(of_kind)] for part in (0, 1)):
-            yield damaged(kind, way, number, redo=generator.choice(["", "", *ORDER[1:]]))
+            there = [step for step in ORDER[1:] if kind in kinds[step]]
+            yield damaged(kind, way, number, redo=generator.choice(["", "", *there]))
         if number % 3 == 0:
             victim = generator.choice(["step", "parent", "child", "all"])
             yield kill_run(victim, generator.choice(ORDER[3:]), generator.random(), number)
