@@ -124,7 +124,8 @@ def test_an_endpoint_that_is_not_there_is_explained(kubeflow):
 
 
 @pytest.mark.parametrize(
-    "host", ["https://me:s3cr3t-word@kfp.example.org", "me:s3cr3t-word@kfp.example.org", "https://kfp/?token=s3cr3t-word"]
+    "host",
+    ["https://me:s3cr3t-word@kfp.example.org", "me:s3cr3t-word@kfp.example.org", "https://kfp/?token=s3cr3t-word"],
 )
 @pytest.mark.parametrize("where", ["argument", "variable"])
 def test_credentials_in_the_endpoint_are_refused_with_the_variable_to_use(capsys, monkeypatch, host, where):
