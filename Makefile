@@ -98,10 +98,9 @@ test-real: $(REAL_VENV)/.ready $(VLLM_VENV)/.ready  ## SmolLM2-135M: admission, 
 		$(VLLM_VENV)/bin/python -m pytest -rA --durations=0 tests/published/test_vllm_adapters.py
 
 # mkdocs and what it needs, beside what fipo needs: the API's pages are read from the source, which is not imported.
-$(DOCS_VENV)/.ready: pyproject.toml constraints-docs.txt
+$(DOCS_VENV)/.ready: constraints-docs.txt
 	@test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
-	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"])' | \
-		xargs $(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-docs.txt
+	@$(DOCS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement constraints-docs.txt
 	@touch $@
 
 docs: $(DOCS_VENV)/.ready  ## the docs site, into site/; a broken link fails

@@ -20,6 +20,7 @@ from kfp.client import ServiceAccountTokenVolumeCredentials
 
 import fipo
 from fipo.errors import ConfigError, FipoError
+from fipo.uris import check_server
 from fipo_kfp.pipelines.cron import check_cron
 from fipo_kfp.pipelines.package import PIPELINES, arguments, compile_pipeline, description
 
@@ -29,6 +30,14 @@ TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"
 
 class KubeflowError(FipoError):
     """Kubeflow Pipelines refused a request or cannot be reached."""
+
+
+def _check_host(host: str) -> None:
+    """What is written in an address is kept in shells' histories, and seen among the processes of a machine."""
+    try:
+        check_server(host if "://" in host or not host else f"https://{host}", "the token is that of KFP_TOKEN")
+    except ValueError as error:
+        raise ConfigError(f"Kubeflow Pipelines (--host, KF_PIPELINES_ENDPOINT): {error}") from None
 
 
 @dataclass(frozen=True)
@@ -46,12 +55,18 @@ class Endpoint:
     """Kubeflow's experiment, in which runs can be compared."""
 
     def connect(self) -> kfp.Client:
-        """A client; nothing is asked yet."""
+        """A client; nothing is asked yet.
+
+        Raises:
+            ConfigError: the URL holds credentials, or is none.
+        """
+        host = self.host or os.environ.get("KF_PIPELINES_ENDPOINT", "")
+        _check_host(host)
         in_pod = ServiceAccountTokenVolumeCredentials(TOKEN_FILE) if Path(TOKEN_FILE).exists() else None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # kfp says with each client which servers it does not support
             return kfp.Client(
-                host=self.host or os.environ.get("KF_PIPELINES_ENDPOINT"),
+                host=host or None,
                 namespace=self.namespace or "kubeflow",
                 existing_token=os.environ.get("KFP_TOKEN"),
                 credentials=in_pod,

@@ -32,6 +32,8 @@ class Journal:
         self._offset_path = path.with_suffix(".offset")
         private_folder(path.parent)
         _drop_torn_tail(path)
+        if not self._offset_path.exists():
+            self.sent(0)  # tells a journal from its copies, also where nothing of it ever arrives
         self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._lock = threading.Lock()
         self._end = path.stat().st_size

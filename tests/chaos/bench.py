@@ -4,16 +4,14 @@ import contextlib
 import ctypes
 import json
 import os
-import random
 import re
-import resource
 import runpy
 import shutil
 import signal
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,21 +23,15 @@ from fipo.errors import FipoError
 from fipo.redaction import guard_output
 from fipo.run.run import Run
 from fipo.run.step import STEPS, steps_to
+from tests.chaos.attacks import Arrange, count_events
 
 RECIPE = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 ORDER = steps_to("report")
 SETTINGS = ("train.checkpoint_every=1", "sft.steps=20", "evaluation.samples=1", "distributed.timeout_seconds=60")
-DEADLINE_SECONDS = 240.0
-EVENTS = frozenset(
-    {"open", "os.rename", "os.remove", "os.mkdir", "os.link", "os.truncate", "sqlite3.connect", "socket.connect"}
-)
-"""Audit events of Python at which a strike may land: whatever touches disk or network."""
+DEADLINE_SECONDS = 1200.0
 TIMED = {"report/report", "train/records"}
 """Outputs that hold times: no two runs have the same."""
 _PR_SET_PDEATHSIG = 1
-
-Arrange = Callable[[], None]
-"""Called in the process of each step before it begins."""
 
 
 @dataclass
@@ -88,7 +80,7 @@ class Command:
         codes = [int(code) for code in re.findall(r"^@ended \S+ (-?\d+)$", output, re.MULTILINE)]
         return Outcome([*codes, os.waitstatus_to_exitcode(status)], output)
 
-    def strays(self, patience_seconds: float = 15.0) -> list[str]:
+    def strays(self, patience_seconds: float = 60.0) -> list[str]:
         """Processes of its session that are alive when all should have ended."""
         deadline = time.monotonic() + patience_seconds
         while (alive := _session(self.pid)) and time.monotonic() < deadline:
@@ -137,13 +129,22 @@ class Bench:
             self._keep(step)
         self.expected = self.summary()
 
+    def kept(self, after: str) -> Path:
+        """What was there after this step; `nothing` is before the first."""
+        return self.folder / "kept" / after
+
     def restore(self, after: str) -> None:
-        """As it was after this step; `nothing` is before the first."""
+        """As it was after this step."""
         shutil.rmtree(self.runs, ignore_errors=True)
         if self.runs.exists():  # something is mounted there
-            shutil.copytree(self.folder / "kept" / after, self.runs, dirs_exist_ok=True)
+            shutil.copytree(self.kept(after), self.runs, dirs_exist_ok=True)
         else:
-            shutil.copytree(self.folder / "kept" / after, self.runs)
+            shutil.copytree(self.kept(after), self.runs)
+
+    def with_tables(self) -> None:
+        """Let MLflow's database be there with its tables, where no step has made it yet."""
+        if not (database := self.runs / "mlflow.db").exists():
+            shutil.copy(self.folder / "tables.db", database)
 
     def start(
         self, *steps: str, arrange: Arrange = lambda: None, more: Sequence[str] = (), fresh: bool = False
@@ -214,7 +215,7 @@ class Bench:
 
     def _keep(self, step: str) -> None:
         self.runs.mkdir(exist_ok=True)
-        shutil.copytree(self.runs, self.folder / "kept" / step)
+        shutil.copytree(self.runs, self.kept(step))
 
 
 def _is_held(claim: Path) -> bool:
@@ -280,76 +281,3 @@ def _step(config: Config, step: str, *, fresh: bool) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
-
-
-def _touches(event: str, arguments: tuple[object, ...]) -> bool:
-    """Whether it changes a file or reaches a server; a file that is opened to be read does neither."""
-    if event != "open":
-        return event in EVENTS
-    flags = arguments[2]
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
-
-
-def count_events(into: Path) -> None:
-    """Write the number of `EVENTS` to a file when this process ends its step."""
-    passed = [0]
-
-    def hook(event: str, arguments: tuple[object, ...]) -> None:
-        passed[0] += _touches(event, arguments)
-
-    sys.addaudithook(hook)
-    leave = os._exit
-
-    def counted(code: int) -> None:
-        into.write_text(str(passed[0]))
-        leave(code)
-
-    os._exit = counted  # type: ignore[assignment]
-
-
-def strike_at(number: int, victim: str, seed: int = 0) -> Arrange:
-    """Kill `victim` (step, parent, child or all) when this process passes its `number`th event."""
-
-    def arrange() -> None:
-        passed, own = [0], os.getpid()
-
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            if not _touches(event, arguments) or os.getpid() != own:
-                return
-            passed[0] += 1
-            if passed[0] == number:
-                os.write(1, f"@struck {victim} at {event} {number}\n".encode())
-                _kill(victim, random.Random(seed))
-
-        sys.addaudithook(hook)
-
-    return arrange
-
-
-def _kill(victim: str, generator: random.Random) -> None:
-    if victim == "parent":
-        os.kill(os.getppid(), signal.SIGKILL)
-        time.sleep(0.2)  # for Linux to pass it on
-    elif victim == "all":
-        os.killpg(os.getpgid(0), signal.SIGKILL)
-    elif victim == "child" and (children := psutil.Process().children(recursive=True)):
-        with contextlib.suppress(psutil.Error):
-            generator.choice(children).kill()
-    else:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-
-def limit_files(size: int) -> Arrange:
-    """No file of this process may grow beyond `size` bytes: a disk that is full at some point."""
-    return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-def jump_clock(seed: int) -> Arrange:
-    """The wall clock jumps by up to a day, back and forth, at every look."""
-
-    def arrange() -> None:
-        generator, true = random.Random(seed), time.time
-        time.time = lambda: true() + generator.uniform(-86400, 86400)
-        time.time_ns = lambda: int(time.time() * 1e9)
-
-    return arrange

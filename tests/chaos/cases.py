@@ -1,20 +1,15 @@
 """What may happen to a run, each with what must be true of it afterwards."""
 
-import os
 import random
-import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from itertools import count
 from pathlib import Path
 
 from tests.chaos import damage
-from tests.chaos.bench import ORDER, Arrange, Bench, Outcome, jump_clock, limit_files, strike_at
-from tests.chaos.faulty import FAULTS, Faulty
+from tests.chaos.attacks import Arrange, jump_clock, limit_files, strike_at
+from tests.chaos.bench import ORDER, Bench, Outcome
 
 
 @dataclass(frozen=True)
@@ -49,13 +44,14 @@ def settled(bench: Bench, *steps: str, fresh_on_refusal: str = "", more: tuple[s
     return [*(f"stray process: {stray}" for stray in strays), *bench.faults(*more, whole=whole)]
 
 
-def _before(step: str) -> str:
+def before(step: str) -> str:
+    """What the run was like before it: a state that the bench has kept."""
     return ("nothing", *ORDER)[ORDER.index(step)]
 
 
 def _attacked(bench: Bench, step: str, arrange: Arrange, *, may_trace: bool = False) -> tuple[Outcome, list[str]]:
     """A step from the state before it, under attack."""
-    bench.restore(_before(step))
+    bench.restore(before(step))
     command = bench.start(step, arrange=arrange)
     outcome = command.wait()
     faults = [f"stray process after the attack: {stray}" for stray in command.strays()]
@@ -81,7 +77,7 @@ def kill_run(victim: str, step: str, where: float, seed: int) -> Case:
 
     def run(bench: Bench) -> list[str]:
         number = max(1, int(where * bench.events[step]))
-        bench.restore(_before(step))
+        bench.restore(before(step))
         command = bench.start(arrange=strike_at(number, victim, seed))
         command.wait()
         strays = [f"stray process after the attack: {stray}" for stray in command.strays()]
@@ -94,11 +90,8 @@ def damaged(kind: str, way: str, seed: int, *, redo: str = "") -> Case:
     """Damage one file of a kind, after the last step or before the step `redo`; then the same command."""
 
     def run(bench: Bench) -> list[str]:
-        bench.restore(_before(redo) if redo else "report")
-        paths = damage.kinds(bench.runs).get(kind, [])
-        if not paths:
-            return []  # this kind comes later
-        path = random.Random(seed).choice(paths)
+        bench.restore(before(redo) if redo else "report")
+        path = random.Random(seed).choice(damage.kinds(bench.runs)[kind])
         damage.apply(way, path, seed)
         # Where the damaged file is the only copy of something, the step that made it is named, and made anew.
         return settled(bench, fresh_on_refusal=_maker(path.relative_to(bench.runs)))
@@ -135,7 +128,7 @@ def _mounted(name: str, step: str, spare: int | None) -> Case:
         bench.runs.mkdir(exist_ok=True)
         mount("-t", "tmpfs", "-o", "size=256m", "none", str(bench.runs))
         try:
-            bench.restore(_before(step))
+            bench.restore(before(step))
             used = sum(4096 * (1 + path.stat().st_size // 4096) for path in bench.runs.rglob("*"))
             mount("-o", "remount,ro" if spare is None else f"remount,size={used + spare}", str(bench.runs))
             command = bench.start(step)
@@ -181,7 +174,7 @@ def twice(step: str, pause_seconds: float) -> Case:
     """The same step is begun twice at once: one works, the other is told so, or finds it finished."""
 
     def run(bench: Bench) -> list[str]:
-        bench.restore(_before(step))
+        bench.restore(before(step))
         first = bench.start(step)
         time.sleep(pause_seconds)
         second = bench.start(step)
@@ -195,6 +188,22 @@ def twice(step: str, pause_seconds: float) -> Case:
     return Case(f"{step} twice at once, {pause_seconds:.2f} s apart", run)
 
 
+def twice_whole(pause_seconds: float) -> Case:
+    """Two commands of all steps under one name: each step is done by one of them, and whoever is refused is told so."""
+
+    def run(bench: Bench) -> list[str]:
+        bench.restore("nothing")
+        first = bench.start()
+        time.sleep(pause_seconds)
+        second = bench.start()
+        outcomes = [command.wait() for command in (first, second)]
+        strays = [stray for command in (first, second) for stray in command.strays()]
+        faults = [f"a traceback:\n{outcome.output}" for outcome in outcomes if not outcome.told]
+        return [*faults, *strays] or settled(bench)
+
+    return Case(f"all steps twice at once, {pause_seconds:.2f} s apart", run)
+
+
 def two_names(seed: int) -> Case:
     """Two runs of other names share store and tracking and go through all steps at once."""
 
@@ -202,7 +211,7 @@ def two_names(seed: int) -> Case:
         bench.restore("nothing")
         names = ("run.name=one", "run.name=two")
         commands = [bench.start(more=(name,)) for name in names]
-        outcomes = [command.wait(3 * 240.0) for command in commands]
+        outcomes = [command.wait() for command in commands]
         faults = [outcome.output for outcome in outcomes if not outcome.well or not outcome.told]
         wrong = [name for name in names if bench.summary(name) != bench.expected]
         return [*faults, *(f"{name}: another summary" for name in wrong)]
@@ -210,64 +219,7 @@ def two_names(seed: int) -> Case:
     return Case(f"two names at once ({seed})", run)
 
 
-def faulty_store(step: str, faults: tuple[str, ...], seed: int, upstream: int) -> Case:
-    """The run's objects are in S3, behind a proxy of which every third connection is faulty; then behind none."""
-
-    def run(bench: Bench) -> list[str]:
-        import boto3
-
-        bench.restore(_before(step))
-        bucket, direct = f"chaos-{seed}", f"http://127.0.0.1:{upstream}"
-        client = boto3.client("s3", endpoint_url=direct, **KEYS)
-        client.create_bucket(Bucket=bucket)
-        objects = bench.runs / "objects"
-        for path in (path for path in objects.rglob("*") if path.is_file()):
-            client.upload_file(str(path), bucket, path.relative_to(objects).as_posix())
-        shutil.rmtree(objects, ignore_errors=True)  # before the first step there are none
-        proxy = Faulty(upstream, faults, 0.3, seed)
-        more = (f"storage.uri=s3://{bucket}",)
-        command = bench.start(step, arrange=partial(_in_s3, proxy.url), more=more)
-        outcome = command.wait()
-        found = [f"stray process after the attack: {stray}" for stray in command.strays()]
-        if not outcome.told:
-            found.append(f"a traceback under attack:\n{outcome.output}")
-        proxy.shutdown()
-        proxy.server_close()
-        again = bench.start(step, arrange=partial(_in_s3, direct), more=more).wait()
-        if not again.well:
-            return [*found, f"the same command fails: {again.codes}\n{again.output}"]
-        _in_s3(direct)
-        held = [one["Key"] for one in client.list_objects_v2(Bucket=bucket)["Contents"] if "/claims/" in one["Key"]]
-        read = (client.get_object(Bucket=bucket, Key=key)["Body"].read() for key in held)
-        found += ["a claim is held" for text in read if b'"token": ""' not in text]
-        return [*found, *bench.faults(*more, whole=False)]
-
-    return Case(f"S3 with {', '.join(faults)} in {step} ({seed})", run)
-
-
-KEYS = {"aws_access_key_id": "access", "aws_secret_access_key": "of-the-test", "region_name": "us-east-1"}
-
-
-def _in_s3(endpoint: str) -> None:
-    os.environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_MAX_ATTEMPTS": "3"}
-    os.environ |= {name.upper(): value for name, value in KEYS.items() if name != "region_name"}
-    os.environ["AWS_DEFAULT_REGION"] = KEYS["region_name"]
-
-
-def short() -> list[Case]:
-    """Some of each kind that are quick; the same each time."""
-    generator = random.Random(0)
-    cases = [kill(step, "step", generator.random(), seed) for seed, step in enumerate(["prepare", "gate", "register"])]
-    cases += [kill("prepare", "all", generator.random(), 1), kill_run("parent", "register", 0.5, 0)]
-    hurt = ("result.json", "config.yaml", "journal.jsonl", "journal.offset", "COMMIT.json", "MANIFEST.json")
-    cases += [
-        _hurt(name, way, seed) for seed, (name, way) in enumerate(zip(hurt * 3, [*damage.WAYS] * 4, strict=False))
-    ]
-    cases += [full_disk("gate", 300), twice("gate", 0.1), clock("gate", 1)]
-    return cases
-
-
-def _hurt(name: str, way: str, seed: int) -> Case:
+def hurt(name: str, way: str, seed: int) -> Case:
     """Damage to a file of this name, whichever it is."""
 
     def run(bench: Bench) -> list[str]:
@@ -277,37 +229,3 @@ def _hurt(name: str, way: str, seed: int) -> Case:
         return settled(bench, fresh_on_refusal=_maker(path.relative_to(bench.runs)))
 
     return Case(f"{way} a {name} ({seed})", run)
-
-
-def long(bench: Bench, seed: int, s3: int) -> Iterator[Case]:
-    """Without end, of all kinds in turn; `s3` is the port of a server."""
-    generator = random.Random(seed)
-    bench.restore("report")
-    of_kind = [(kind, way) for kind in damage.kinds(bench.runs) for way in damage.WAYS]
-    generator.shuffle(of_kind)
-    mounts = can_mount(bench.folder / "probe")
-    for number in count():
-        step = generator.choice(ORDER)
-        yield kill(step, generator.choice(["step", "parent", "child", "all"]), generator.random(), number)
-        for kind, way in (of_kind[(2 * number + part) % len(of_kind)] for part in (0, 1)):
-            yield damaged(kind, way, number, redo=generator.choice(["", "", *ORDER[1:]]))
-        if number % 3 == 0:
-            victim = generator.choice(["step", "parent", "child", "all"])
-            yield kill_run(victim, generator.choice(ORDER[3:]), generator.random(), number)
-            yield full_disk(step, int(2 ** generator.uniform(0, 18)))
-        if number % 3 == 1:
-            yield clock(step, number)
-            yield twice(step, generator.choice([0.0, 0.05, 0.3, 1.0]))
-        if number % 3 == 2 and mounts:
-            yield small_disk(step, int(2 ** generator.uniform(10, 20)))
-        if number % 3 == 2:
-            yield faulty_store(step, (generator.choice(FAULTS),), number, s3)
-        if number % 12 == 5 and mounts:
-            yield read_only(step)
-        if number % 24 == 11:
-            yield two_names(number)
-
-
-def said(text: str) -> None:
-    """A line for whoever watches."""
-    print(text, flush=True, file=sys.stdout)

@@ -193,3 +193,10 @@ def test_packages_are_what_the_cluster_parses(name):
     ParseDict(platform, PlatformSpec())
     for executor in platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"].values():
         ParseDict(executor, KubernetesExecutorConfig())
+
+
+def test_kubeflow_gives_tasks_no_account_of_their_own():
+    """Should this fail, it can by now, and the right to make TrainJobs should go to those alone that make them."""
+    from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
+
+    assert not [field.name for field in KubernetesExecutorConfig.DESCRIPTOR.fields if "account" in field.name]

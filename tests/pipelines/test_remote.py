@@ -123,6 +123,18 @@ def test_an_endpoint_that_is_not_there_is_explained(kubeflow):
         submit(Endpoint(host="http://127.0.0.1:9"), "fipo_training", {}, overrides=[])
 
 
+@pytest.mark.parametrize(
+    "host",
+    ["https://me:s3cr3t-word@kfp.example.org", "me:s3cr3t-word@kfp.example.org", "https://kfp/?token=s3cr3t-word"],
+)
+@pytest.mark.parametrize("where", ["argument", "variable"])
+def test_credentials_in_the_endpoint_are_refused_with_the_variable_to_use(capsys, monkeypatch, host, where):
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", host if where == "variable" else "")
+    assert main(["list", *(["--host", host] if where == "argument" else [])]) == 2
+    said = capsys.readouterr().err
+    assert "KFP_TOKEN" in said and "--host" in said and "s3cr3t" not in said
+
+
 def test_commands(kubeflow, capsys):
     common = ["--recipe", "demo", "--set", "train.steps=2", "--parameter", "run_gpus_per_node=8"]
     assert main(["submit", *common]) == 0

@@ -1,54 +1,20 @@
 """A database, made once, and a real MLflow server behind a proxy that can fail in every way a network can."""
 
-import os
 import selectors
-import signal
 import socket
 import socketserver
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pytest
 
 from fipo.tracking.client import connect
-from tests.waiting import free_port, listens, wait_until
+from tests.mlflow_server import Server
 
 
 @pytest.fixture(scope="session")
 def tracking_uri(tmp_path_factory):
     """SQLite; each test uses its own experiment."""
     return f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
-
-
-class Server:
-    """`mlflow server` on a database; `kill` is kill -9 of all its processes."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port = folder, free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [str(Path(sys.executable).parent / "mlflow"), "server", "--workers", "1"]
-        command += ["--backend-store-uri", f"sqlite:///{self.folder}/mlflow.db", "--port", str(self.port)]
-        command += ["--default-artifact-root", (self.folder / "artifacts").as_uri()]
-        with (self.folder / "server.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-                env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-            )
-        wait_until(lambda: listens(self.port), 300)
-
-    def kill(self) -> None:
-        if self._process:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import pytest
 
 from fipo.tracking import Tracker, reconcile, replay
 from fipo.tracking.client import connect
+from fipo.tracking.runs import replay_left
 from tests.tracking.found import runs_of
 from tests.waiting import wait_until
 
@@ -100,6 +101,16 @@ def test_restarting_the_step_sends_what_the_last_attempt_could_not(story, proxy,
     proxy.mode = "pass"
     with story.open():
         story.log()
+    story.assert_complete(server, "FINISHED")
+
+
+def test_an_outage_from_beginning_to_end_is_made_good_on_the_next_occasion(story, proxy, server, tmp_path):
+    proxy.mode = "refuse"
+    story.open(close_timeout_seconds=0.1)
+    story.log()
+    assert not story.tracker.close("FINISHED")
+    proxy.mode = "pass"
+    assert replay_left(tmp_path) == [tmp_path / "journal.jsonl"]
     story.assert_complete(server, "FINISHED")
 
 

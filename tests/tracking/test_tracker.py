@@ -200,6 +200,8 @@ CHILD = """
                       journal=Path(folder) / "journal.jsonl", artifact_root=Path(folder).as_uri()) as tracker:
         tracker.log_final({"eval/sums/avg_at_k": 0.5})
         assert tracker.run_id
+        while not tracker.drained:
+            time.sleep(0.01)
         print("ready", flush=True)
         if how == "die":
             os.kill(os.getpid(), 9)
