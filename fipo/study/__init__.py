@@ -6,4 +6,5 @@ runner        every trial as ordinary `fipo` steps, side by side on this machine
 results       what MLflow has of them
 statistics    means over seeds, adjusted for the number of arms; equivalence; how many seeds an effect needs
 report        verdicts, tables and figures
+page          the same in one HTML file, for Kubeflow
 """

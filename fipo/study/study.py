@@ -106,6 +106,12 @@ class Trial:
         return [
             f"run.directory={directory}",
             f"run.name={self.warmup if warmup else self.name}",
+            *self.settings(warmup=warmup),
+        ]
+
+    def settings(self, *, warmup: bool = False) -> list[str]:
+        """Of the trial, or of its warm-up, wherever and under whatever name it runs."""
+        return [
             f"run.seed={self.seed}",
             f"tracking.experiment_prefix={self.study.name}",
             *self.study.settings,
@@ -130,12 +136,7 @@ def load_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise ConfigError(f"study {path}: no such file; docs/studies.md has an example")
-    try:
-        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"study {path}: is no YAML: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(f"study {path}: {error}") from None
+    study = parse_study(path.read_text(encoding="utf-8"), str(path))
     beside = {
         name: task.model_copy(update={"recipe": str(path.parent / task.recipe)})
         for name, task in study.tasks.items()
@@ -145,3 +146,17 @@ def load_study(path: Path) -> Study:
     for trial in study.trials():
         trial.config(Path("runs"))
     return study
+
+
+def parse_study(text: str, name: str = "") -> Study:
+    """A study from YAML, as it stands; `name` is what messages call it.
+
+    Raises:
+        ConfigError: the text is refused.
+    """
+    try:
+        return Study.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"study {name}: is no YAML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"study {name}: {error}") from None
