@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fipo.config import Config, Name, Section, load_config
 from fipo.errors import ConfigError
@@ -60,6 +61,18 @@ class Study(Section):
     """Without one, intervals are shown and nothing is concluded."""
     questions: dict[Name, Question] = Field(default_factory=dict)
     """Which arms are shown together (default: all)."""
+    roles: dict[Name, str] = Field(default_factory=dict)
+    """Kinds of tokens, whose influence weights are told apart: regular expressions (`fipo.study.roles`)."""
+
+    @field_validator("roles")
+    @classmethod
+    def _are_patterns(cls, roles: dict[str, str]) -> dict[str, str]:
+        for name, pattern in roles.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name}: must be a regular expression; {pattern!r} is none: {error}") from None
+        return roles
 
     @model_validator(mode="after")
     def _arms_exist(self) -> Self:

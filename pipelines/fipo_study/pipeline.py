@@ -17,9 +17,9 @@ from fipo_kfp.components.configure.component import configure
 from fipo_kfp.components.evaluate.component import evaluate
 from fipo_kfp.components.finish.component import finish
 from fipo_kfp.components.prepare.component import prepare
+from fipo_kfp.components.ready.component import ready
 from fipo_kfp.components.sft.component import sft
 from fipo_kfp.components.train.component import train
-from fipo_kfp.components.ready.component import ready
 from fipo_kfp.pipelines.fipo_training.pipeline import RUN
 from fipo_kfp.pipelines.tasks import LARGE, place
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.test_study import STUDY
 from fipo_kfp.pipelines.study import parameters
+from tests.pipelines.test_study import STUDY
 
 pytestmark = pytest.mark.slow
 
