@@ -35,7 +35,8 @@ def credits_of(run: Run, roles: Mapping[str, str]) -> Credits:
     """Of all responses that the run has learned from."""
     patterns = {name: re.compile(pattern) for name, pattern in roles.items()}
     lineage, steps = run.trained_steps()
-    records, found = run.rollout_records(), {name: [] for name in roles}
+    records = run.rollout_records()
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in roles}
     for step in steps:
         rows = records.read(lineage, step, COLUMNS).to_pylist()
         learned = [row for row in rows if row["update"] is not None]
