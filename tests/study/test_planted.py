@@ -12,7 +12,7 @@ OUTCOME = Outcome(score="avg_at_k", smallest_effect=EFFECT)
 
 
 def study(seeds):
-    arms = {name: [] for name in ("dapo", "better", "same", "worse")}
+    arms: dict[str, tuple[str, ...]] = dict.fromkeys(("dapo", "better", "same", "worse"), ())
     return Study(name="planted", tasks={"t": {"recipe": "demo"}}, arms=arms, baseline="dapo", seeds=seeds)
 
 
