@@ -29,7 +29,9 @@ from fipo.run.step import steps_to
 from fipo_kfp.components.form import NO, NOTHING, YES, Form
 
 
-def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered: str) -> tuple[list[str], str, str]:
+def configure(
+    form: Form, page: dsl.Markdown, *, goal: str, arm: str, warmup: str, registered: str
+) -> tuple[list[str], str, str]:
     """Check the settings of a run, and find what of it is done already; `page` shows both.
 
     Args:
@@ -37,6 +39,7 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
         page: where it is shown.
         goal: the pipeline's last step.
         arm: of a comparison.
+        warmup: of a study: the run from which it takes what has finished with its settings.
         registered: a registered model to take as it is, in place of the recipe's; empty takes the recipe's.
 
     Returns:
@@ -51,6 +54,9 @@ def configure(form: Form, page: dsl.Markdown, *, goal: str, arm: str, registered
             overrides = [*overrides, *fetched]
             config = load_config(form.recipe, overrides)
         this = Run(config)
+        if warmup:
+            shared = Run(load_config(form.recipe, form.overrides(warmup)))
+            this.adopt(shared, list(shared.finished("sft")))
         done = this.finished(goal)
         # Importing mlflow takes seconds: it is asked for where there is a page to link to, or it was needed anyway.
         mlflow_page = this.link(form.run_id) if config.links.pipelines or fetched else ""
@@ -92,8 +98,11 @@ def deploy(recipe: str, overrides: list[str], page: dsl.Markdown) -> str:
     return f"{deployed.url}/v1" if deployed else ""
 
 
-def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics) -> None:
-    """Show the runs of a comparison side by side, in the order of their results."""
+def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.Metrics, *, study: str) -> None:
+    """Show the runs of a comparison side by side, in the order of their results, or the arms of a study."""
+    if study:
+        _compare_arms(form, study, page, scores)
+        return
     import rich  # what draws takes seconds to import, and the other tasks do without
 
     from fipo.report.side_by_side import comparison_page, load_runs
@@ -107,6 +116,27 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
         Path(page.path).write_text(comparison_page(runs), encoding="utf-8")
     for run, result in runs.items():
         scores.log_metric(f"{run}/{config.gate.metric}", float(result.by_problem(config.gate.metric).mean()))
+
+
+def _compare_arms(form: Form, text: str, page: dsl.HTML, scores: dsl.Metrics) -> None:
+    """What a study found: read from MLflow, where `fipo study report` looks too."""
+    from fipo.study.comparisons import scores_by_seed
+    from fipo.study.page import study_page
+    from fipo.study.report import verdict_table
+    from fipo.study.results import read_results
+    from fipo.study.study import parse_study
+
+    with _explained("compare"):
+        cluster, asked = form.overrides(), parse_study(text)
+        study = asked.model_copy(update={"settings": (*cluster, *asked.settings)})
+        results = read_results(study, load_config(form.recipe, cluster).run.directory)
+        print(verdict_table(study, results), flush=True)
+        Path(page.path).write_text(study_page(study, results), encoding="utf-8")
+    score = study.outcome.score if study.outcome else "avg_at_k"
+    for task in study.tasks:
+        for arm in study.arms:
+            if values := scores_by_seed(results, task, arm, score).values():
+                scores.log_metric(f"{task}/{arm}/{score}", sum(values) / len(values))
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:

@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> None:
     from fipo_kfp.pipelines.local import run
 
-    config = run(options.pipeline, _parameters(options), options.overrides)
+    parameters = _parameters(options)
+    config = run(options.pipeline, parameters, options.overrides)
     if options.pipeline == "fipo_training":
         from fipo.report.run import print_summary
         from fipo.run.run import Run
@@ -47,7 +48,8 @@ def _compile(options: argparse.Namespace) -> None:
 def _submit(options: argparse.Namespace) -> None:
     from fipo_kfp.pipelines.remote import submit
 
-    submit(_endpoint(options), options.pipeline, _parameters(options), overrides=options.overrides)
+    parameters = _parameters(options)
+    submit(_endpoint(options), options.pipeline, parameters, overrides=options.overrides)
 
 
 def _schedule(options: argparse.Namespace) -> None:
@@ -121,6 +123,10 @@ def _endpoint(options: argparse.Namespace) -> "Endpoint":
 
 def _parameters(options: argparse.Namespace) -> dict[str, str]:
     given = {"recipe": options.recipe}
+    if options.study:
+        from fipo_kfp.pipelines import study
+
+        options.pipeline, given = "fipo_study", study.parameters(options.study)
     for text in options.parameters:
         name, separator, value = text.partition("=")
         if not separator:
@@ -152,6 +158,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="another parameter of the pipeline, such as run_nodes=2",
     )
+    pipeline.add_argument("--study", type=Path, metavar="FILE", help="register a study and run its trials: fipo_study")
     endpoint = argparse.ArgumentParser(add_help=False)
     endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
     endpoint.add_argument("--namespace", default="", help="profile, where Kubeflow has several users")

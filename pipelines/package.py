@@ -16,7 +16,7 @@ from fipo_kfp.components.form import refuse_unfilled
 class _Pipelines(Mapping[str, GraphComponent]):
     """By name, each built when it is asked for: kfp takes a second for one."""
 
-    _names = ("fipo_training", "fipo_comparison", "fipo_evaluation")
+    _names = ("fipo_training", "fipo_comparison", "fipo_evaluation", "fipo_study")
 
     def __getitem__(self, name: str) -> GraphComponent:
         if name not in self._names:

@@ -20,13 +20,14 @@ def configure(
     run_name: str = "",
     run_nodes: int = 0,
     arm: str = "",
+    warmup: str = "",
     registered: str = "",
     goal: str = "report",
 ) -> NamedTuple("Settings", [("overrides", list), ("todo", str), ("serve", str)]):
     """Resolve and check the settings of a run, and find what of it is done already.
 
-    From weak to strong: the recipe, the settings of the cluster (its config map `fipo`), the parameters here that are
-    not empty, the changes. A mistake ends the run in seconds, before a GPU is asked for.
+    From weak to strong: recipe, settings of the cluster (config map `fipo`), parameters that are filled in, changes.
+    A mistake ends the run in seconds, before a GPU is asked for.
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.
@@ -40,12 +41,12 @@ def configure(
         run_name: Names the run in the object store and in MLflow (`run.name`), with `{time}` and `{id}` filled in.
         run_nodes: Machines of the training job (`trainjob.nodes`); 0 is what the recipe says.
         arm: Of a comparison: the name of the run, and settings over the changes, separated by blanks.
+        warmup: Of a study: the same of the run that shares its warm-up.
         registered: A registered model to take as it is, as `name@alias` or `name/version`.
         goal: The pipeline's last step.
 
     Returns:
-        The overrides of all later tasks (`overrides`), the steps that are still to do, or `nothing` (`todo`), and
-        whether the champion shall be served, `yes` or `no` (`serve`).
+        Overrides of later tasks (`overrides`), steps to do or `nothing` (`todo`), `yes` to serving or `no` (`serve`).
     """
     from collections import namedtuple
 
@@ -55,5 +56,5 @@ def configure(
     form = Form(
         recipe, recipe_changes, recipe_data, recipe_model, run_gpus_per_node, run_name, run_nodes, created, run_id
     )
-    found = door.configure(form, settings, goal=goal, arm=arm, registered=registered)
+    found = door.configure(form, settings, goal=goal, arm=arm, warmup=warmup, registered=registered)
     return namedtuple("Settings", ["overrides", "todo", "serve"])(*found)

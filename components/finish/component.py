@@ -14,6 +14,7 @@ def finish(
     run_id: str,
     status: dsl.PipelineTaskFinalStatus,
     arms: list = [],  # noqa: B006 - kfp reads the default; nothing changes it
+    runs: list = [],  # noqa: B006
 ):
     """Close the MLflow runs with the pipeline's own status.
 
@@ -28,10 +29,11 @@ def finish(
         run_id: Kubeflow's id of the run.
         status: How the steps ended; Kubeflow fills it in.
         arms: Of a comparison: what `configure` was given for each run.
+        runs: Of a study: the same with each run's recipe.
     """
     from fipo_kfp.components import door
     from fipo_kfp.components.form import Form
 
-    form = Form(recipe, recipe_changes, run_name=run_name, created=created, run_id=run_id)
-    for arm in arms or [""]:
-        door.finish(form, status.state, arm)
+    for run in runs or [{"recipe": recipe, "arm": arm} for arm in arms or [""]]:
+        form = Form(run["recipe"], recipe_changes, run_name=run_name, created=created, run_id=run_id)
+        door.finish(form, status.state, run["arm"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fipo.errors import DataError
+from fipo.run.run import Run
+from fipo.study.roles import Credits, credits_of
 from fipo.study.study import Study, Trial
 from fipo.tracking import finished_runs
 
@@ -43,6 +45,8 @@ class Result:
     """[steps]; response tokens sampled up to and with each step."""
     curves: Mapping[str, NDArray[np.float64]]
     """[steps] each; NaN where a step did not log it."""
+    credits: Credits = field(default_factory=dict)
+    """By the study's roles of tokens."""
 
 
 def read_results(study: Study, directory: Path) -> list[Result]:
@@ -67,6 +71,7 @@ def read_results(study: Study, directory: Path) -> list[Result]:
                     {name: evaluation.metrics[f"eval/{benchmark}/{name}"] for name in SCORES},
                     np.cumsum([training.history[TOKENS][step] for step in steps]),
                     {name: _values(training.history[name], steps) for name in CURVES},
+                    credits_of(Run(trial.config(directory)), study.roles) if study.roles else {},
                 )
             )
     if not results:
@@ -96,7 +101,12 @@ def stored_results(study: Study, path: Path) -> list[Result]:
         if row["run"] not in trials:
             raise DataError(f"{path}: run {row['run']!r} is no trial of study {study.name}; see `fipo study list`")
         curves = {name: np.array(curve, dtype=np.float64) for name, curve in row["curves"].items()}
-        results.append(Result(trials[row["run"]], row["scores"], np.array(row["tokens"], dtype=np.float64), curves))
+        credits = {
+            role: {name: np.array(values, dtype=np.float64) for name, values in fields.items()}
+            for role, fields in row.get("credits", {}).items()
+        }
+        tokens = np.array(row["tokens"], dtype=np.float64)
+        results.append(Result(trials[row["run"]], row["scores"], tokens, curves, credits))
     return results
 
 
@@ -116,11 +126,16 @@ def compare_results(own: Sequence[Result], kept: Sequence[Result]) -> Iterator[s
 
 
 def _row(result: Result) -> dict[str, Any]:
+    credits = {
+        role: {name: [_rounded(value) for value in values] for name, values in fields.items()}
+        for role, fields in result.credits.items()
+    }
     return {
         "run": result.trial.name,
         "scores": {name: _rounded(value) for name, value in result.scores.items()},
         "tokens": result.tokens.astype(int).tolist(),
         "curves": {name: [_rounded(value) for value in curve] for name, curve in result.curves.items()},
+        **({"credits": credits} if credits else {}),
     }
 
 

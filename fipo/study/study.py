@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from fipo.config import Config, Name, Section, load_config
 from fipo.errors import ConfigError
@@ -60,6 +61,18 @@ class Study(Section):
     """Without one, intervals are shown and nothing is concluded."""
     questions: dict[Name, Question] = Field(default_factory=dict)
     """Which arms are shown together (default: all)."""
+    roles: dict[Name, str] = Field(default_factory=dict)
+    """Kinds of tokens, whose influence weights are told apart: regular expressions (`fipo.study.roles`)."""
+
+    @field_validator("roles")
+    @classmethod
+    def _are_patterns(cls, roles: dict[str, str]) -> dict[str, str]:
+        for name, pattern in roles.items():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f"{name}: must be a regular expression; {pattern!r} is none: {error}") from None
+        return roles
 
     @model_validator(mode="after")
     def _arms_exist(self) -> Self:
@@ -106,6 +119,12 @@ class Trial:
         return [
             f"run.directory={directory}",
             f"run.name={self.warmup if warmup else self.name}",
+            *self.settings(warmup=warmup),
+        ]
+
+    def settings(self, *, warmup: bool = False) -> list[str]:
+        """Of the trial, or of its warm-up, wherever and under whatever name it runs."""
+        return [
             f"run.seed={self.seed}",
             f"tracking.experiment_prefix={self.study.name}",
             *self.study.settings,
@@ -130,12 +149,7 @@ def load_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise ConfigError(f"study {path}: no such file; docs/studies.md has an example")
-    try:
-        study = Study.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"study {path}: is no YAML: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(f"study {path}: {error}") from None
+    study = parse_study(path.read_text(encoding="utf-8"), str(path))
     beside = {
         name: task.model_copy(update={"recipe": str(path.parent / task.recipe)})
         for name, task in study.tasks.items()
@@ -145,3 +159,17 @@ def load_study(path: Path) -> Study:
     for trial in study.trials():
         trial.config(Path("runs"))
     return study
+
+
+def parse_study(text: str, name: str = "") -> Study:
+    """A study from YAML, as it stands; `name` is what messages call it.
+
+    Raises:
+        ConfigError: the text is refused.
+    """
+    try:
+        return Study.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"study {name}: is no YAML: {error}") from None
+    except ValidationError as error:
+        raise ConfigError(f"study {name}: {error}") from None

@@ -40,9 +40,9 @@ def groups(pipeline):
 
 
 def artifacts(pipeline):
-    """Kinds by name of what each task leaves, by task."""
+    """Kinds by name of what each task leaves, by task; one that stands in two groups counts once."""
     return {
-        name.removeprefix("comp-"): {
+        name.removeprefix("comp-").removesuffix("-2"): {
             output: kind["artifactType"]["schemaTitle"]
             for output, kind in component.get("outputDefinitions", {}).get("artifacts", {}).items()
         }

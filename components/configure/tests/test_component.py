@@ -67,6 +67,14 @@ def test_what_is_not_there_is_said_before_anything_is_started(artifact, capsys):
     assert "data.train[0].uri: " in (said := capsys.readouterr().err) and "/nowhere/problems.jsonl" in said
 
 
+def test_a_trial_takes_the_warm_up_that_fits(tiny_pipeline, tiny_copy, artifact):
+    given = {"recipe_changes": [tiny_copy], "goal": "evaluate", "warmup": "tiny"}
+    _, page, found = call(artifact, tiny_pipeline.recipe, **given, arm="half algorithm.half_life=8")
+    assert found.todo == "train evaluate" and "- sft, finished before" in page
+    _, _, found = call(artifact, tiny_pipeline.recipe, **given, arm="longer sft.steps=61")
+    assert found.todo == "sft train evaluate"
+
+
 def test_a_name_is_made_when_the_run_is(artifact):
     config, *_ = call(artifact, run_name="nightly-{time}-{id}")
     assert config.run.name == "nightly-20261126-030405-0f2b6c1e"

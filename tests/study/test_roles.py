@@ -1,0 +1,74 @@
+"""Influence weights by role: responses written by hand, recorded as training records them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score, TokenTrace
+from fipo.config import load_config
+from fipo.models import load_tokenizer
+from fipo.rollout.record import record_table, store_record
+from fipo.rollout.texts import TokenTexts
+from fipo.run.run import Run
+from fipo.study.roles import credits_of, over_steps, tokens_in_role
+from fipo.study.study import load_study
+
+STUDIES = Path(__file__).parents[2] / "studies"
+ROLES = load_study(STUDIES / "search.yaml").roles
+
+
+def roles(prompt, *words):
+    """The words of each role, as the tokenizer of `demo-search` cuts them."""
+    response, characters = " ".join(words), [len(words[0]), *(len(word) + 1 for word in words[1:])]
+    return {
+        role: [words[index] for index in tokens_in_role(prompt, response, characters, re.compile(pattern))]
+        for role, pattern in ROLES.items()
+    }
+
+
+def test_roles_of_a_search():
+    trials = ["4", "u11", "v2", "13", "u0", "v7"]
+    found = roles("s6 v7 :", *trials, "\\boxed{", "13", "}", "<end>")
+    assert found == {"trial": trials, "give-up": [], "answer": ["\\boxed{", "13", "}", "<end>"]}
+    found = roles("s6 v9 :", *trials, "\\boxed{", "5", "}", "<end>")
+    assert found == {"trial": trials, "give-up": ["\\boxed{"], "answer": ["5", "}", "<end>"]}
+    assert roles("s6 v1 :", "4", "u1", "v12", "\\boxed{", "4", "}", "<end>")["give-up"] == ["\\boxed{"], "v1 is not v12"
+    assert roles("s6 v9 :", *trials, "13")["trial"] == trials, "a trial that the limit cut is none"
+
+
+def test_credit_by_hand(tmp_path):
+    """Two responses, one better and one worse than the other, in two steps."""
+    config = load_config("demo-search", [f"run.directory={tmp_path}"])
+    tokenizer, run = load_tokenizer(config.model), Run(config)
+    prompt = Prompt("p", "s6 v7 :", tuple(tokenizer("s6 v7 :").input_ids), "13")
+    texts = ["13 u0 v7 \\boxed{ 13 } <end>", "4 u11 v2 \\boxed{ 5 } <end>"]
+    tokens = [np.array(tokenizer(text).input_ids, np.int32) for text in texts]
+    rollouts = tuple(Rollout(ids, np.zeros(7, np.float32), FinishReason.STOP, 0) for ids in tokens)
+    scores = tuple(Score(outcome, right, right) for outcome, right in ((Outcome.CORRECT, 1.0), (Outcome.WRONG, 0.0)))
+    group = RolloutGroup(prompt, rollouts, scores, (0.5, -1.0))
+    for step, low in ((1, 1.0), (2, 0.8)):
+        weights = ([1.2, 1.2, 1.2, 1, 1, 1, 1], [1, 1, 1, low, 1, 1, 1])
+        zeros = np.zeros(7, np.float16)
+        traces = {
+            one.key: TokenTrace(1, np.array(f, np.float16), zeros, zeros, zeros, zeros)
+            for one, f in zip(group.samples, weights, strict=True)
+        }
+        table = record_table(step, [group], traces, TokenTexts(tokenizer))
+        store_record(table, run.results.store, f"{config.run.name}/train/rollouts/0123456789ab/step-{step:06d}.parquet")
+    found = {role: over_steps(credit) for role, credit in credits_of(run, ROLES).items()}
+    # Three tokens of each response are a trial; (3 * 0.5 * 1.2 - 3 * 1) / 6 = -0.2.
+    expected = {
+        "tokens": 12,
+        "wrong": 0.5,
+        "weight_right": 1.2,
+        "weight_wrong": 1,
+        "advantage": -0.25,
+        "weighted": -0.2,
+    }
+    assert found["trial"] == pytest.approx(expected, rel=1e-3)
+    give_up = found["give-up"]
+    assert (give_up["tokens"], give_up["wrong"], give_up["advantage"]) == (2, 1, -1)
+    assert (give_up["weight_wrong"], give_up["weighted"]) == pytest.approx((0.9, -0.9), rel=1e-3)
+    assert np.isnan(give_up["weight_right"])
