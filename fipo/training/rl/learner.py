@@ -101,13 +101,12 @@ class Learner:
         return replace(output, measured=output.measured | own)
 
     def traces(self) -> Traces:
-        """What the loss saw in every response of the step, on rank 0; collective."""
+        """What the loss saw in this rank's responses of the step; collective. Of ranks that share rows the first has it."""
         sequence, mine = self._engine.sequence, Traces()
         for update, micro_batch, shard in self._seen:
             mine |= traces_of(micro_batch, sequence.gather(shard), update)
         self._seen = []  # on a GPU the next batch is sampled beside it
-        found = self._engine.world.gather_to_main({} if sequence.rank else mine)
-        return {key: trace for part in found for key, trace in part.items()}
+        return {} if sequence.rank else mine
 
     def _mini_batch(self, update: int, samples: list[Sample], known: Mapping[str, Tensor] | None) -> MiniBatch:
         """This rank's share of the samples, packed."""

@@ -122,7 +122,8 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         add_adapter(model, config.model.lora, seed=config.run.seed)
     engine = TrainingEngine(model, settings, config.distributed, world, temperature=config.rollout.temperature)
     rollout = _open_rollout(config, warmed_up, tokenizer, engine)
-    checkpoints = Checkpoints(job, engine, settings, RlState())
+    records = Records(job, tokenizer)
+    checkpoints = Checkpoints(job, engine, settings, RlState(), written=records.settle)
     state = checkpoints.resume(at_most=settings.steps)
     stream = PromptStream(problems, seed=config.run.seed, position=state.prompts_drawn)
     scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
@@ -140,7 +141,7 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         checkpoints=checkpoints,
         roll_back=RollBack(job, engine, settings, checkpoints),
         signal=SignalWatch(job, settings, tokenizer),
-        records=Records(job, tokenizer),
+        records=records,
         log=StepLog(job, config.algorithm, config.rollout.mismatch_limit),
     )
     admit(job, engine, tokenizer, load_stops(start, tokenizer), [prompt.token_ids for prompt in problems], rollout)
