@@ -70,9 +70,8 @@ def test_the_parts_are_the_whole(tmp_path):
     sampled, traces = batch()
     expected = record_table(7, sampled.sampled, traces, TokenTexts(TOKENIZER))
     store = open_store((tmp_path / "objects").as_uri())
-    store_record(
-        expected.slice(0, 4), store, PREFIX, 7, part=1, parts=3
-    )  # of an attempt by three ranks that was killed
+    # Of an attempt by three ranks that was killed:
+    store_record(expected.slice(0, 4), store, PREFIX, 7, part=1, parts=3)
     mp.spawn(rank, (2, tmp_path), nprocs=2)
     kept = Rollouts(store, "mine/train/rollouts/")
     assert kept.lineages() == {"0123456789ab": [7]}
