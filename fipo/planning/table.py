@@ -81,7 +81,8 @@ def _time(plan: Plan, idle: Idle) -> Table:
     table.add_column("", footer="step")
     table.add_column("", footer=_duration(time.total), justify="right")
     table.add_column("", footer=f"${plan.step_cost:,.2f}; {run}")
-    sampled = f"{work.responses_sampled:,.0f} responses of {work.response_tokens:,.0f} tokens; engines wait for {idle.generation:.0%}"
+    responses = f"{work.responses_sampled:,.0f} responses of {work.response_tokens:,.0f} tokens"
+    sampled = f"{responses}; engines wait for {idle.generation:.0%}"
     trained = f"{work.responses_trained:,.0f} with a signal, {work.tokens_trained / 1e6:,.3g}M tokens with prompts"
     table.add_row("generation", _duration(time.generation), sampled)
     table.add_row("old log-probs", _duration(time.old_log_probs), trained)

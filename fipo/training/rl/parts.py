@@ -117,7 +117,8 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     tokenizer = load_tokenizer(start)
     problems = _prompts(dataset / "train.parquet", tokenizer, config)
     held_out = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
-    model = load_model(start, dtype=weights_dtype(config.distributed, world.device))
+    dtype, in_parts = weights_dtype(config.distributed, world.device), config.distributed.zero_stage == 3
+    model = load_model(start, dtype=dtype, stored=in_parts)
     if config.model.lora:
         add_adapter(model, config.model.lora, seed=config.run.seed)
     engine = TrainingEngine(model, settings, config.distributed, world, temperature=config.rollout.temperature)
