@@ -1,10 +1,12 @@
 """Run by test_shards.py under torchrun with a model's folder: what a rank holds when ZeRO-3 has taken its parts.
 
-First of weights that stay in their files, then of a copy in each rank. Each tells MiB of its own memory and its losses.
+First of weights that stay in their files, then of a copy in each rank. Four nodes of one rank are
+`torchrun --nnodes 4 --nproc-per-node 1 ...` four times.
 """
 
 import json
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -12,7 +14,9 @@ import torch
 from fipo.config import Distributed, Model, Optimizer
 from fipo.distributed import zero
 from fipo.distributed.bootstrap import join_world
+from fipo.distributed.checkpoints import save_checkpoint
 from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.random_state import random_state
 from fipo.models import load_model
 from fipo.training.rows import Row
 from fipo.training.sft import cross_entropy
@@ -34,7 +38,7 @@ def main(folder):
 
 
 def train(folder, way, settings, world):
-    """MiB when the model is loaded and when it is cut, and the losses of two updates."""
+    """MiB when the model is loaded and when it is cut, two updates' losses, MiB of this rank's file of a checkpoint."""
     before, held, cut = own_mib(), [], zero.partition
 
     def watched(*arguments):
@@ -54,7 +58,12 @@ def train(folder, way, settings, world):
     for _ in range(2):
         losses.append(cross_entropy(engine, rows, 0, 64, learn=True))
         engine.step()
-    return held, losses
+    with tempfile.TemporaryDirectory() as unshared:
+        path = world.gather(unshared)[0]
+        target = save_checkpoint(engine, Path(path), 2, {}, random_state=random_state())
+        written = (target / f"rank-{world.rank:05d}.safetensors").stat().st_size / 2**20
+        world.barrier()
+    return held, losses, written
 
 
 if __name__ == "__main__":

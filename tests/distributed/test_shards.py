@@ -34,7 +34,8 @@ def test_a_rank_holds_its_part_and_learns_the_same(big):
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
     assert [one[:2] for one in told] == [["stored", 0], ["stored", 1], ["whole", 0], ["whole", 1]]
-    for _, rank, (loaded, parted), losses in told[:2]:
+    for _, rank, (loaded, parted), losses, written in told[:2]:
         assert losses == told[2 + rank][3], "the same weights, bit for bit"
         assert loaded < 0.7 * size, "what the probes of attention and head take, and no weights"
         assert 0.4 * size < parted - loaded < 0.7 * size, "its half"
+        assert written == pytest.approx(3 * 2 * size / 2, rel=0.02), "its half of weights and moments in float32"
