@@ -76,6 +76,15 @@ def run(step: str, recipe: str, overrides: list[str], task: dsl.TaskConfig | Non
         return Run(load_config(recipe, overrides)).step(step).run(task=asdict(task) if task else None)
 
 
+def doctor(recipe: str, overrides: list[str], todo: str, page: dsl.Markdown, task: dsl.TaskConfig) -> None:
+    """Look at the devices that the steps still to do ask for; ends the task where something is wrong."""
+    from fipo.doctor import devices
+
+    with _explained("doctor"):
+        findings = devices.examine_devices(load_config(recipe, overrides), todo.split(), asdict(task))
+    Path(page.path).write_text(devices.page(findings), encoding="utf-8")
+
+
 def finish(form: Form, status: str, arm: str) -> None:
     """Close the run; `status` is the state of its steps in Kubeflow's words."""
     with _explained("finish"):

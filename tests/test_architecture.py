@@ -24,6 +24,8 @@ LAYERS = [
 """From top to bottom; a module imports its own room and what stands below."""
 
 ALLOWED_SIDEWAYS = {
+    # A plan packs rows as training does.
+    ("fipo.planning", "fipo.distributed"),
     # Evaluation drives an engine, and the gate judges what came of it;
     # a run's report shows evaluations and is read from its workspace.
     ("fipo.evaluation", "fipo.rollout"),

@@ -29,6 +29,7 @@ MLFLOW = {"mlflow", "pandas", "pyarrow", "numpy", "scipy"}
 
 NEEDED = {
     "configure": set(),
+    "doctor": set(),  # no GPUs are asked for
     # What is there already is only looked up; the report's page is brought by the module that writes it.
     **{step: set() for step in STEPS if step != "score"},  # of another pipeline, on the same way
     "report": {"numpy", "pyarrow"},

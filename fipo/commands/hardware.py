@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from fipo.commands.options import RECIPE, SETS, Commands, count, read_config
@@ -60,6 +61,7 @@ def _plan(options: argparse.Namespace) -> None:
         print(quota_manifest(config, options.nodes, options.gpus, options.servers), end="")
         return
     from fipo.planning.hardware import GPUS, assume
+    from fipo.planning.idle import idle_of
     from fipo.planning.model import shape_of
     from fipo.planning.plan import Hardware, advise, make_plan
 
@@ -71,14 +73,15 @@ def _plan(options: argparse.Namespace) -> None:
     shape = shape_of(config.model, options.model_config)
     plan = make_plan(config, shape, hardware)
     advice = advise(lambda more: load_config(options.recipe, [*options.overrides, *more]), plan)
+    idle = idle_of(plan, config)
     if options.json:
-        print(json.dumps(plan.as_json() | {"advice": advice.as_json() if advice else None}))
+        print(json.dumps(plan.as_json() | {"idle": asdict(idle), "advice": advice.as_json() if advice else None}))
         return
     import rich
 
     from fipo.planning.table import advice_text, plan_tables
 
-    rich.print(plan_tables(plan, options.recipe))
+    rich.print(plan_tables(plan, options.recipe, idle))
     rich.print(advice_text(plan, advice))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pickle
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -66,6 +67,17 @@ class World:
         items: list[Any] = [None] * self.size if self.is_main else []
         dist.gather_object(item, items or None, group=self.group, group_dst=0)
         return items
+
+    def exchange(self, items: Sequence[Any]) -> list[Any]:
+        """What every rank has for this one, in rank order; `items[r]` is for rank r."""
+        parts = [pickle.dumps(item) for item in items]
+        sizes = torch.tensor([len(part) for part in parts], device=self.device)
+        coming = torch.empty_like(sizes)
+        dist.all_to_all_single(coming, sizes, group=self.group)
+        sent = torch.frombuffer(bytearray(b"".join(parts)), dtype=torch.uint8).to(self.device)
+        got = torch.empty(int(coming.sum()), dtype=torch.uint8, device=self.device)
+        dist.all_to_all_single(got, sent, coming.tolist(), sizes.tolist(), group=self.group)
+        return [pickle.loads(part.numpy().tobytes()) for part in got.cpu().split(coming.tolist())]
 
     def broadcast(self, tensor: torch.Tensor, source: int) -> torch.Tensor:
         """`source`'s tensor on every rank, on its device; the others give one of the same shape and type."""

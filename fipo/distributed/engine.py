@@ -54,6 +54,7 @@ class TrainingEngine:
         *,
         temperature: float = 1.0,
     ) -> None:
+        """`model`: on the CPU; at stage 3 in any precision, and still in its files (`load_model(stored=True)`)."""
         self.world = world
         self.model = model
         self.zero_stage = distributed.zero_stage
@@ -67,7 +68,9 @@ class TrainingEngine:
         self.sequence = SequenceParallel(distributed, world)
         self._settings = optimizer
         self._loss = torch.zeros((), device=world.device)
-        use_packed_attention(place(model, self.dtype, world.device))
+        if self.zero_stage < 3:
+            place(model, self.dtype, world.device)
+        use_packed_attention(model)
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
         self.module = TokenLogProbs(model, temperature)
@@ -76,6 +79,9 @@ class TrainingEngine:
         if world.is_main:
             for line in self.module.fallbacks:
                 logger.warning(line)
+        if self.zero_stage == 3:  # weights go there in parts: a whole model may have no room
+            for buffer in model.buffers():
+                buffer.data = buffer.data.to(world.device)
         self._zero = Zero(self.module, optimizer, distributed, self.dtype)
 
     def log_probs(self, tokens: PackedTokens) -> tuple[Tensor, Tensor]:

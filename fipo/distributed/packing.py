@@ -25,7 +25,7 @@ def plan_micro_batches(
         ranks. One may be empty when there are fewer rows than ranks: the rank must still take part in the step.
     """
     order = sorted(range(len(lengths)), key=lambda row: (-lengths[row], row))
-    costs = [length + length * length / attention_parity for length in lengths]
+    costs = [_cost(length, attention_parity) for length in lengths]
     count = ranks * max(1, math.ceil(sum(lengths) / (ranks * max_tokens)))
     while (filled := _fill(order, lengths, costs, count, max_tokens)) is None:
         count += ranks
@@ -37,6 +37,22 @@ def plan_micro_batches(
         for rank, rows in zip(sorted(range(ranks), key=lambda rank: (load[rank], rank)), by_cost[start:]):
             plan[rank].append(rows)
     return plan
+
+
+def work_of(plan: Sequence[Sequence[Sequence[int]]], lengths: Sequence[int], parity: float) -> list[list[float]]:
+    """What each rank's micro-batch costs, by index: the ranks wait for the costliest of each.
+
+    Args:
+        plan: of `plan_micro_batches`.
+        lengths: tokens of each row.
+        parity: tokens of a row whose attention costs as much as its linear layers.
+    """
+    costs = [_cost(length, parity) for length in lengths]
+    return [[sum(costs[row] for row in rows) for rows in ranks] for ranks in zip(*plan, strict=True)]
+
+
+def _cost(length: int, parity: float) -> float:
+    return length + length * length / parity
 
 
 def _fill(

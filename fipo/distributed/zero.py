@@ -69,10 +69,11 @@ class Zero:
         supported = deepspeed.runtime.zero.utils.ZERO_SUPPORTED_OPTIMIZERS
         if GuardedAdamW not in supported:
             supported.append(GuardedAdamW)  # as torch's AdamW is; else it warns
+        settings = _settings(optimizer, distributed, dtype)
         with redirect_stdout(io.StringIO()):  # DeepSpeed prints memory figures here
-            self.engine, *_ = deepspeed.initialize(
-                model=module, optimizer=self.adamw, config=_settings(optimizer, distributed, dtype)
-            )
+            if self.stage == 3:
+                partition(module, settings, dtype)
+            self.engine, *_ = deepspeed.initialize(model=module, optimizer=self.adamw, config=settings)
         if self._plain:
             self.engine.clip_fp32_gradients = self._clip
         self._most, self._sound = optimizer.skip_grad_norm or math.inf, True
@@ -177,6 +178,25 @@ class Zero:
         [low_precision], [masters] = self.engine.optimizer.fp16_groups, self.engine.optimizer.fp32_groups
         found: Tensor = next(master for low, master in zip(low_precision, masters) if low is parameter)
         return found
+
+
+def partition(module: nn.Module, settings: Mapping[str, Any], dtype: torch.dtype) -> None:
+    """Cut each parameter into the ranks' parts, as ZeRO-3 would, but without ever holding a whole model on the device.
+
+    Each rank takes its own part of its own copy: of weights that are still in their file no other part is read.
+    (DeepSpeed would move each parameter to the device and send rank 0's to all.) The copies must be the same.
+
+    Args:
+        module: on the CPU, in any precision.
+        settings: DeepSpeed's.
+        dtype: of the parts.
+    """
+    context = import_deepspeed().zero.Init(module=nn.Module(), config_dict_or_path=settings, dtype=dtype)
+    for parameter in module.parameters():
+        parameter.data = parameter.data.to(dtype)
+        context._convert_to_deepspeed_param(parameter)
+        parameter.partition()  # type: ignore[attr-defined]  # DeepSpeed has just added it
+        parameter.data = torch.empty(0, dtype=dtype, device=context.local_device)
 
 
 def _settings(optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> dict[str, Any]:

@@ -18,6 +18,10 @@ from fipo.launch.local import end_with_parent
 
 MARK = "fipo-doctor: "
 """Before a finding on a worker's output."""
+_TORCHRUN = (
+    *("PET_", "TORCHELASTIC_", "GROUP_", "ROLE_"),
+    *("RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+)
 SECONDS = 50.0
 """For all of them, one after the other, so that the doctor ends within a minute; a busy machine may need more."""
 
@@ -57,7 +61,9 @@ def tell(finding: Finding) -> None:
 
 def _findings(name: str, arguments: Sequence[str]) -> list[Finding]:
     """What a worker tells, and how it ended where that was not well."""
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    # Of a rank of the job that the doctor may itself be in, a worker is none.
+    own = {name: value for name, value in os.environ.items() if not name.startswith(_TORCHRUN)}
+    environment = {"OMP_NUM_THREADS": "1", **own}
     # A session of its own: at the end of its time nothing of it may stay.
     process = subprocess.Popen(
         [sys.executable, *arguments],

@@ -8,6 +8,21 @@ from typing import Any
 from fipo.config import Config
 
 
+def asks_for_gpus(config: Config, step: str) -> bool:
+    """Whether a step's job takes GPUs, by the settings or, in the cluster, by its TrainingRuntime.
+
+    Raises:
+        ConfigError: there is no such runtime.
+    """
+    if config.trainjob.gpus_per_node or not config.trainjob.runtime:
+        return config.trainjob.gpus_per_node > 0
+    from fipo.launch.cluster import Cluster
+    from fipo.launch.runtimes import DEVICE, NODE, container_resources, runtime_of
+
+    runtime, _ = runtime_of(config, step, Cluster())
+    return DEVICE in container_resources(runtime, NODE).get("limits", {})
+
+
 def run_job(
     module: str, arguments: Sequence[str], config: Config, *, step: str, fingerprint: str, task: Mapping[str, Any]
 ) -> None:

@@ -73,8 +73,13 @@ def positions_of(config: PreTrainedConfig) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
-def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def load_model(
+    model: Model, *, seed: int = 0, dtype: torch.dtype | None = None, stored: bool = False
+) -> PreTrainedModel:
     """The model on the CPU in `dtype` (float32): `model.name_or_path`, or random weights determined by `seed`.
+
+    With `stored` the weights are in the precision of their files, and stay there: what is not looked at is not read,
+    and what is read is shared by all processes of a machine. (safetensors maps files into memory.)
 
     Raises:
         ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, of another
@@ -96,7 +101,7 @@ def load_model(model: Model, *, seed: int = 0, dtype: torch.dtype | None = None)
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
             model.name_or_path,
             **_origin(model),
-            dtype=dtype,
+            dtype="auto" if stored else dtype,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are reported below, and by name
             output_loading_info=True,  # which makes the result a pair

@@ -58,6 +58,8 @@ class Assumptions:
     """Mean length of a prompt, template included."""
     response_fraction: float = 0.5
     """Mean length of a response over `rollout.max_response_tokens`."""
+    response_sigma: float = 0.7
+    """Spread of a response's length, of its logarithm: for what ranks wait for the slowest."""
     signal_fraction: float = 0.5
     """Share of the prompts drawn that have a learning signal, with `train.dynamic_sampling`."""
 

@@ -7,6 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fipo.planning.idle import Idle
 from fipo.planning.memory import GIB
 from fipo.planning.plan import Advice, Plan
 
@@ -26,7 +27,7 @@ _USED = {"rollout": _PHASES[:1], "cache": _PHASES[:1], "update": _PHASES[2:]}
 _USED |= dict.fromkeys(("buffers", "activations", "logits"), _PHASES[1:2])
 
 
-def plan_tables(plan: Plan, name: str) -> Group:
+def plan_tables(plan: Plan, name: str, idle: Idle) -> Group:
     """Memory by phase, time by phase, cost and verdict."""
     shape, hardware = plan.shape, plan.hardware
     served = f" and {plan.gpus - plan.layout.ranks} for vLLM servers" if plan.gpus > plan.layout.ranks else ""
@@ -36,7 +37,7 @@ def plan_tables(plan: Plan, name: str) -> Group:
         f"{name}: {shape.parameters / 1e9:,.3g}B parameters{adapter}, on {gpus}, "
         f"ZeRO-{plan.layout.zero_stage}, micro-batches of {plan.layout.micro_batch_tokens:,} tokens"
     )
-    parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan)]
+    parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan, idle)]
     if plan.memory.host:
         parts.append(Text(f"Host memory: {plan.memory.host / GIB:,.1f} GiB a rank."))
     if plan.note:
@@ -73,18 +74,21 @@ def _memory(plan: Plan) -> Table:
     return table
 
 
-def _time(plan: Plan) -> Table:
+def _time(plan: Plan, idle: Idle) -> Table:
     time, work = plan.time, plan.work
     table = Table(title="time of a step", box=box.SIMPLE_HEAD, title_justify="left", show_footer=True, pad_edge=False)
     run = f"{plan.steps:,} steps: {_duration(time.total * plan.steps)}, ${plan.step_cost * plan.steps:,.0f}"
     table.add_column("", footer="step")
     table.add_column("", footer=_duration(time.total), justify="right")
     table.add_column("", footer=f"${plan.step_cost:,.2f}; {run}")
-    sampled = f"{work.responses_sampled:,.0f} responses of {work.response_tokens:,.0f} tokens"
+    responses = f"{work.responses_sampled:,.0f} responses of {work.response_tokens:,.0f} tokens"
+    sampled = f"{responses}; engines wait for {idle.generation:.0%}"
     trained = f"{work.responses_trained:,.0f} with a signal, {work.tokens_trained / 1e6:,.3g}M tokens with prompts"
     table.add_row("generation", _duration(time.generation), sampled)
     table.add_row("old log-probs", _duration(time.old_log_probs), trained)
-    table.add_row("updates", _duration(time.updates), f"{work.updates} optimizer steps")
+    table.add_row(
+        "updates", _duration(time.updates), f"{work.updates} optimizer steps; ranks wait for {idle.updates:.1%}"
+    )
     table.add_row("communication", _duration(time.communication), "gradients, and weights that are sharded")
     table.add_row("weight sync", _duration(time.weight_sync), "to the inference engine")
     return table

@@ -118,12 +118,31 @@ def _trace(trace: TokenTrace | None, rollout: Rollout) -> dict[str, Any]:
     return {"update": trace.update, **dict(zip(TRACED, whole))}
 
 
-def store_record(table: pa.Table, store: ObjectStore, key: str) -> None:
-    """Store the table as parquet; a step that is repeated after a restart replaces its object."""
+def record_key(prefix: str, step: int, part: int = 0, parts: int = 1) -> str:
+    """Key of a step's record, or of one of the parts that follow one another in it."""
+    which = f".{part}-of-{parts}" if parts > 1 else ""
+    return f"{prefix}/step-{step:06d}{which}.parquet".lstrip("/")
+
+
+def store_record(table: pa.Table, store: ObjectStore, prefix: str, step: int, *, part: int = 0, parts: int = 1) -> None:
+    """Store the table as parquet; a step that is repeated after a restart replaces its objects.
+
+    Args:
+        table: of a step, or a part of it.
+        store: where to.
+        prefix: of the lineage's records.
+        step: of the loop.
+        part: which part it is; the first removes those of a repeated step that was cut into another number of parts.
+        parts: how many there are.
+    """
+    if not part:
+        others = [info.key for info in store.list(record_key(prefix, step).removesuffix("parquet"))]
+        for key in {*others} - {record_key(prefix, step, one, parts) for one in range(parts)}:
+            store.delete(key)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "record.parquet"
         pq.write_table(table, path, compression="zstd", row_group_size=ROW_GROUP)
-        store.put(key, path)
+        store.put(record_key(prefix, step, part, parts), path)
 
 
 def sample_rows(table: pa.Table, tokenizer: PreTrainedTokenizerBase, *, responses: int = 8) -> list[dict[str, Any]]:

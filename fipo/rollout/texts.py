@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby
 
 import numpy as np
@@ -30,6 +31,7 @@ class TokenTexts:
         """Any token, to see what another one adds to it."""
         self._text_before = self.decode(self._before)
         self._behind: dict[int, str] = {}
+        self._unfinished: set[int] = set()
 
     def decode(self, ids: list[int]) -> str:
         """The text of a row of tokens."""
@@ -42,14 +44,22 @@ class TokenTexts:
         Tokens that share a character, such as the bytes of an emoji, have it all in the first of them.
         """
         ids = response.tolist()
-        self._behind |= {one: self._added([one]) for one in set(ids) - self._behind.keys()}
+        new = {one: self._added([one]) for one in set(ids) - self._behind.keys()}
+        self._behind |= new
+        self._unfinished |= {one for one, text in new.items() if UNFINISHED in text}
         found: list[str] = []
-        for unfinished, run in groupby(ids, lambda one: UNFINISHED in self._behind[one]):
+        for unfinished, run in self._runs(ids):
             tokens = list(run)
-            found += self._shared(tokens) if unfinished else [self._behind[one] for one in tokens]
-        if ids and UNFINISHED not in self._behind[ids[0]]:
+            found += self._shared(tokens) if unfinished else map(self._behind.__getitem__, tokens)
+        if ids and ids[0] not in self._unfinished:
             found[0] = self.decode(ids[:1])
         return found
+
+    def _runs(self, ids: list[int]) -> Iterable[tuple[bool, Iterable[int]]]:
+        """Tokens in a row that end inside a character, or do not; most responses have none that do."""
+        if self._unfinished.isdisjoint(ids):
+            return [(False, ids)]
+        return groupby(ids, self._unfinished.__contains__)
 
     def _shared(self, tokens: list[int]) -> list[str]:
         """Texts of tokens that no character ends with alone: each character is its first token's."""

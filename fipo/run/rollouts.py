@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-_KEY = re.compile(r"(?:(?P<lineage>[0-9a-f]{12})/)?step-(?P<step>\d{6,})\.parquet")
+_KEY = re.compile(
+    r"(?:(?P<lineage>[0-9a-f]{12})/)?step-(?P<step>\d{6,})(?:\.(?P<part>\d+)-of-(?P<parts>\d+))?\.parquet"
+)
 _CACHED = 64
 
 
 class Rollouts:
-    """The records under a prefix of a store: one file a step, in a folder for each lineage.
+    """The records under a prefix of a store: a file for each rank that trained a step, in a folder for each lineage.
 
     A lineage is training with certain settings and inputs; what a stopped one had is continued in it. Records that
     were copied out of a store are a lineage without a name.
@@ -38,11 +40,7 @@ class Rollouts:
         Raises:
             StorageError: the store cannot be read.
         """
-        found: dict[str, list[int]] = {}
-        for info in self._store.list(self._prefix):
-            if match := _KEY.fullmatch(info.key.removeprefix(self._prefix)):
-                found.setdefault(match["lineage"] or "", []).append(int(match["step"]))
-        return {lineage: sorted(steps) for lineage, steps in found.items()}
+        return {lineage: sorted(steps) for lineage, steps in self._complete(self._prefix).items()}
 
     def read(self, lineage: str, step: int, columns: Sequence[str]) -> pa.Table:
         """Columns of all responses of a step; of the last few steps they are kept.
@@ -52,8 +50,8 @@ class Rollouts:
             DataError: the file is damaged.
             StorageError: the store cannot be read.
         """
-        key = self._key(lineage, step)
-        return self._cached(key, self._store.stat(key).etag, tuple(columns))
+        keys = self._keys(lineage, step)
+        return self._cached(tuple((key, self._store.stat(key).etag) for key in keys), tuple(columns))
 
     def read_rows(self, lineage: str, step: int, rows: Sequence[int], columns: Sequence[str]) -> pa.Table:
         """Columns of some responses of a step, by their places in it; no more of the file is fetched than they need.
@@ -63,15 +61,16 @@ class Rollouts:
         """
         import pyarrow as pa
 
-        with opened(self._store, self._key(lineage, step)) as file:
-            found, start = [], 0
-            for index in range(file.metadata.num_row_groups):
-                end = start + file.metadata.row_group(index).num_rows
-                inside = [row - start for row in rows if start <= row < end]
-                if inside:
-                    found.append(_with(file.read_row_group(index, _there(file, columns)).take(inside), columns))
-                start = end
-            return pa.concat_tables(found)
+        found, start = [], 0
+        for key in self._keys(lineage, step):
+            with opened(self._store, key) as file:
+                for index in range(file.metadata.num_row_groups):
+                    end = start + file.metadata.row_group(index).num_rows
+                    inside = [row - start for row in rows if start <= row < end]
+                    if inside:
+                        found.append(_with(file.read_row_group(index, _there(file, columns)).take(inside), columns))
+                    start = end
+        return pa.concat_tables(found)
 
     def whole(self, lineage: str, step: int) -> pa.Table:
         """All that is recorded of a step.
@@ -79,17 +78,43 @@ class Rollouts:
         Raises:
             ObjectNotFound, DataError, StorageError: see `read`.
         """
-        with opened(self._store, self._key(lineage, step)) as file:
-            names = file.schema_arrow.names
-            return _with(file.read(), names if "response_tokens" in names else [*names, "response_tokens"])
+        import pyarrow as pa
 
-    def _read(self, key: str, etag: str, columns: tuple[str, ...]) -> pa.Table:
-        """`etag` tells a file apart from one that has replaced it."""
-        with opened(self._store, key) as file:
-            return _with(file.read(_there(file, columns)), columns)
+        found = []
+        for key in self._keys(lineage, step):
+            with opened(self._store, key) as file:
+                names = file.schema_arrow.names
+                found.append(_with(file.read(), names if "response_tokens" in names else [*names, "response_tokens"]))
+        return pa.concat_tables(found)
 
-    def _key(self, lineage: str, step: int) -> str:
-        return f"{self._prefix}{lineage}{'/' if lineage else ''}step-{step:06d}.parquet"
+    def _read(self, files: tuple[tuple[str, str], ...], columns: tuple[str, ...]) -> pa.Table:
+        """By key and ETag, which tells a file apart from one that has replaced it."""
+        import pyarrow as pa
+
+        found = []
+        for key, _ in files:
+            with opened(self._store, key) as file:
+                found.append(_with(file.read(_there(file, columns)), columns))
+        return pa.concat_tables(found)
+
+    def _keys(self, lineage: str, step: int) -> list[str]:
+        """Of a step's files, in the order of its responses."""
+        name = f"{self._prefix}{lineage}{'/' if lineage else ''}step-{step:06d}"
+        found = self._complete(f"{name}.").get(lineage, {})
+        return found.get(step) or [f"{name}.parquet"]  # which the store then misses
+
+    def _complete(self, prefix: str) -> dict[str, dict[int, list[str]]]:
+        """The files of steps that all ranks have written, by lineage and step."""
+        parts: dict[tuple[str, int, int], dict[int, str]] = {}
+        for info in self._store.list(prefix):
+            if match := _KEY.fullmatch(info.key.removeprefix(self._prefix)):
+                whole = match["lineage"] or "", int(match["step"]), int(match["parts"] or 1)
+                parts.setdefault(whole, {})[int(match["part"] or 0)] = info.key
+        found: dict[str, dict[int, list[str]]] = {}
+        for (lineage, step, count), keys in parts.items():
+            if len(keys) == count:
+                found.setdefault(lineage, {})[step] = [keys[part] for part in range(count)]
+        return found
 
 
 def _there(file: pq.ParquetFile, columns: Sequence[str]) -> list[str]:

@@ -204,7 +204,18 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/update_seconds", "s", "Part spent on optimizer updates"),
     Metric("perf/sync_seconds", "s", "Part spent on bringing new weights to the rollout engine"),
     Metric("perf/evaluate_seconds", "s", "Part spent on the validation problems"),
-    Metric("perf/record_seconds", "s", "Part spent on storing all responses"),
+    Metric("perf/record_seconds", "s", "Part spent on handing all responses to what stores them beside the next step"),
+    Metric(
+        "perf/generate_idle_fraction",
+        "fraction",
+        "Of sampling and verifying: share in which ranks, on the mean, waited for the slowest one; 0 with one rank",
+    ),
+    Metric(
+        "perf/update_idle_fraction",
+        "fraction",
+        "Of log-probs and updates: share in which ranks wait for the costliest micro-batch of each index, by the cost "
+        "that packing counts",
+    ),
     Metric("perf/checkpoint_seconds", "s", "Part spent on saving"),
     Metric("perf/tokens_per_second", "tokens/s", "Sampled response tokens by wall time of the step, all ranks"),
     Metric("system/cpu_utilization_percentage", "%", "Use of all cores since the last sample"),

@@ -55,9 +55,17 @@ class Checkpoints(Generic[State]):
     A loop calls `resume` first and `reached` after each step, inside `save_on_stop`; and `between` between updates.
     """
 
-    def __init__(self, job: Job, engine: TrainingEngine, settings: Optimizer, start: State) -> None:
-        """`start`: where a loop begins that has no checkpoint."""
-        self._start = start
+    def __init__(
+        self,
+        job: Job,
+        engine: TrainingEngine,
+        settings: Optimizer,
+        start: State,
+        written: Callable[[], object] = lambda: None,
+    ) -> None:
+        """`start`: where a loop begins that has no checkpoint; `written` waits until this rank has on disk what it
+        still writes of the steps before one."""
+        self._start, self._written = start, written
         self._job, self._engine, self._settings, self._world = job, engine, settings, job.world
         self._folder = job.workspace.directory / "checkpoints"
         self._retention = Retention(
@@ -164,6 +172,7 @@ class Checkpoints(Generic[State]):
             self._job.say(f"step {step} is not saved: its last update was left out")
             return
         started = time.monotonic()
+        self._written()
         try:
             save_checkpoint(
                 *(self._engine, self._folder, step, asdict(state)), random_state=generators, score=score, extra=extra

@@ -46,7 +46,7 @@ def train(job: Job) -> None:
     if settings.steps == 0:
         publish_start(job, tokenizer)
         return
-    model = load_model(config.model, seed=config.run.seed)
+    model = load_model(config.model, seed=config.run.seed, stored=config.distributed.zero_stage == 3)
     if config.model.lora:
         add_adapter(model, config.model.lora, seed=config.run.seed)
     dataset = job.input("prepare", "dataset")

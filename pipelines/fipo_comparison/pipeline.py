@@ -1,6 +1,6 @@
 """Recipes, settings or seeds side by side, then a comparison of the trained models.
 
-    each arm: configure -> prepare -> sft -> train -> evaluate
+    each arm: configure -> doctor -> prepare -> sft -> train -> evaluate
     all arms: compare
 
 Nothing is registered: a winner is trained with `fipo_training`, where the gate sees it.
@@ -10,6 +10,7 @@ from kfp import dsl
 
 from fipo_kfp.components.compare.component import compare
 from fipo_kfp.components.configure.component import configure
+from fipo_kfp.components.doctor.component import doctor
 from fipo_kfp.components.evaluate.component import evaluate
 from fipo_kfp.components.finish.component import finish
 from fipo_kfp.components.prepare.component import prepare
@@ -49,7 +50,8 @@ def fipo_comparison(
             size = {"run_nodes": run_nodes, "run_gpus_per_node": run_gpus_per_node}
             settings = place(configure(**asked, **size, arm=arm, goal="evaluate"), "configure")
             run = {"recipe": recipe, "overrides": settings.outputs["overrides"]}
-            data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
+            looked = place(doctor(**run, todo=settings.outputs["todo"]), "look at the devices")
+            data = place(prepare(**run).after(looked), "prepare data", **LARGE).outputs["dataset"]
             warmup = place(sft(**run, dataset=data), "SFT warm-up").outputs["warmup_model"]
             trained = place(train(**run, dataset=data, warmup_model=warmup), "FIPO RL").outputs["trained_model"]
             models = {"warmup_model": warmup, "trained_model": trained}

@@ -1,11 +1,12 @@
 """Any registered model on the benchmarks of a recipe.
 
-configure -> prepare -> sft (the model as it is) -> score
+configure -> doctor -> prepare -> sft (the model as it is) -> score
 """
 
 from kfp import dsl
 
 from fipo_kfp.components.configure.component import configure
+from fipo_kfp.components.doctor.component import doctor
 from fipo_kfp.components.finish.component import finish
 from fipo_kfp.components.form import NOTHING
 from fipo_kfp.components.prepare.component import prepare
@@ -44,6 +45,7 @@ def fipo_evaluation(
         settings = place(configure(**asked, **wanted), "configure")
         with dsl.If(settings.outputs["todo"] != NOTHING, name="steps"):
             run = {"recipe": recipe, "overrides": settings.outputs["overrides"]}
-            data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
+            looked = place(doctor(**run, todo=settings.outputs["todo"]), "look at the devices")
+            data = place(prepare(**run).after(looked), "prepare data", **LARGE).outputs["dataset"]
             as_it_is = place(sft(**run, dataset=data), "model as it is").outputs["warmup_model"]
             place(score(**run, dataset=data, model=as_it_is), "score")

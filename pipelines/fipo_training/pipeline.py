@@ -1,6 +1,6 @@
 """Raw problems to a registered reasoning model.
 
-    configure -> prepare -> sft -> train -> evaluate -> gate -> register -> report (-> deploy)
+    configure -> doctor -> prepare -> sft -> train -> evaluate -> gate -> register -> report (-> deploy)
 
 The edges are artifacts: what a step made and the next one reads. `configure` knows which steps are done already; where
 all are, nothing else is started. `deploy` serves the champion where `deploy.enabled` says so. `finish` runs at the end,
@@ -11,6 +11,7 @@ from kfp import dsl
 
 from fipo_kfp.components.configure.component import configure
 from fipo_kfp.components.deploy.component import deploy
+from fipo_kfp.components.doctor.component import doctor
 from fipo_kfp.components.evaluate.component import evaluate
 from fipo_kfp.components.finish.component import finish
 from fipo_kfp.components.form import NOTHING, YES
@@ -63,7 +64,8 @@ def fipo_training(
         settings = place(configure(**asked, **form, run_gpus_per_node=run_gpus_per_node), "configure")
         with dsl.If(settings.outputs["todo"] != NOTHING, name="steps"):
             run = {"recipe": recipe, "overrides": settings.outputs["overrides"]}
-            data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
+            looked = place(doctor(**run, todo=settings.outputs["todo"]), "look at the devices")
+            data = place(prepare(**run).after(looked), "prepare data", **LARGE).outputs["dataset"]
             warmup = place(sft(**run, dataset=data), "SFT warm-up").outputs["warmup_model"]
             trained = place(train(**run, dataset=data, warmup_model=warmup), "FIPO RL").outputs["trained_model"]
             models = {"warmup_model": warmup, "trained_model": trained}

@@ -3,7 +3,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fipo.distributed.packing import plan_micro_batches
+from fipo.distributed.packing import plan_micro_batches, work_of
 
 
 def test_rows_fill_the_budget():
@@ -42,3 +42,8 @@ def test_every_row_is_there_once_and_the_budget_holds(lengths, ranks, max_tokens
     assert sorted(row for rank in plan for micro in rank for row in micro) == list(range(len(lengths)))
     for micro in (micro for rank in plan for micro in rank if len(micro) > 1):
         assert sum(lengths[row] for row in micro) <= max_tokens
+
+
+def test_work_is_counted_by_micro_batch():
+    """Of 4 and 2 tokens beside 3: 4 + 16 / 8 = 6, 2 + 4 / 8 = 2.5; a rank without a row has nothing to do."""
+    assert work_of([[[0], [1]], [[2], []]], [4, 2, 3], 8.0) == [[6.0, 4.125], [2.5, 0]]

@@ -1,6 +1,9 @@
 """`fipo doctor`: what works is measured, what is not there is no fault, and what hangs or crashes is said."""
 
 import json
+import platform
+import subprocess
+import sys
 import time
 
 import psutil
@@ -13,8 +16,9 @@ from fipo.check.look import Look
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.distributed.packed_attention import packed_attention
-from fipo.doctor import kernels, machine, workers
-from fipo.findings import failed
+from fipo.doctor import devices, kernels, machine, workers
+from fipo.findings import Finding, failed
+from fipo.run.run import Run
 from tests.training.conftest import RECIPE
 
 
@@ -49,6 +53,32 @@ def test_a_machine_without_gpus_is_well(tmp_path, time_enough, capsys):
     assert found["Future-KL"]["status"] == ("ok" if torch.cuda.is_available() else "not here")
     assert {found[name]["status"] for name in ("attention", "ranks", "engine", "model", "store")} == {"ok"}
     assert "2 ranks by gloo" in found["ranks"]["found"] and "is admitted" in found["model"]["found"]
+
+
+def test_a_jobs_machine_is_looked_at_once_and_its_ranks_together(tmp_path):
+    config = load_config(RECIPE, [f"run.directory={tmp_path}"])
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "from fipo.doctor import job\n"
+        "job.CHECKS = [one for one in job.CHECKS if one.name in ('disk', 'ranks')]\n"
+        "job.main()\n"
+    )
+    command = [sys.executable, "-m", "fipo.launch.node", "--standalone", "--nproc-per-node", "2", str(worker)]
+    settings = Run(config).write_settings()
+    done = subprocess.run([*command, "--config", str(settings)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = [Finding(**one) for one in json.loads((config.run_directory / "doctor.json").read_text())]
+    assert [one.check for one in told] == [f"{platform.node()}: disk", "ranks"]
+    assert "2 ranks by gloo" in told[1].found and "| ranks | ok | 2 ranks" in devices.page(told)
+
+
+def test_a_worker_is_no_rank_of_the_job_that_started_it(time_enough, monkeypatch):
+    """Trainer's `PET_NNODES` would have torchrun on one machine wait for others."""
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "PET_NNODES", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "7")
+    script = "import os; print([name for name, value in os.environ.items() if value == '7']); raise SystemExit(1)"
+    [found] = workers._findings("ranks", ["-c", script])
+    assert found.found == "exit code 1: []"
 
 
 def test_every_check_is_there_once():

@@ -14,7 +14,7 @@ from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Sco
 from fipo.config import Architecture, Model
 from fipo.inspect.server import listen
 from fipo.models import load_tokenizer
-from fipo.rollout.record import record_table, store_record
+from fipo.rollout.record import record_key, record_table, store_record
 from fipo.rollout.texts import TokenTexts
 from fipo.storage import open_store
 
@@ -66,9 +66,9 @@ class Records:
 
     def write(self, step, *groups, prefix=None):
         table = record_table(step, groups, self.traces(groups), self.texts)
-        key = f"{self.prefix if prefix is None else prefix}/step-{step:06d}.parquet".lstrip("/")
-        store_record(table, self.store, key)
-        return self.folder / key
+        prefix = self.prefix if prefix is None else prefix
+        store_record(table, self.store, prefix, step)
+        return self.folder / record_key(prefix, step)
 
 
 class Site:

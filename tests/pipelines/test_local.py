@@ -16,7 +16,7 @@ STEPS = {"prepare", "sft", "train", "evaluate", "gate", "register", "report"}
 
 
 def test_the_pipeline_runs_every_step_and_leaves_a_summary(tiny_pipeline):
-    assert tiny_pipeline.tasks == STEPS | {"configure", "deploy", "finish"}
+    assert tiny_pipeline.tasks == STEPS | {"configure", "doctor", "deploy", "finish"}
     summary = json.loads((tiny_pipeline.config.run_directory / "summary.json").read_text())
     assert summary["model"]["name"] == "fipo-tiny"
     assert set(summary["seconds"]) == STEPS - {"report"} | {"total"}
@@ -62,7 +62,7 @@ def test_the_output_is_the_steps_own(tiny_pipeline):
 def test_a_model_that_does_not_pass_the_gate_stays_a_candidate(tiny_copy, start_pipeline):
     """What has not changed is not done again."""
     again = start_pipeline(tiny_copy, "gate.minimum=1.0")
-    assert again.tasks == STEPS | {"configure", "deploy", "finish"}
+    assert again.tasks == STEPS | {"configure", "doctor", "deploy", "finish"}
     assert [again.output.count(f"[{step}] reused") for step in ("prepare", "sft", "train", "evaluate")] == [1] * 4
     assert again.result("gate")["parameterValues"]["Output"] == "keep"
     assert "fipo-tiny version 1: candidate; not promoted" in again.output, "the same model is the same version"

@@ -65,7 +65,8 @@ def test_every_step_is_a_task_and_waits_for_what_it_reads(spec):
     upstream = {name: set(task.dependent_tasks) for name, task in body(spec).items()}
     assert upstream == {
         "configure": set(),
-        "prepare": set(),  # the condition around them waits for the settings
+        "doctor": set(),  # the condition around them waits for the settings
+        "prepare": {"doctor"},  # nothing begins on machines that are not well
         "sft": {"prepare"},
         "train": {"prepare", "sft"},
         "evaluate": {"prepare", "sft", "train"},
@@ -122,7 +123,7 @@ def test_sizes_are_constants(spec):
 
 def test_what_a_job_needs_is_passed_on(spec):
     """Settings, credentials and the volume; the task itself needs these as well."""
-    for step in ("sft", "train", "evaluate"):
+    for step in ("doctor", "sft", "train", "evaluate"):
         passed = {
             entry.field: entry.apply_to_task for entry in spec.components[f"comp-{step}"].task_config_passthroughs
         }
@@ -131,7 +132,7 @@ def test_what_a_job_needs_is_passed_on(spec):
 
 
 def test_every_task_gets_settings_credentials_and_the_volume_by_reference(platform):
-    assert platform.keys() == {f"exec-{step}" for step in [*STEPS, "configure", "deploy", "finish"]}
+    assert platform.keys() == {f"exec-{step}" for step in [*STEPS, "configure", "doctor", "deploy", "finish"]}
     for name, executor in platform.items():
         (secret,) = executor.secret_as_env
         assert (secret.secret_name, secret.optional) == ("fipo", True), name
@@ -184,7 +185,7 @@ def test_a_comparison_compares_what_its_arms_measured():
     body = pipeline["components"]["comp-exit-handler-1"]["dag"]["tasks"]
     (loop,) = body["compare"]["dependentTasks"]
     arms = pipeline["components"][f"comp-{loop}"]["dag"]["tasks"]
-    assert set(arms) == {"configure", "prepare", "sft", "train", "evaluate"}
+    assert set(arms) == {"configure", "doctor", "prepare", "sft", "train", "evaluate"}
 
 
 @pytest.mark.parametrize("name", PIPELINES)

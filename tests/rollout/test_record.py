@@ -40,7 +40,7 @@ TRACES = {("aa", 0, 0): TokenTrace(3, *SEEN)}
 
 
 def test_each_response_is_a_row(tmp_path):
-    store_record(record_table(12, GROUPS, TRACES, TEXTS), open_store(tmp_path.as_uri()), "rollouts/step-000012.parquet")
+    store_record(record_table(12, GROUPS, TRACES, TEXTS), open_store(tmp_path.as_uri()), "rollouts", 12)
     table = pq.read_table(tmp_path / "rollouts" / "step-000012.parquet")
     assert table.schema.equals(SCHEMA)
     first, second, third, *again = table.to_pylist()

@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import psutil
-import pyarrow.parquet as pq
 import pytest
 
 from fipo.run.run import Run
@@ -71,13 +70,14 @@ def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
 
 @pytest.mark.slow
 def test_every_response_is_kept_and_a_few_are_shown(tiny_run, undisturbed):
-    """Whatever was killed and repeated before: one object a step, with the weights and advantages of that step."""
-    objects = tiny_run.folder / "objects"
-    paths = sorted((objects / Run(tiny_run.config).step("train").rollouts_prefix).iterdir())
-    assert [path.name for path in paths] == [f"step-00000{step}.parquet" for step in (1, 2, 3, 4)]
+    """Whatever was killed and repeated before: an object a rank and step, with the step's weights and advantages."""
+    objects, run = tiny_run.folder / "objects", Run(tiny_run.config)
+    paths = sorted((objects / run.step("train").rollouts_prefix).iterdir())
+    names = [f"step-00000{step}.{part}-of-2.parquet" for step in (1, 2, 3, 4) for part in (0, 1)]
+    assert [path.name for path in paths] == names
     versions = []
-    for path in paths:
-        rows = pq.read_table(path).to_pylist()
+    for step in (1, 2, 3, 4):
+        rows = run.rollout_records().whole(paths[0].parent.name, step).to_pylist()
         versions += [max(row["weight_version"] for row in rows)]
         groups = [rows[start : start + 8] for start in range(0, len(rows), 8)]
         for group in groups:

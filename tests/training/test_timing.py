@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fipo.training.rl.timing import Timer
+from fipo.training.rl.timing import Timer, idle_fraction
 
 
 class Device:
@@ -41,3 +41,18 @@ def test_without_a_device_nothing_is_waited_for():
     with timer("update"):
         pass
     assert timer.seconds["update"] < 0.1
+
+
+def test_idle_is_what_ranks_wait_for_the_slowest():
+    """Two rounds of 10 and 4 s on the slowest rank, of which the mean rank works 8 and 3."""
+    timer, ahead = Timer(), Timer()
+    timer.shared("generate", [(10.0, 6.0)])
+    ahead.shared("generate", [(2.0, 4.0)])
+    ahead.seconds["generate"] = 14.0
+    timer.add(ahead)
+    timer.shared("update", [[5.0, 5.0], [3.0, 3.0]])
+    found = timer.metrics()
+    assert found["perf/generate_idle_fraction"] == pytest.approx(3 / 14)
+    assert found["perf/update_idle_fraction"] == 0.0
+    assert found["perf/generate_seconds"] == 14.0
+    assert idle_fraction([]) == 0.0

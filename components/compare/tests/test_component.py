@@ -16,7 +16,7 @@ def test_shows_the_runs_side_by_side(tiny_copy, start_pipeline):
     arms = json.dumps(["tiny", "other run.seed=1"])
     ran = start_pipeline(tiny_copy, options=["--pipeline", "fipo_comparison", "--parameter", f"arms={arms}"])
     assert ran.output.count("reused") == 4
-    assert ran.tasks == {"configure", "prepare", "sft", "train", "evaluate", "compare", "finish"}
+    assert ran.tasks == {"configure", "doctor", "prepare", "sft", "train", "evaluate", "compare", "finish"}
     artifacts = ran.result("compare")["artifacts"]
     scores = artifacts["comparison_scores"]["artifacts"][0]["metadata"]
     assert scores.keys() == {"tiny/avg_at_k", "other/avg_at_k"}

@@ -32,7 +32,7 @@ class RolloutBatches:
             batch = self._collect(step, timer)
         else:
             batch, its_timer = self._next.result()
-            timer.seconds.update(its_timer.seconds)
+            timer.add(its_timer)
             self._next = None
         if self._begins_next(step):
             self._next = _in_background(self._collect, step + 1)

@@ -17,7 +17,7 @@ from fipo.algorithm.options import LossOptions
 from fipo.batch import RolloutGroup, Sample, TrainingBatch
 from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
-from fipo.distributed.packing import plan_micro_batches
+from fipo.distributed.packing import plan_micro_batches, work_of
 from fipo.training.rl.traces import Traces, seen, traces_of
 from fipo.training.rows import Row, pack_rows, spread
 
@@ -44,6 +44,8 @@ class Learner:
         self._max_response_tokens = config.rollout.max_response_tokens
         self._options: LossOptions = config.algorithm
         self._seen: list[tuple[int, TrainingBatch, Tensor]] = []
+        self.work: list[list[float]] = []
+        """What each rank's micro-batch costs, by index, of the step's updates: ranks wait for each other in each."""
 
     def mini_batches(
         self, groups: Sequence[RolloutGroup], done: int = 0, known: Mapping[str, Tensor] | None = None
@@ -57,7 +59,7 @@ class Learner:
             done: updates of the step that are done; theirs are left out.
             known: `old_policy` of the others, of a step that was left between two updates.
         """
-        self._seen, size = [], self._settings.mini_batch_prompts
+        self._seen, self.work, size = [], [], self._settings.mini_batch_prompts
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         samples = [[sample for group in part for sample in group.samples] for part in parts]
         return [self._mini_batch(update, part, known) for update, part in enumerate(samples) if update >= done]
@@ -101,23 +103,27 @@ class Learner:
         return replace(output, measured=output.measured | own)
 
     def traces(self) -> Traces:
-        """What the loss saw in every response of the step, on rank 0; collective."""
+        """What the loss saw in the responses that this rank learned from; collective over the ranks that share rows.
+
+        Of these the first has it.
+        """
         sequence, mine = self._engine.sequence, Traces()
         for update, micro_batch, shard in self._seen:
             mine |= traces_of(micro_batch, sequence.gather(shard), update)
         self._seen = []  # on a GPU the next batch is sampled beside it
-        found = self._engine.world.gather_to_main({} if sequence.rank else mine)
-        return {key: trace for part in found for key, trace in part.items()}
+        return {} if sequence.rank else mine
 
     def _mini_batch(self, update: int, samples: list[Sample], known: Mapping[str, Tensor] | None) -> MiniBatch:
         """This rank's share of the samples, packed."""
         sequence = self._engine.sequence
+        lengths, parity = [len(_row(sample)) for sample in samples], self._engine.attention_parity
         plan = plan_micro_batches(
-            [len(_row(sample)) for sample in samples],
+            lengths,
             ranks=sequence.data_ranks,
             max_tokens=self._settings.max_tokens_per_micro_batch,
-            attention_parity=self._engine.attention_parity,
+            attention_parity=parity,
         )
+        self.work += work_of(plan, lengths, parity)
         places = [list(indices) for indices in plan[sequence.data_rank]]
         packed = [
             self._packed(

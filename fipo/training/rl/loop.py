@@ -40,6 +40,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
         with timer("old_log_probs"):
             known = unfinished.old_policy if unfinished else None
             mini_batches = learner.mini_batches(batch.groups, updates.done, known)
+        timer.shared("update", learner.work)
         with timer("update"):
             for left, mini_batch in zip(range(len(mini_batches) - 1, -1, -1), mini_batches, strict=True):
                 for micro_batch in mini_batch.micro_batches:

@@ -120,12 +120,14 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     tokenizer = load_tokenizer(start)
     problems = _prompts(dataset / "train.parquet", tokenizer, config)
     held_out = _prompts(dataset / "validation.parquet", tokenizer, config)[: settings.evaluate_problems]
-    model = load_model(start, dtype=weights_dtype(config.distributed, world.device))
+    dtype, in_parts = weights_dtype(config.distributed, world.device), config.distributed.zero_stage == 3
+    model = load_model(start, dtype=dtype, stored=in_parts)
     if config.model.lora:
         add_adapter(model, config.model.lora, seed=config.run.seed)
     engine = TrainingEngine(model, settings, config.distributed, world, temperature=config.rollout.temperature)
     rollout = _open_rollout(config, warmed_up, tokenizer, engine)
-    checkpoints = Checkpoints(job, engine, settings, RlState())
+    records = Records(job, tokenizer)
+    checkpoints = Checkpoints(job, engine, settings, RlState(), written=records.settle)
     state = checkpoints.resume(at_most=settings.steps)
     stream = PromptStream(problems, seed=config.run.seed, position=state.prompts_drawn)
     scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
@@ -143,7 +145,7 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
         checkpoints=checkpoints,
         roll_back=RollBack(job, engine, settings, checkpoints),
         signal=SignalWatch(job, settings, tokenizer),
-        records=Records(job, tokenizer),
+        records=records,
         log=StepLog(job, config.algorithm, config.rollout.mismatch_limit),
     )
     admit(job, engine, tokenizer, load_stops(start, tokenizer), [prompt.token_ids for prompt in problems], rollout)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any
 
@@ -64,36 +65,76 @@ def disagreements(step: int, samples: Sequence[Sample]) -> list[dict[str, Any]]:
     ]
 
 
+def owner(index: int, groups: int, ranks: int) -> int:
+    """The rank that records a group: each has some that follow one another, rank 0 the first."""
+    return index * ranks // groups
+
+
 class Records:
-    """The run's records of single responses; rank 0 keeps them."""
+    """The run's records of single responses: each rank writes a part of a step's, while the next step goes on."""
 
     def __init__(self, job: Job, tokenizer: PreTrainedTokenizerBase) -> None:
         self._job, self._tokenizer, self._tokens = job, tokenizer, TokenTexts(tokenizer)
+        self._texts = TokenTexts(tokenizer)  # of the thread
         self.folder = job.workspace.directory / "records"
+        self._writer = ThreadPoolExecutor(1, "records")
+        self._writing: Future[None] | None = None
 
     def keep(self, step: int, batch: RolloutBatch, traces: Traces, *, show: bool) -> None:
         """Put every response of the step into the object store, and one with its influence weights into the folder.
 
+        Collective. What goes into the store may be under way afterwards, see `settle`.
+
         Args:
             step: of the loop.
             batch: what it sampled, with advantages.
-            traces: what the loss saw in the responses that were learned from.
+            traces: what the loss saw in the responses that this rank learned from.
             show: add the first prompt's responses to MLflow's table, which has those of all such steps.
         """
-        if not self._job.attempt:
-            return
-        workspace = self._job.workspace
+        world, groups = self._job.world, batch.sampled
+        owners = [owner(index, len(groups), world.size) for index in range(len(groups))]
+        rank_of = {(one.prompt.id, one.prompt.draw): rank for one, rank in zip(groups, owners, strict=True)}
+        parts: list[Traces] = [{} for _ in range(world.size)]
+        for key, trace in traces.items():
+            parts[rank_of[key[:2]]][key] = trace
+        mine = {key: trace for part in world.exchange(parts) for key, trace in part.items()}
+        told = most_telling(batch.samples, traces)
+        telling = world.gather_to_main({told.key: traces[told.key]} if told else {})
+        self.settle()  # at most one step waits to be written
+        own = [group for group, rank in zip(groups, owners, strict=True) if rank == world.rank]
+        self._writing = self._writer.submit(self._store, step, own, mine)
+        if self._job.attempt:
+            self._show(step, batch, {key: trace for part in telling for key, trace in part.items()}, show=show)
+
+    def settle(self) -> None:
+        """Wait until what this rank has of the steps before is in the store.
+
+        Raises:
+            StorageError: it could not be stored.
+        """
+        if self._writing:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _store(self, step: int, groups: Sequence[RolloutGroup], traces: Traces) -> None:
+        """In a thread; the process does not end before it."""
+        workspace, world = self._job.workspace, self._job.world
+        table = record_table(step, groups, traces, self._texts)
+        store_record(table, workspace.store, workspace.rollouts_prefix, step, part=world.rank, parts=world.size)
+
+    def _show(self, step: int, batch: RolloutBatch, telling: Traces, *, show: bool) -> None:
+        """On rank 0: what people look at first; `telling` has each rank's most telling response."""
+        assert self._job.attempt
         self.folder.mkdir(exist_ok=True)
-        table = record_table(step, batch.sampled, traces, self._tokens)
-        store_record(table, workspace.store, f"{workspace.rollouts_prefix}/step-{step:06d}.parquet")
         if show:
-            rows = self._renew("samples.jsonl", step, sample_rows(table, self._tokenizer))
+            first = record_table(step, batch.sampled[:1], {}, self._tokens)
+            rows = self._renew("samples.jsonl", step, sample_rows(first, self._tokenizer))
             self._job.attempt.tracker.table(rows, "rollouts.json")
             if others := self._renew("disagreements.jsonl", step, disagreements(step, batch.samples)):
                 self._job.attempt.tracker.table(others, "disagreements.json")
-        if shown := most_telling(batch.samples, traces):
+        if shown := most_telling(batch.samples, telling):
             self._renew(
-                "influence.jsonl", step, [{"step": step, **influence_record(shown, traces[shown.key], self._tokens)}]
+                "influence.jsonl", step, [{"step": step, **influence_record(shown, telling[shown.key], self._tokens)}]
             )
 
     def answers(self, step: int, groups: Sequence[RolloutGroup]) -> None:
@@ -107,6 +148,7 @@ class Records:
 
     def publish(self) -> None:
         """Publish the folder, with the journal of the metrics, as the output `records`."""
+        self.settle()
         if self._job.attempt:
             shutil.copyfile(self._job.workspace.directory / "journal.jsonl", self.folder / "journal.jsonl")
             self._job.attempt.publish("records", self.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -134,16 +135,18 @@ def generate_and_score(
     Raises:
         StopRequested: on every rank, when any was asked to stop; nothing is returned then.
     """
-    mine, groups = prompts[world.rank :: world.size], None
+    mine, groups, began = prompts[world.rank :: world.size], None, time.perf_counter()
     with suppress(StopRequested), world.interruptible() if engine.interruptible else nullcontext():
         with timer("generate"):
             generated = engine.generate(mine, sampling, progress=progress, on_group=scorer.begin)
         with timer("score"):
             groups = scorer.score(generated)
+    taken = time.perf_counter() - began
     with timer("gather"):
-        by_rank = world.gather(groups)
+        by_rank, seconds = zip(*world.gather((groups, taken)), strict=True)
     if None in by_rank:
         raise StopRequested
+    timer.shared("generate", [seconds])
     return [by_rank[index % world.size][index // world.size] for index in range(len(prompts))]
 
 

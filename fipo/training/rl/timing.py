@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -21,6 +21,7 @@ class Timer:
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self._work: dict[str, list[Sequence[float]]] = defaultdict(list)
         self._started = time.perf_counter()
 
     @contextmanager
@@ -32,12 +33,29 @@ class Timer:
         _wait_for_device()
         self.seconds[phase] += time.perf_counter() - started
 
+    def shared(self, phase: str, work: Iterable[Sequence[float]]) -> None:
+        """What each rank had to do in the phase, in any unit, before each time that all waited for the slowest."""
+        self._work[phase] += work
+
+    def add(self, other: Timer) -> None:
+        """Count the phases of another one too, timed in another thread."""
+        self.seconds.update(other.seconds)
+        for phase, work in other._work.items():
+            self.shared(phase, work)
+
     def total(self) -> float:
         """Seconds since the timer was made."""
         return time.perf_counter() - self._started
 
     def metrics(self) -> dict[str, float]:
-        """`perf/<phase>_seconds` of each phase and `perf/step_seconds` in all."""
-        return {f"perf/{phase}_seconds": seconds for phase, seconds in self.seconds.items()} | {
-            "perf/step_seconds": self.total()
-        }
+        """`perf/<phase>_seconds` of each phase, `perf/step_seconds` in all, and `perf/<phase>_idle_fraction`."""
+        seconds = {f"perf/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
+        idle = {f"perf/{phase}_idle_fraction": idle_fraction(work) for phase, work in self._work.items()}
+        return {**seconds, **idle, "perf/step_seconds": self.total()}
+
+
+def idle_fraction(work: Iterable[Sequence[float]]) -> float:
+    """Share of their time in which ranks, on the mean, wait for the slowest of them."""
+    rows = list(work)
+    slowest = sum(map(max, rows))
+    return 1.0 - sum(sum(row) / len(row) for row in rows) / slowest if slowest else 0.0

@@ -1,0 +1,82 @@
+"""How long ranks and engines will wait for the slowest of them, where responses are of unequal lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fipo.config import Config
+from fipo.distributed.packing import plan_micro_batches, work_of
+from fipo.planning.memory import cache_bytes
+from fipo.planning.plan import Plan
+from fipo.planning.queueing import Fleet, Rates, log_normal_lengths
+from fipo.planning.timing import Engines
+
+SEED = 1
+"""The same plan at each call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Idle:
+    """Shares of their time; the metrics `perf/generate_idle_fraction` and `perf/update_idle_fraction` measure them."""
+
+    generation: float
+    """Of the engines."""
+    updates: float
+    """Of the trainer's ranks, in old log-probs and updates."""
+
+
+def idle_of(plan: Plan, config: Config) -> Idle:
+    """Of a step with log-normal lengths of the plan's mean, spread by `response_sigma` and cut at the longest."""
+    work, group = plan.work, config.rollout.group_size
+    lengths = log_normal_lengths(
+        max(1, round(work.responses_sampled / group)),
+        group,
+        mean=work.response_tokens,
+        sigma=plan.hardware.assumptions.response_sigma,
+        longest=int(plan.layout.longest_row - work.prompt_tokens),
+        seed=SEED,
+    )
+    engines = Engines.of(config, plan.shape, plan.layout, plan.hardware.gpu, plan.hardware.servers)
+    return Idle(_generation(plan, config, engines, lengths), _updates(plan, lengths))
+
+
+def _generation(plan: Plan, config: Config, engines: Engines, lengths: list[list[int]]) -> float:
+    rows = max(1, int(engines.cache_tokens // (plan.work.row if engines.continuous else plan.layout.longest_row)))
+    if engines.continuous:
+        rates = _rates(plan, engines, rows)
+        served = config.rollout.engine == "served"  # one queue over all servers; else prompts are dealt out
+        prompt = int(plan.work.prompt_tokens)
+        return Fleet(rates, engines.count, lengths, prompt_tokens=prompt, stealing=served).generate(len(lengths)).idle
+    steps = []
+    for engine in range(engines.count):
+        mine = [length for prompt in lengths[engine :: engines.count] for length in prompt]
+        steps.append(sum(max(mine[start : start + rows]) for start in range(0, len(mine), rows)))
+    return 1.0 - sum(steps) / len(steps) / max(steps)
+
+
+def _rates(plan: Plan, engines: Engines, slots: int) -> Rates:
+    """The plan's roofline of decoding (`timing`)."""
+    gpu, assumed, weight = plan.hardware.gpu, plan.hardware.assumptions, plan.layout.weight_bytes
+    bandwidth = engines.gpus * gpu.memory_bandwidth * assumed.decode_efficiency
+    return Rates(
+        step_seconds=weight * plan.shape.matrix_parameters / bandwidth,
+        context_seconds=cache_bytes(plan.shape, weight) / bandwidth,
+        slots=slots,
+        prefill_seconds=0.0,  # nothing is carried over
+    )
+
+
+def _updates(plan: Plan, lengths: list[list[int]]) -> float:
+    """Of one update's rows, packed as training packs them."""
+    layout, shape = plan.layout, plan.shape
+    rows = [int(plan.work.prompt_tokens) + length for prompt in lengths for length in prompt]
+    rows = rows[: max(1, round(plan.work.responses_trained / plan.work.updates))]
+    parity = shape.matrix_parameters / (shape.layers * shape.query_size)
+    packed = plan_micro_batches(
+        rows,
+        ranks=layout.ranks // layout.sequence_parallel,
+        max_tokens=layout.micro_batch_tokens,
+        attention_parity=parity,
+    )
+    work = work_of(packed, rows, parity)
+    return 1.0 - sum(sum(ranks) / len(ranks) for ranks in work) / sum(map(max, work))
