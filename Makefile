@@ -55,10 +55,10 @@ test-fast: setup  ## quick tests of the rooms that differ from the main branch (
 	@$(BIN)/python $(PYTEST) -m "not slow" $$($(BIN)/python -m tests.changed $(CHANGED_FROM))
 
 coverage: setup  ## the same tests as `test`, and how many lines they run
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run $(PYTEST)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --skip-covered --sort=cover
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run $(PYTEST)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 test-cluster: setup  ## the product on the cluster of KUBECONFIG (an hour); tests/cluster/conftest.py has its variables
 	@FIPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster --maxfail=3
