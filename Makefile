@@ -45,7 +45,8 @@ lint: setup  ## style and types
 	@$(BIN)/ruff format --check . || (echo "run: $(BIN)/ruff format ." && false)
 	@$(BIN)/mypy
 
-PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# In the order of `conftest.py`: xdist's own begins with the files of most tests, and ends with those that take longest.
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup lint  ## every test that needs no cluster and no GPU
 	@$(BIN)/python $(PYTEST)
