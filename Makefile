@@ -45,7 +45,8 @@ lint: setup  ## style and types
 	@$(BIN)/ruff format --check . || (echo "run: $(BIN)/ruff format ." && false)
 	@$(BIN)/mypy
 
-PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# In the order of `conftest.py`: xdist's own begins with the files of most tests, and ends with those that take longest.
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: setup lint  ## every test that needs no cluster and no GPU
 	@$(BIN)/python $(PYTEST)
@@ -55,10 +56,10 @@ test-fast: setup  ## quick tests of the rooms that differ from the main branch (
 	@$(BIN)/python $(PYTEST) -m "not slow" $$($(BIN)/python -m tests.changed $(CHANGED_FROM))
 
 coverage: setup  ## the same tests as `test`, and how many lines they run
-	@$(BIN)/coverage erase
-	@$(BIN)/coverage run $(PYTEST)
-	@$(BIN)/coverage combine --quiet
-	@$(BIN)/coverage report --skip-covered --sort=cover
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run $(PYTEST)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report --skip-covered --sort=cover
 
 test-cluster: setup  ## the product on the cluster of KUBECONFIG (an hour); tests/cluster/conftest.py has its variables
 	@FIPO_TEST_CLUSTER=1 $(BIN)/python -m pytest tests/cluster --maxfail=3

@@ -6,7 +6,8 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 
 from fipo.config import Config, load_config
 from fipo.run.result import StepResult
+from tests.made_once import made_once
 
 # Each worker of pytest-xdist, and all that its tests start, has a core of its own: threads that share cores only wait.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -30,11 +32,33 @@ TINY = Path(__file__).parent / "tests" / "pipelines" / "tiny.yaml"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What runs the whole pipeline, or waits for a test that does, takes its minute."""
+    slow: Counter[Path] = Counter()
+    of_the_pipeline: Counter[Path] = Counter()
     for item in items:
         if {"tiny_pipeline", "start_pipeline"} & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+            of_the_pipeline[item.path] += 1
+        slow[item.path] += item.get_closest_marker("slow") is not None
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: turn(item.path, slow, of_the_pipeline))
+
+
+def turn(path: Path, slow: Mapping[Path, int], of_the_pipeline: Mapping[Path, int]) -> tuple[int, int]:
+    """Where a file's tests come among those that workers share: the slow first, so that all workers end together.
+
+    One file makes the pipeline's run; meanwhile the other workers have tests that do not wait for it.
+
+    Args:
+        path: the file.
+        slow: how many slow tests each file has.
+        of_the_pipeline: how many of them look at the pipeline's run, for files with any.
+    """
+    if path in of_the_pipeline:
+        first = max(of_the_pipeline, key=of_the_pipeline.__getitem__)
+        return (0 if path == first else 2), -slow[path]
+    return (1 if slow[path] else 3), -slow[path]
 
 
 @dataclass(frozen=True)
@@ -99,7 +123,12 @@ def run_pipeline(*overrides: str, options: Sequence[str] = (), code: int = 0) ->
 @pytest.fixture(scope="session")
 def tiny_pipeline(tmp_path_factory: pytest.TempPathFactory) -> PipelineRun:
     """A run through every step, to be read and not changed."""
-    return run_pipeline(f"run.directory={tmp_path_factory.mktemp('pipeline')}")
+
+    def make(folder: Path) -> None:
+        (folder / "output").write_text(run_pipeline(f"run.directory={folder / 'runs'}").output)
+
+    folder = made_once(tmp_path_factory, "pipeline", make)
+    return PipelineRun(str(TINY), [f"run.directory={folder / 'runs'}"], (folder / "output").read_text())
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ def test_make_targets_exist():
     assert "-m pipelines run --recipe demo" in planned
 
 
-@pytest.mark.slow
-def test_every_other_command_runs(tmp_path):
-    """One after another in an empty folder, with the tiny recipe in the demo's place."""
+def test_every_other_command_runs(tiny_copy, tmp_path):
+    """One after another, with the tiny recipe in the demo's place, where the pipeline has run: its steps are reused."""
+    assert tiny_copy == f"run.directory={tmp_path / 'runs'}"
     checkout = {**os.environ, "PYTHONPATH": str(ROOT)}  # `pipelines` lies at its top
     for command in COMMANDS:
         if command.startswith("make ") or command.endswith("fipo ui"):
@@ -49,6 +49,8 @@ def test_every_other_command_runs(tmp_path):
         command_line = [*program, *shlex.split(small)[1:]]
         done = subprocess.run(command_line, cwd=tmp_path, env=checkout, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        if "pipelines run" in command:
+            assert all(f"[{step}] reused" in done.stdout for step in ("prepare", "sft", "train", "evaluate"))
     assert {"report.html", "summary.json", "config.yaml"} <= {path.name for path in (tmp_path / "runs/tiny").iterdir()}
     assert list((tmp_path / "compiled").glob("*.yaml"))
 
@@ -65,6 +67,7 @@ def healthy(port, ui):
     return wait_until(answers, 240)
 
 
+@pytest.mark.slow
 def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
     assert ".venv/bin/fipo ui" in COMMANDS
     with socket.create_server(("127.0.0.1", 0)) as server:

@@ -157,7 +157,7 @@ def join_world(settings: Distributed, *, seed: int) -> Iterator[World]:
     device = torch.device("cuda", local_rank) if on_gpu else torch.device("cpu")
     if on_gpu:
         torch.cuda.set_device(device)
-    else:
+    elif "OMP_NUM_THREADS" not in os.environ:  # else torch has read it: whoever set it decides
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
     timeout = timedelta(seconds=settings.timeout_seconds)

@@ -13,6 +13,7 @@ from pathlib import Path
 from fipo.errors import STOPPED, Interrupted, LaunchError
 
 _PR_SET_PDEATHSIG = 1
+_GPU = Path("/dev/nvidia0")
 
 GRACE_SECONDS = 300.0
 """How long torchrun may take after it was asked to stop; it kills workers that take longer to save."""
@@ -34,8 +35,7 @@ def torchrun(module: str, arguments: Sequence[str], *, processes: int, max_resta
         *(sys.executable, "-m", "fipo.launch.node", "--standalone", "--nproc-per-node", count),
         *("--max-restarts", str(max_restarts), "--module", module, *arguments),
     ]
-    # The workers share the cores out themselves; without the variable torchrun warns.
-    environment = {"OMP_NUM_THREADS": "1", **os.environ}
+    environment = {"OMP_NUM_THREADS": _threads(count), **os.environ}
     # A session of its own: Ctrl-C reaches it through us, once, and not each worker directly as well.
     job = subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=end_with_parent())
     previous = signal.signal(signal.SIGTERM, _raise_interrupt)
@@ -63,7 +63,12 @@ def _stop(job: subprocess.Popen[bytes]) -> int:
 
 def _devices() -> str:
     """All GPUs; on a machine without, its cores, at most four: more ranks than that wait for each other."""
-    return "auto" if Path("/dev/nvidia0").exists() else str(min(4, len(os.sched_getaffinity(0))))
+    return "auto" if _GPU.exists() else str(min(4, len(os.sched_getaffinity(0))))
+
+
+def _threads(workers: str) -> str:
+    """Of each worker where the user has not said how many: its share of the cores; beside a GPU one, as torchrun."""
+    return "1" if _GPU.exists() else str(max(1, len(os.sched_getaffinity(0)) // int(workers)))
 
 
 def end_with_parent() -> Callable[[], None]:

@@ -53,7 +53,8 @@ class LivePage(threading.Thread):
     """Writes the page until told to finish, and once more then."""
 
     def __init__(self, workspace: Workspace) -> None:
-        super().__init__(name="live-page", daemon=True)
+        # No daemon: Python aborts, and with it a step that is done, when it ends while such a thread draws in C++.
+        super().__init__(name="live-page")
         self._workspace = workspace
         self._path = workspace.of_run.directory / REPORT
         self._finished, self._over, self._writing = threading.Event(), False, threading.Lock()
@@ -72,7 +73,7 @@ class LivePage(threading.Thread):
             pause = max(SHORTEST_SECONDS, (time.thread_time() - began) / SHARE)
             ended = self._finished.wait(pause)
         stages = read_stages(self._workspace.of_run.directory)
-        if not quick or any(stage.state in ENDED for stage in stages.values()):
+        if not self._over and (not quick or any(stage.state in ENDED for stage in stages.values())):
             self._write(SHORTEST_SECONDS)  # the next step writes it again
 
     def finish(self) -> None:

@@ -105,6 +105,6 @@ def pytest_terminal_summary(terminalreporter) -> None:
             if getattr(report, "when", "") == "call" or result != "passed":
                 notes = [text for key, text in getattr(report, "user_properties", []) if key == "note"]
                 words = report.nodeid.partition("::")[2].removeprefix("test_").replace("_", " ")
-                table.add_row(words, result, f"{report.duration:.0f}", "; ".join(notes))
+                table.add_row(words, result, f"{getattr(report, 'duration', 0.0):.0f}", "; ".join(notes))
     if table.row_count:
         rich.print(table)

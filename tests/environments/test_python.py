@@ -1,6 +1,7 @@
 """The tool: what is run, what is said of it, at once, and what a hostile program can do, which is nothing."""
 
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -10,6 +11,7 @@ from fipo.batch import Prompt
 from fipo.environments.host import Host
 from fipo.environments.python import SHOWN_CHARACTERS, code_of
 from fipo.rewards.sandbox.client import Limits
+from tests.waiting import wait_until
 
 PROMPT = Prompt("p", "problem", (2,), "7", environment="python")
 
@@ -52,9 +54,9 @@ def test_the_last_closed_block_of_python_is_the_call(turn, code):
 
 def test_a_turn_of_any_length_is_read_in_no_time():
     for hostile in ("```python\n" * 100_000, "```python 1" * 100_000, "```py ```" * 100_000, "<think>" * 100_000):
-        began = time.monotonic()
+        began = time.process_time()
         code_of(hostile)
-        assert time.monotonic() - began < 2.0
+        assert time.process_time() - began < 2.0
 
 
 @pytest.mark.parametrize(
@@ -93,11 +95,11 @@ def test_nothing_is_kept_between_calls(ask):
 
 def test_calls_run_at_once(host):
     conversations = [host.begin(PROMPT) for _ in range(4)]
-    slow = "```python\nimport time; time.sleep(1.0); print(1)\n```"
-    began = time.monotonic()
+    slow = "```python\nimport time; began = time.monotonic(); time.sleep(1.0); print(began, time.monotonic())\n```"
     replies = [host.submit(conversation.result().step, slow) for conversation in conversations]
-    assert [reply.result() for reply in replies] == ["```output\n1\n```\n"] * 4
-    assert time.monotonic() - began < 3.5, "one after the other they take four seconds"
+    spans = sorted(tuple(map(float, str(reply.result()).split()[1:3])) for reply in replies)
+    assert len(spans) == 4
+    assert any(ended > began for (_, ended), (began, _) in pairwise(spans)), "one was done before the next began"
 
 
 @pytest.mark.parametrize(
@@ -131,10 +133,7 @@ def test_a_closed_host_leaves_no_process():
     started = {child.pid for child in psutil.Process().children(recursive=True)} - before
     assert started
     host.close()
-    deadline = time.monotonic() + 20
-    while alive(started) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(started)
+    wait_until(lambda: not alive(started))
 
 
 def alive(pids):

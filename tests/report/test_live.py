@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -150,6 +152,27 @@ def test_a_page_that_is_late_does_not_replace_the_last_report(tmp_path, monkeypa
         if thread.name == "live-page":
             thread.join(60)
     assert (tmp_path / "report.html").read_text() == "last"
+
+
+AT_ITS_END = """
+import pathlib, sys, threading, time
+from types import SimpleNamespace
+from fipo.report import live
+drawing = threading.Event()
+def draw(*_):
+    drawing.set()
+    time.sleep(1)
+    print("drawn", flush=True)
+live.LAST_SECONDS, live.page_of = 0.01, draw
+with live.live_page(SimpleNamespace(of_run=SimpleNamespace(directory=pathlib.Path(sys.argv[1])), step="train")):
+    drawing.wait()
+"""
+
+
+def test_a_process_ends_when_what_it_draws_is_drawn(tmp_path):
+    """A daemon thread in matplotlib's or Arrow's C++ aborts a process that is at its end."""
+    done = subprocess.run([sys.executable, "-c", AT_ITS_END, tmp_path], capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout) == (0, "drawn\n"), done.stderr
 
 
 def test_reports_are_served_as_they_grow(tmp_path):

@@ -1,4 +1,4 @@
-"""A tiny run whose first steps are done once for all tests of this folder."""
+"""A tiny run that is trained once for all tests of this folder."""
 
 import os
 import subprocess
@@ -10,6 +10,7 @@ import pytest
 from fipo.config import load_config
 from fipo.run.result import StepResult
 from fipo.run.run import Run
+from tests.made_once import made_once
 
 ROOT = Path(__file__).parents[2]
 RECIPE = ROOT / "tests" / "pipelines" / "tiny.yaml"
@@ -63,21 +64,27 @@ class TinyRun:
         return StepResult.from_json((run / step / "result.json").read_bytes(), run.as_uri())
 
 
+FOUR_STEPS = ("train.steps=4", "distributed.processes=2")
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
-    run = TinyRun(tmp_path_factory.mktemp("tiny"), "train.steps=4", "distributed.processes=2")
-    for step in ("prepare", "sft"):
-        code, output = run(step)
-        assert code == 0, output
-    return run
+    """Trained to its end, and nothing happened to it."""
+
+    def make(folder):
+        run = TinyRun(folder, *FOUR_STEPS)
+        for step in ("prepare", "sft", "train"):
+            code, output = run(step)
+            assert code == 0, output
+        (folder / "undisturbed").write_text(run.result("train").outputs["model"].sha256)
+
+    return TinyRun(made_once(tmp_path_factory, "tiny", make), *FOUR_STEPS)
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tiny_run):
     """SHA-256 of the weights that training ends with, when nothing happens."""
-    code, output = tiny_run("train")
-    assert code == 0, output
-    return tiny_run.result("train").outputs["model"].sha256
+    return (tiny_run.folder / "undisturbed").read_text()
 
 
 @pytest.fixture(scope="session")

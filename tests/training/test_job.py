@@ -13,7 +13,7 @@ class Ranks:
     """What `World` has of it, for ranks that are threads."""
 
     def __init__(self, size):
-        self.barrier, self.items = threading.Barrier(size, timeout=30), [None] * size
+        self.barrier, self.items = threading.Barrier(size, timeout=600), [None] * size
 
     def world(self, rank, ranks_per_node):
         def gather(item):
@@ -31,7 +31,7 @@ class Ranks:
 @pytest.mark.parametrize(("shared", "at_once"), [(True, 1), (False, 2)])
 def test_one_download_and_one_hash_for_each_machine(tmp_path, shared, at_once):
     reads, running, most, lock = [], [0], [0], threading.Lock()
-    together = threading.Barrier(at_once, timeout=30)
+    together = threading.Barrier(at_once, timeout=600)
 
     def job(ranks, rank):
         folder = tmp_path / ("disk" if shared else f"disk-{rank // 2}")

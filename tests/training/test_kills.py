@@ -31,8 +31,8 @@ def test_kill_9_then_the_same_command(tiny_run, undisturbed):
 def test_two_nodes_one_worker_killed_and_one_frozen(config, undisturbed):
     outcome = two_nodes.strike(config)
     assert outcome.sha256 == undisturbed
-    # The peer may have waited a moment already when the other froze.
-    assert outcome.killed_seconds < config.distributed.timeout_seconds / 2 < outcome.frozen_seconds
+    # Who froze is waited for; who was killed is missed at once, on a busy machine a little later, as is the other.
+    assert outcome.frozen_seconds - outcome.killed_seconds > config.distributed.timeout_seconds / 4
 
 
 def poisoned(tiny_run, passes):

@@ -6,11 +6,12 @@ from dataclasses import replace
 
 from fipo.training.job import Job
 from fipo.training.rl.advantages import with_advantages
-from fipo.training.rl.metrics import Updates, expert_metrics, rollout_metrics
+from fipo.training.rl.metrics import expert_metrics, rollout_metrics
 from fipo.training.rl.parts import Parts, open_parts
 from fipo.training.rl.records import ANSWERED
 from fipo.training.rl.state import RlState
 from fipo.training.rl.timing import Timer
+from fipo.training.rl.unfinished import Unfinished
 
 
 def train(job: Job) -> None:
@@ -18,7 +19,7 @@ def train(job: Job) -> None:
     parts, state = open_parts(job)
     with parts.scorer, parts.checkpoints.save_on_stop():
         if state.evaluation_due:  # it was stopped between the updates of this step and their evaluation
-            job.log(parts.validation.measure(Timer()), state.step)
+            job.log(parts.evaluate(state.step, Timer()), state.step)
         if state.step == 0:
             parts.records.answers(0, parts.validation.ask(ANSWERED))
         reinforce(parts, state)
@@ -29,17 +30,16 @@ def reinforce(parts: Parts, state: RlState) -> None:
     """FIPO: each turn is one rollout batch and the policy updates on it, until the budget is spent."""
     engine, learner, log = parts.engine, parts.learner, parts.log
     while not parts.budget.spent(state):
-        step, timer, unfinished = state.step + 1, Timer(), parts.unfinished(state)
-        if unfinished:  # it was left between two of its updates
-            batch, updates = unfinished.batch, unfinished.updates
-        else:
-            batch, updates = parts.batches.take(step, timer), Updates()  # draw, generate, verify: `sampling.collect`
-            batch = with_advantages(batch, scale_by_std=parts.options.scale_by_std)  # Eq. 1
+        step, timer = state.step + 1, Timer()
+        begun = parts.unfinished(state)  # where the step was left between two of its updates
+        if begun is None:
+            drawn = parts.batches.take(step, timer)  # draw, generate, verify: `sampling.collect`
+            begun = Unfinished(with_advantages(drawn, scale_by_std=parts.options.scale_by_std))  # Eq. 1
+        batch, updates = begun.batch, begun.updates
         metrics = rollout_metrics(batch, engine.steps_done - updates.taken)
         parts.rollout.sleep()
         with timer("old_log_probs"):
-            known = unfinished.old_policy if unfinished else None
-            mini_batches = learner.mini_batches(batch.groups, updates.done, known)
+            mini_batches = learner.mini_batches(batch.groups, updates.done, begun.old_policy)
         timer.shared("update", learner.work)
         with timer("update"):
             for left, mini_batch in zip(range(len(mini_batches) - 1, -1, -1), mini_batches, strict=True):
@@ -64,8 +64,6 @@ def reinforce(parts: Parts, state: RlState) -> None:
         parts.signal.check(state, batch)
         parts.checkpoints.mark(replace(state, evaluation_due=evaluate))
         parts.sync(timer)
-        validation = parts.validation.measure(timer) if evaluate else {}
-        if evaluate:
-            parts.records.answers(step, parts.validation.newest)
+        validation = parts.evaluate(step, timer) if evaluate else {}
         log.ended(step, metrics, validation, timer)
         parts.checkpoints.reached(state, score=validation.get("validation/accuracy"), last=last)

@@ -69,6 +69,12 @@ class Parts:
         with timer("sync"):
             self.load_weights()
 
+    def evaluate(self, step: int, timer: Timer) -> dict[str, float]:
+        """Measure the policy on the validation problems, and keep the first answers; collective."""
+        found = self.validation.measure(timer)
+        self.records.answers(step, self.validation.newest)
+        return found
+
     def unfinished(self, state: RlState) -> Unfinished | None:
         """What the checkpoint of a step that was left between two of its updates has kept of it."""
         world = self.job.world

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -24,19 +24,19 @@ _PROMPT, _SCORE, _GRADE = TypeAdapter(Prompt), TypeAdapter(Score), TypeAdapter(G
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What such a step has besides weights and optimizer."""
+    """What a step that is not done has besides weights and optimizer; of one that has just begun, its batch alone."""
 
     batch: RolloutBatch
     """With advantages; the same on every rank."""
-    updates: Updates
+    updates: Updates = field(default_factory=Updates)
     """What those that are done have measured on this rank."""
-    old_policy: Mapping[str, Tensor]
+    old_policy: Mapping[str, Tensor] | None = None
     """Of the responses that are to be learned from yet, by update and place in it (`Learner.old_policy`)."""
 
     def tensors(self, *, is_main: bool) -> dict[str, Tensor]:
         """This rank's share, for a checkpoint; the batch goes with the main rank's."""
         found = {"updates": _bytes(self.updates.as_json())}
-        found |= {f"{OLD}{key}": tensor for key, tensor in self.old_policy.items()}
+        found |= {f"{OLD}{key}": tensor for key, tensor in (self.old_policy or {}).items()}
         return found | (_batch_tensors(self.batch) if is_main else {})
 
     @classmethod
