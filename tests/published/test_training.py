@@ -80,7 +80,7 @@ def test_steps_of_rl(published, tmp_path):
             "near_duplicate_jaccard": None, "chat": True, "max_prompt_tokens": 160, "validation_fraction": 0.05,
             "prompt_template": "{prompt} End with \\boxed{}.",
         },
-        "model": {"name_or_path": str(published.folder), "lora": {"rank": 8}},
+        "model": {"name_or_path": str(published.folder), "lora": {"rank": 8}, "published_precision": "trained"},
         "sft": {"steps": published.sized(0, 4), "batch_size": 8, "learning_rate": 1e-3},
         "train": {
             "steps": steps, "prompts_per_step": 2, "mini_batch_prompts": 1, "dynamic_sampling": False,
@@ -108,11 +108,6 @@ def test_steps_of_rl(published, tmp_path):
     base, trained = (AutoModelForCausalLM.from_pretrained(folder_of(one, "model")) for one in (warmed_up, result))
     moved = [not torch.equal(one, other) for one, other in zip(base.parameters(), trained.parameters(), strict=True)]
     assert sum(moved) == 7 * base.config.num_hidden_layers, "each linear layer, and nothing else"
-    if not published.is_real:  # which is in float32: four bits a weight, made exact
-        # A warm-up moves weights by many steps of bfloat16; one update at a small rate by less than half of one.
-        assert {base.config.dtype, base.dtype} == {torch.bfloat16} and trained.dtype is torch.float32
-        assert "keep" in done.stdout
-    base, trained = base.float(), trained.float()
     ids = torch.arange(5, 45)[None]
     with torch.no_grad():
         start, expected = base(ids).logits, trained(ids).logits
