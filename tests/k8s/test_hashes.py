@@ -23,8 +23,8 @@ def hashed(path):
     entries = (ROOT / path).read_text().replace("\\\n", " ").splitlines()
     found = {}
     for entry in entries:
-        name, version, *hashes = re.fullmatch(r"(\S+)==(\S+)((?: +--hash=sha256:[0-9a-f]{64})+)", entry).groups()
-        found[canonical(name)] = (version, hashes[0].split())
+        ((name, version, hashes),) = re.findall(r"^(\S+)==(\S+)((?: +--hash=sha256:[0-9a-f]{64})+)$", entry)
+        found[canonical(name)] = (version, hashes.split())
     assert len(found) == len(entries), "each once"
     return found
 
@@ -50,12 +50,12 @@ def test_an_image_has_all_that_fipo_asks_for(suffix):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     asked = [*project["dependencies"], *(line for extra in EXTRAS[suffix] for line in extras[extra])]
-    names = {canonical(re.match(r"[\w.-]+", line)[0]) for line in asked} - {"fipo"}
+    names = {canonical(re.findall(r"^[\w.-]+", line)[0]) for line in asked} - {"fipo"}
     assert names <= hashed(f"k8s/hashes/torch{suffix}.txt").keys() | hashed(f"k8s/hashes/fipo{suffix}.txt").keys()
 
 
 def test_the_site_is_built_from_what_has_a_hash():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = {canonical(re.match(r"[\w.-]+", line)[0]) for line in project["optional-dependencies"]["docs"]}
+    names = {canonical(re.findall(r"^[\w.-]+", line)[0]) for line in project["optional-dependencies"]["docs"]}
     assert names <= hashed("constraints-docs.txt").keys()
     assert "--require-hashes --requirement constraints-docs.txt" in (ROOT / "Makefile").read_text()
