@@ -52,3 +52,10 @@ def test_held_out_problems_are_never_trained_on():
     assert {row["prompt"] for row in rows(part="held_out", tables=1)} != held_out
     with pytest.raises(DataError, match=r"held_out: 0\.0 leaves no problem"):
         rows(part="held_out", held_out=0.0)
+
+
+def test_who_never_gives_up_tries_as_often_as_there_are_candidates():
+    """Each trial draws from all sixteen: a geometric distribution, cut at 64, of mean 16 (1 - (15 / 16)^64)."""
+    trials = [len(TRIAL.findall(row["response"])) for row in rows(4000, give_up=0.0)]
+    assert sum(trials) / len(trials) == pytest.approx(16 * (1 - (15 / 16) ** 64), abs=0.7)
+    assert max(trials) == 64, "64 trials and their answer fit into 240 tokens"
