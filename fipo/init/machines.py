@@ -114,12 +114,15 @@ def fitted(
 
 def _smaller(wish: Sizes, devices: Devices) -> Iterator[Sizes]:
     longest = wish.max_prompt_tokens + wish.max_response_tokens
-    micro_batches = [{"max_tokens_per_micro_batch": tokens} for tokens in MICRO_BATCHES if tokens >= longest]
-    again = [{}, {"activation_checkpointing": True}]
+    micro_batches: list[dict[str, Any]] = [
+        {"max_tokens_per_micro_batch": tokens} for tokens in MICRO_BATCHES if tokens >= longest
+    ]
+    adapter: list[dict[str, Any]] = [{}, {"lora": True}]
+    again: list[dict[str, Any]] = [{}, {"activation_checkpointing": True}]
     spread: list[dict[str, Any]] = [{}, {"zero_stage": 3}] if devices.on_gpu else [{}, {"processes": 1}]
     engine: list[dict[str, Any]] = [{}]
     if wish.engine == "vllm":
         engine += [{"gpu_memory_fraction": 0.3}]
         engine += [{"tensor_parallel": ranks} for ranks in (2, 4, 8) if devices.count % ranks == 0]
-    for changes in product([{}, {"lora": True}], engine, spread if devices.count > 1 else [{}], again, micro_batches):
+    for changes in product(adapter, engine, spread if devices.count > 1 else [{}], again, micro_batches):
         yield replace(wish, **{name: value for change in changes for name, value in change.items()})

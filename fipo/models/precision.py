@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -27,7 +28,8 @@ def kept_share(trained: Mapping[str, Tensor], start: Iterable[tuple[str, Tensor]
     """How much of what training has changed is still there in `dtype`: 1 is all, 0 the model before it.
 
     Rounding is to the nearest: a change of less than half a step of `dtype` is undone, however many weights have one.
-    The share is the projection of the rounded change on the change, over all weights; noise has no part in it.
+    What rounding adds counts against the share as what it takes away: 1 - ||rounded - trained|| / ||trained - before||
+    over all weights, and 0 where the rounding is larger than the change.
 
     Args:
         trained: weights by name.
@@ -36,14 +38,13 @@ def kept_share(trained: Mapping[str, Tensor], start: Iterable[tuple[str, Tensor]
     Returns:
         None where nothing was compared, or nothing has changed.
     """
-    along, whole = 0.0, 0.0
+    lost, whole = 0.0, 0.0
     for name, before in start:
         if (after := trained.get(name)) is not None and after.shape == before.shape:
-            before = before.float()
-            change = after.detach().cpu().float() - before
-            along += float(torch.sum((after.detach().cpu().to(dtype).float() - before) * change))
-            whole += float(torch.sum(change * change))
-    return along / whole if whole else None
+            now = after.detach().cpu().float()
+            lost += float((now.to(dtype).float() - now).square().sum())
+            whole += float((now - before.float()).square().sum())
+    return max(0.0, 1.0 - math.sqrt(lost / whole)) if whole else None
 
 
 def rotary_error(model: PreTrainedModel, position: int) -> float:

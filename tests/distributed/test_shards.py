@@ -20,7 +20,7 @@ def big(tmp_path_factory):
         vocab_size=64, hidden_size=512, intermediate_size=2048, num_hidden_layers=4, num_attention_heads=8,
         num_key_value_heads=4, head_dim=64, tie_word_embeddings=True, eos_token_id=1, pad_token_id=0,
     )  # fmt: skip
-    model = Qwen3ForCausalLM(config).to(torch.bfloat16)
+    model = Qwen3ForCausalLM(config).bfloat16()
     folder = tmp_path_factory.mktemp("big")
     model.save_pretrained(folder)
     return folder, sum(one.numel() for one in model.parameters()) * 2 / 2**20

@@ -96,9 +96,11 @@ def test_what_a_narrower_precision_keeps_of_a_change():
     assert kept(0.0, 0.0, 0.0, 0.0) is None
     assert kept(step, 2 * step, 0.0, 4 * step) == 1.0
     assert kept(step / 4, step / 3, -step / 5, step / 8) == 0.0
-    # Of 1.25 steps one is left: (1 * 1.25 + 3 * 3) / (1.25^2 + 3^2), and of 0.25 none.
-    assert kept(1.25 * step, 3 * step, 0.0, 0.0) == pytest.approx(10.25 / 10.5625)
-    assert kept(0.25 * step, 3 * step, 0.0, 0.0) == pytest.approx(9 / 9.0625)
+    # Of 1.25 steps 0.25 are lost, and so are all of 0.25: out of sqrt(1.25^2 + 3^2) and sqrt(0.25^2 + 3^2).
+    assert kept(1.25 * step, 3 * step, 0.0, 0.0) == pytest.approx(1 - 0.25 / 3.25)
+    assert kept(0.25 * step, 3 * step, 0.0, 0.0) == pytest.approx(1 - 0.25 / 9.0625**0.5)
+    # Rounding up adds what was not learned: 0.75 of a step becomes a whole one.
+    assert kept(0.75 * step, 0.0, 0.0, 0.0) == pytest.approx(1 - 0.25 / 0.75)
     assert kept_share({}, start.items(), torch.bfloat16) is None
 
 

@@ -56,7 +56,7 @@ def test_credit_by_hand(tmp_path):
             for one, f in zip(group.samples, weights, strict=True)
         }
         table = record_table(step, [group], traces, TokenTexts(tokenizer))
-        store_record(table, run.results.store, f"{config.run.name}/train/rollouts/0123456789ab/step-{step:06d}.parquet")
+        store_record(table, run.results.store, f"{config.run.name}/train/rollouts/0123456789ab", step)
     found = {role: over_steps(credit) for role, credit in credits_of(run, ROLES).items()}
     # Three tokens of each response are a trial; (3 * 0.5 * 1.2 - 3 * 1) / 6 = -0.2.
     expected = {

@@ -109,6 +109,7 @@ def test_everything_of_the_batch_is_kept():
     old = {"1/0": torch.tensor([0.1, 0.2])}
     shares = [Unfinished(BATCH, updates_of(rank), old if rank else {}).tensors(is_main=not rank) for rank in (0, 1)]
     found = Unfinished.read(shares, rank=0, ranks=2)
+    assert found.old_policy is not None
     assert torch.equal(found.old_policy["1/0"], old["1/0"])
     assert (found.batch.kept, found.batch.rounds, found.batch.prompts_drawn) == ([0], 2, 9)
     for one, other in zip(found.batch.sampled, BATCH.sampled, strict=True):

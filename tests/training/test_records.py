@@ -3,12 +3,13 @@
 import json
 import threading
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import spawn
 
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score, TokenTrace
 from fipo.config import Architecture, Model, Train
@@ -49,10 +50,10 @@ def batch():
 
 
 def records(folder, world, store=None):
-    workspace = SimpleNamespace(
+    workspace: Any = SimpleNamespace(
         directory=folder, store=store or open_store((folder / "objects").as_uri()), rollouts_prefix=PREFIX
     )
-    job = SimpleNamespace(world=world, workspace=workspace, attempt=object() if world.is_main else None)
+    job: Any = SimpleNamespace(world=world, workspace=workspace, attempt=object() if world.is_main else None)
     return Records(job, TOKENIZER)
 
 
@@ -72,7 +73,7 @@ def test_the_parts_are_the_whole(tmp_path):
     store = open_store((tmp_path / "objects").as_uri())
     # Of an attempt by three ranks that was killed:
     store_record(expected.slice(0, 4), store, PREFIX, 7, part=1, parts=3)
-    mp.spawn(rank, (2, tmp_path), nprocs=2)
+    spawn(rank, (2, tmp_path), nprocs=2)
     kept = Rollouts(store, "mine/train/rollouts/")
     assert kept.lineages() == {"0123456789ab": [7]}
     assert kept.whole("0123456789ab", 7).equals(expected)
@@ -148,14 +149,14 @@ def test_what_the_store_refuses_is_no_secret(alone, tmp_path):
 def test_no_checkpoint_says_of_a_step_that_its_record_is_there_before_it_is(alone, tmp_path, monkeypatch):
     order: list[str] = []
     monkeypatch.setattr(checkpointing, "save_checkpoint", lambda *_, **__: order.append("checkpoint"))
-    job = SimpleNamespace(
+    job: Any = SimpleNamespace(
         world=alone,
         workspace=SimpleNamespace(directory=tmp_path),
         config=SimpleNamespace(storage=SimpleNamespace(uri="")),
         say=print,
         log=lambda *_: None,
     )
-    engine = SimpleNamespace(skipped_in_a_row=0)
+    engine: Any = SimpleNamespace(skipped_in_a_row=0)
     checkpoints = Checkpoints(job, engine, Train(), LoopState(), written=lambda: order.append("record"))
     checkpoints.reached(LoopState(1), last=True)
     assert order == ["record", "checkpoint"]
