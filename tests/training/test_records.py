@@ -99,13 +99,6 @@ def test_a_step_is_there_when_all_ranks_have_written_it(tmp_path):
     assert Rollouts(store, "mine/train/rollouts/").whole("0123456789ab", 7).num_rows == 10
 
 
-@pytest.fixture
-def alone(tmp_path):
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/alone", rank=0, world_size=1)
-    yield World(0, 1, 0, torch.device("cpu"))
-    dist.destroy_process_group()
-
-
 class Slow:
     """A store that writes when it is let."""
 
@@ -123,9 +116,9 @@ class Slow:
         self.keys.append(key)
 
 
-def test_the_next_step_does_not_wait_for_the_store_and_the_one_after_it_does(alone, tmp_path):
+def test_the_next_step_does_not_wait_for_the_store_and_the_one_after_it_does(world, tmp_path):
     slow, (sampled, traces) = Slow(tmp_path), batch()
-    kept = records(tmp_path, alone, slow)
+    kept = records(tmp_path, world, slow)
     kept.keep(1, sampled, traces, show=False)
     assert slow.keys == []
     threading.Timer(0.2, slow.go.set).start()
@@ -135,22 +128,22 @@ def test_the_next_step_does_not_wait_for_the_store_and_the_one_after_it_does(alo
     assert len(slow.keys) == 2
 
 
-def test_what_the_store_refuses_is_no_secret(alone, tmp_path):
+def test_what_the_store_refuses_is_no_secret(world, tmp_path):
     slow, (sampled, traces) = Slow(tmp_path), batch()
     slow.fault = StorageError("full")
     slow.go.set()
-    kept = records(tmp_path, alone, slow)
+    kept = records(tmp_path, world, slow)
     kept.keep(1, sampled, traces, show=False)
     with pytest.raises(StorageError, match="full"):
         kept.settle()
     kept.settle()
 
 
-def test_no_checkpoint_says_of_a_step_that_its_record_is_there_before_it_is(alone, tmp_path, monkeypatch):
+def test_no_checkpoint_says_of_a_step_that_its_record_is_there_before_it_is(world, tmp_path, monkeypatch):
     order: list[str] = []
     monkeypatch.setattr(checkpointing, "save_checkpoint", lambda *_, **__: order.append("checkpoint"))
     job: Any = SimpleNamespace(
-        world=alone,
+        world=world,
         workspace=SimpleNamespace(directory=tmp_path),
         config=SimpleNamespace(storage=SimpleNamespace(uri="")),
         say=print,
