@@ -74,7 +74,8 @@ class TrainingEngine:
         self.sequence.attach(model)
         save_activation_memory(model, distributed)
         self.module = TokenLogProbs(model, temperature)
-        if compilable(distributed, world.device) and (fault := compile_layers(model)):
+        # How many tokens an expert takes is known when they come to it: the compiler would stop at each.
+        if compilable(distributed, world.device) and not self.module.experts and (fault := compile_layers(model)):
             self.module.fallbacks.append(f"{model.config.model_type}: its layers are not compiled ({fault})")
         if world.is_main:
             for line in self.module.fallbacks:
