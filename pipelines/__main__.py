@@ -30,8 +30,8 @@ def _run(options: argparse.Namespace) -> None:
     from fipo_kfp.pipelines.local import run
 
     parameters = _parameters(options)
-    config = run(options.pipeline, parameters, options.overrides)
-    if options.pipeline == "fipo_training":
+    config = run(_pipeline(options), parameters, options.overrides)
+    if _pipeline(options) == "fipo_training":
         from fipo.report.run import print_summary
         from fipo.run.run import Run
 
@@ -49,7 +49,7 @@ def _submit(options: argparse.Namespace) -> None:
     from fipo_kfp.pipelines.remote import submit
 
     parameters = _parameters(options)
-    submit(_endpoint(options), options.pipeline, parameters, overrides=options.overrides)
+    submit(_endpoint(options), _pipeline(options), parameters, overrides=options.overrides)
 
 
 def _schedule(options: argparse.Namespace) -> None:
@@ -71,7 +71,7 @@ def _schedule(options: argparse.Namespace) -> None:
         )
     done = schedule(
         _endpoint(options),
-        options.pipeline,
+        _pipeline(options),
         parameters,
         overrides=options.overrides,
         name=options.name,
@@ -121,12 +121,16 @@ def _endpoint(options: argparse.Namespace) -> "Endpoint":
     return Endpoint(host=options.host, namespace=options.namespace, experiment=options.experiment)
 
 
+def _pipeline(options: argparse.Namespace) -> str:
+    return "fipo_study" if options.study else str(options.pipeline)
+
+
 def _parameters(options: argparse.Namespace) -> dict[str, str]:
     given = {"recipe": options.recipe}
     if options.study:
         from fipo_kfp.pipelines import study
 
-        options.pipeline, given = "fipo_study", study.parameters(options.study)
+        given = study.parameters(options.study)
     for text in options.parameters:
         name, separator, value = text.partition("=")
         if not separator:
@@ -140,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="command")
 
     pipeline = argparse.ArgumentParser(add_help=False)
-    pipeline.add_argument("--pipeline", default="fipo_training", help="default: %(default)s")
+    which = pipeline.add_mutually_exclusive_group()
+    which.add_argument("--pipeline", default="fipo_training", help="default: %(default)s")
+    which.add_argument("--study", type=Path, metavar="FILE", help="register a study and run its trials: fipo_study")
     pipeline.add_argument("--recipe", default="demo", help="name of a shipped recipe, or a file (default: %(default)s)")
     pipeline.add_argument(
         "--set",
@@ -158,7 +164,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="another parameter of the pipeline, such as run_nodes=2",
     )
-    pipeline.add_argument("--study", type=Path, metavar="FILE", help="register a study and run its trials: fipo_study")
     endpoint = argparse.ArgumentParser(add_help=False)
     endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
     endpoint.add_argument("--namespace", default="", help="profile, where Kubeflow has several users")

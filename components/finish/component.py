@@ -29,11 +29,13 @@ def finish(
         run_id: Kubeflow's id of the run.
         status: How the steps ended; Kubeflow fills it in.
         arms: Of a comparison: what `configure` was given for each run.
-        runs: Of a study: the same with each run's recipe.
+        runs: Of a study: the same with each run's recipe and its warm-up, which is closed too.
     """
     from fipo_kfp.components import door
     from fipo_kfp.components.form import Form
 
-    for run in runs or [{"recipe": recipe, "arm": arm} for arm in arms or [""]]:
-        form = Form(run["recipe"], recipe_changes, run_name=run_name, created=created, run_id=run_id)
-        door.finish(form, status.state, run["arm"])
+    asked = runs or [{"recipe": recipe, "arm": arm} for arm in arms or [""]]
+    warmups = {(run["recipe"], run["warmup"]) for run in asked if run.get("warmup")}
+    for where, arm in [*sorted(warmups), *((run["recipe"], run["arm"]) for run in asked)]:
+        form = Form(where, recipe_changes, run_name=run_name, created=created, run_id=run_id)
+        door.finish(form, status.state, arm)

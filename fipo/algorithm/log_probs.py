@@ -49,7 +49,8 @@ def linear_log_probs(
         bias: [vocabulary]; None is none.
         scale: of the logits (Granite, Cohere).
         soft_cap: largest size of a logit (Gemma 2); None is none.
-        chunk_tokens: most tokens at a time; None takes what makes 400 MB of logits (1 GiB on a GPU).
+        chunk_tokens: most tokens at a time; None takes what makes 400 MB of logits (1 GiB on a GPU, where it is
+            whole tiles, and as many logits in the backward pass).
 
     Returns:
         log_probs and entropy, [tokens] float32 (float64 for float64 inputs).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def plan_micro_batches(
@@ -49,6 +49,17 @@ def work_of(plan: Sequence[Sequence[Sequence[int]]], lengths: Sequence[int], par
     """
     costs = [_cost(length, parity) for length in lengths]
     return [[sum(costs[row] for row in rows) for rows in ranks] for ranks in zip(*plan, strict=True)]
+
+
+def idle_fraction(work: Iterable[Sequence[float]]) -> float:
+    """Share of their time in which ranks, on the mean, wait for the slowest of them.
+
+    Args:
+        work: what each rank had to do, in any unit, before each time that all waited for the slowest.
+    """
+    rows = list(work)
+    slowest = sum(map(max, rows))
+    return 1.0 - sum(sum(row) / len(row) for row in rows) / slowest if slowest else 0.0
 
 
 def _cost(length: int, parity: float) -> float:

@@ -183,7 +183,7 @@ class Zero:
 def partition(module: nn.Module, settings: Mapping[str, Any], dtype: torch.dtype) -> None:
     """Cut each parameter into the ranks' parts, as ZeRO-3 would, but without ever holding a whole model on the device.
 
-    Each rank takes its own part of its own copy: of weights that are still in their file no other part is read.
+    Each rank takes its own part of its own copy: of weights that are still in their file it copies no other part.
     (DeepSpeed would move each parameter to the device and send rank 0's to all.) The copies must be the same.
 
     Args:

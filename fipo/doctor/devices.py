@@ -1,4 +1,4 @@
-"""The doctor on the devices that a run asks for, before the run begins there: the first task of the pipelines."""
+"""The doctor on the devices that a run asks for, before the run begins there: the first task of pipelines."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def _scan(device: torch.device) -> Finding:
         return Finding(
             "Future-KL",
             "warning",
-            f"Triton's kernel does not run ({fault}); torch computes it, slower",
+            f"Triton's kernels do not run ({fault}); torch computes it and the log-probs, slower",
             "apt-get install gcc libc6-dev",
         )
     from fipo.algorithm.scan_triton import masked_reverse_scan

@@ -16,8 +16,13 @@ DEVICE = "nvidia.com/gpu"
 
 
 def wanted_runtime(config: Config, step: str) -> tuple[str, str]:
-    """The setting that names the runtime of a step's TrainJob, and the name."""
+    """The setting that names the runtime of a step's TrainJob, and the name.
+
+    The doctor looks at the nodes that train: servers would be started before there is a model that they could serve.
+    """
     jobs, engine = config.trainjob, "transformers" if step == "sft" else config.rollout.engine
+    if step == "doctor" and engine == "served":
+        return ("trainjob.runtime", jobs.runtime) if jobs.runtime else ("trainjob.vllm_runtime", jobs.vllm_runtime)
     if engine == "transformers":
         return "trainjob.runtime", jobs.runtime
     if engine == "served" and jobs.rollout_runtime:

@@ -78,8 +78,8 @@ def load_model(
 ) -> PreTrainedModel:
     """The model on the CPU in `dtype` (float32): `model.name_or_path`, or random weights determined by `seed`.
 
-    With `stored` the weights are in the precision of their files, and stay there: what is not looked at is not read,
-    and what is read is shared by all processes of a machine. (safetensors maps files into memory.)
+    With `stored` the weights are in the precision of their files, and stay there: what is read is shared by all
+    processes of a machine. (safetensors maps files into memory.)
 
     Raises:
         ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, of another

@@ -36,7 +36,7 @@ def kept_share(trained: Mapping[str, Tensor], start: Iterable[tuple[str, Tensor]
         start: those before training, one after the other; names that `trained` has not are passed over.
 
     Returns:
-        None where nothing was compared, or nothing has changed.
+        None where nothing was compared, nothing has changed, or a weight is beyond what `dtype` can hold.
     """
     lost, whole = 0.0, 0.0
     for name, before in start:
@@ -44,7 +44,7 @@ def kept_share(trained: Mapping[str, Tensor], start: Iterable[tuple[str, Tensor]
             now = after.detach().cpu().float()
             lost += float((now.to(dtype).float() - now).square().sum())
             whole += float((now - before.float()).square().sum())
-    return max(0.0, 1.0 - math.sqrt(lost / whole)) if whole else None
+    return max(0.0, 1.0 - math.sqrt(lost / whole)) if whole and math.isfinite(lost) else None
 
 
 def rotary_error(model: PreTrainedModel, position: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fipo.config import Config
-from fipo.distributed.packing import plan_micro_batches, work_of
+from fipo.distributed.packing import idle_fraction, plan_micro_batches, work_of
 from fipo.planning.memory import cache_bytes
 from fipo.planning.plan import Plan
 from fipo.planning.queueing import Fleet, Rates, log_normal_lengths
@@ -78,5 +78,4 @@ def _updates(plan: Plan, lengths: list[list[int]]) -> float:
         max_tokens=layout.micro_batch_tokens,
         attention_parity=parity,
     )
-    work = work_of(packed, rows, parity)
-    return 1.0 - sum(sum(ranks) / len(ranks) for ranks in work) / sum(map(max, work))
+    return idle_fraction(work_of(packed, rows, parity))

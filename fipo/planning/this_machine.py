@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from fipo.planning.hardware import GPUS, Assumptions, Gpu
 from fipo.planning.memory import GIB
@@ -45,17 +46,15 @@ class Devices:
         return Assumptions() if self.on_gpu else _CORES
 
 
-def this_machine() -> Devices:
-    """Its GPUs where it has some, else its cores, measured for a moment."""
-    return its_gpus() or its_cores()
-
-
 def its_gpus() -> Devices | None:
     """By the first of them: memory as the driver has it, and the data sheet of its kind, or of the least known one."""
     if shutil.which("nvidia-smi") is None:
         return None
     query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:  # a driver that hangs trains nothing
+        return None
     lines = [line for line in done.stdout.splitlines() if "," in line]
     if done.returncode or not lines:
         return None
@@ -70,13 +69,20 @@ def its_cores() -> Devices:
     """Each of at most four ranks has its share of the cores' products, copies and memory."""
     cores = len(os.sched_getaffinity(0))
     ranks = min(cores, MOST_PROCESSES)
-    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / GIB
+    memory = memory_bytes() / GIB
     flops, bandwidth = _measured()
     share = cores / ranks
     own = Gpu(memory / ranks, flops * share, bandwidth / ranks, bandwidth / ranks, bandwidth / ranks, 0.0)
     return Devices(
         own, ranks, False, f"{cores} cores without a GPU, {memory:.0f} GiB, {flops * cores / 1e9:.0f} GFLOP/s"
     )
+
+
+def memory_bytes(limit: Path = Path("/sys/fs/cgroup/memory.max")) -> int:
+    """Of the machine, or what its container may use of it."""
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    said = limit.read_text().strip() if limit.is_file() else ""
+    return min(whole, int(said)) if said.isdigit() else whole
 
 
 def _measured() -> tuple[float, float]:

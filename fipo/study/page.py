@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fipo.figures import to_svg
-from fipo.study.report import differences_figure, score_table, verdict_table
+from fipo.study.report import differences_figure, role_table, score_table, verdict_table
 from fipo.study.results import Result
 from fipo.study.study import Study
 
@@ -29,9 +29,10 @@ PAGE = """<!doctype html>
 def study_page(study: Study, results: Sequence[Result]) -> str:
     """Verdicts, differences and scores of each arm over the seeds."""
     console = Console(record=True, file=io.StringIO(), width=200)
-    for table in (verdict_table(study, results), *(score_table(study, each, results) for each in study.asked.values())):
+    tables = [verdict_table(study, results), *(score_table(study, each, results) for each in study.asked.values())]
+    for table in [*tables, role_table(study, results)]:
         console.print(Markdown(table))
-    tables = console.export_html(inline_styles=True, code_format='<pre style="overflow-x: auto">{code}</pre>')
+    shown = console.export_html(inline_styles=True, code_format='<pre style="overflow-x: auto">{code}</pre>')
     title = f"{study.name}: {len(results)} finished trials, every arm against {study.baseline}"
     figure = to_svg(differences_figure(study, results), f"What every arm adds to {study.baseline}")
-    return Environment(autoescape=True).from_string(PAGE).render(title=title, figure=figure, tables=tables)
+    return Environment(autoescape=True).from_string(PAGE).render(title=title, figure=figure, tables=shown)

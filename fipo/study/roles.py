@@ -18,6 +18,7 @@ from fipo.run.run import Run
 
 FIELDS = {
     "tokens": "tokens that were learned from",
+    "right": "share of them in responses with A > 0",
     "wrong": "share of them in responses with A < 0",
     "weight_right": "mean f where A > 0",
     "weight_wrong": "mean f where A < 0",
@@ -41,7 +42,7 @@ def credits_of(run: Run, roles: Mapping[str, str]) -> Credits:
         rows = records.read(lineage, step, COLUMNS).to_pylist()
         learned = [row for row in rows if row["update"] is not None]
         for name, pattern in patterns.items():
-            found[name].append(_credit(learned, pattern))
+            found[name].append(credit_of(learned, pattern))
     return {
         name: {field: np.array([step[field] for step in credit]) for field in FIELDS} for name, credit in found.items()
     }
@@ -49,8 +50,7 @@ def credits_of(run: Run, roles: Mapping[str, str]) -> Credits:
 
 def over_steps(credit: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
     """The fields over all tokens of all steps; `tokens` is their number."""
-    wrong = credit["tokens"] * credit["wrong"]
-    counts = {"weight_wrong": wrong, "weight_right": credit["tokens"] - wrong}
+    counts = {f"weight_{side}": credit["tokens"] * credit[side] for side in ("right", "wrong")}
     means = {
         field: _weighted_mean(credit[field], counts.get(field, credit["tokens"]))
         for field in FIELDS
@@ -69,15 +69,18 @@ def tokens_in_role(prompt: str, response: str, characters: Sequence[int], patter
             yield index
 
 
-def _credit(rows: Sequence[Mapping[str, Any]], pattern: re.Pattern[str]) -> dict[str, float]:
+def credit_of(rows: Sequence[Mapping[str, Any]], pattern: re.Pattern[str]) -> dict[str, float]:
+    """`FIELDS` of one role in one step, from the rows of its record that were learned from."""
     seen = [
         (row["influence_weights"][index], row["advantage"])
         for row in rows
         for index in tokens_in_role(row["prompt"], row["response"], row["token_characters"], pattern)
+        if row["influence_weights"][index] == row["influence_weights"][index]  # an observation's is NaN
     ]
     weights, advantages = np.array(seen, np.float64).reshape(-1, 2).T
     return {
         "tokens": float(len(seen)),
+        "right": _mean(advantages > 0),
         "wrong": _mean(advantages < 0),
         "weight_right": _mean(weights[advantages > 0]),
         "weight_wrong": _mean(weights[advantages < 0]),

@@ -63,7 +63,7 @@ class Checkpoints(Generic[State]):
         start: State,
         written: Callable[[], object] = lambda: None,
     ) -> None:
-        """`start`: where a loop begins that has no checkpoint; `written` waits until this rank has on disk what it
+        """`start`: where a loop begins that has no checkpoint; `written` waits until this rank has stored what it
         still writes of the steps before one."""
         self._start, self._written = start, written
         self._job, self._engine, self._settings, self._world = job, engine, settings, job.world
@@ -171,8 +171,8 @@ class Checkpoints(Generic[State]):
         if self._engine.skipped_in_a_row:
             self._job.say(f"step {step} is not saved: its last update was left out")
             return
-        started = time.monotonic()
         self._written()
+        started = time.monotonic()
         try:
             save_checkpoint(
                 *(self._engine, self._folder, step, asdict(state)), random_state=generators, score=score, extra=extra

@@ -12,7 +12,7 @@ from fipo.init.machines import WISHES, fitted
 from fipo.init.models import FoundModel
 from fipo.planning.hardware import GPUS, Gpu
 from fipo.planning.model import ModelShape
-from fipo.planning.this_machine import Devices, its_cores, its_gpus
+from fipo.planning.this_machine import Devices, its_cores, its_gpus, memory_bytes
 from tests import instruct_model
 from tests.init.test_init import GSM8K, write
 
@@ -103,6 +103,10 @@ def test_what_this_machine_is(tmp_path, monkeypatch):
     whole = found.as_one
     assert whole.memory_gib == pytest.approx(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
     assert 1e9 < whole.peak_flops < 1e14 and 1e8 < whole.memory_bandwidth < 1e13
+
+    for said, limit in (("1073741824", 2**30), ("max", memory_bytes()), ("9" * 18, memory_bytes())):
+        (tmp_path / "memory.max").write_text(f"{said}\n")
+        assert memory_bytes(tmp_path / "memory.max") == limit
 
     program = tmp_path / "nvidia-smi"
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

@@ -203,6 +203,7 @@ def test_a_step_that_may_not_look_at_runtimes_says_so(started, api):
         (["rollout.engine=vllm"], "sft", "fipo", False),
         (["rollout.engine=served", "trainjob.rollout_runtime=''"], "evaluate", "fipo-vllm", True),
         (["rollout.engine=served"], "train", "fipo-rollouts", True),
+        (["rollout.engine=served", "trainjob.gpus_per_node=8"], "doctor", "fipo", True),
     ],
 )
 def test_a_job_runs_in_an_image_that_holds_its_engine(settings, step, runtime, own_image, tmp_path):

@@ -102,6 +102,7 @@ def test_what_a_narrower_precision_keeps_of_a_change():
     # Rounding up adds what was not learned: 0.75 of a step becomes a whole one.
     assert kept(0.75 * step, 0.0, 0.0, 0.0) == pytest.approx(1 - 0.25 / 0.75)
     assert kept_share({}, start.items(), torch.bfloat16) is None
+    assert kept_share({"w": torch.full((4,), 1e5)}, start.items(), torch.float16) is None, "beyond its range"
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma3", "qwen3-moe"])

@@ -1,5 +1,6 @@
 """Influence weights by role: responses written by hand, recorded as training records them."""
 
+import math
 import re
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fipo.models import load_tokenizer
 from fipo.rollout.record import record_table, store_record
 from fipo.rollout.texts import TokenTexts
 from fipo.run.run import Run
-from fipo.study.roles import credits_of, over_steps, tokens_in_role
+from fipo.study.roles import credit_of, credits_of, over_steps, tokens_in_role
 from fipo.study.study import load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -61,6 +62,7 @@ def test_credit_by_hand(tmp_path):
     # Three tokens of each response are a trial; (3 * 0.5 * 1.2 - 3 * 1) / 6 = -0.2.
     expected = {
         "tokens": 12,
+        "right": 0.5,
         "wrong": 0.5,
         "weight_right": 1.2,
         "weight_wrong": 1,
@@ -72,3 +74,13 @@ def test_credit_by_hand(tmp_path):
     assert (give_up["tokens"], give_up["wrong"], give_up["advantage"]) == (2, 1, -1)
     assert (give_up["weight_wrong"], give_up["weighted"]) == pytest.approx((0.9, -0.9), rel=1e-3)
     assert np.isnan(give_up["weight_right"])
+
+
+def test_what_an_environment_says_has_no_credit():
+    """Two words of the policy and one of the environment, whose weight the record holds as NaN."""
+    row = {"prompt": "p", "response": "abc", "token_characters": [1, 1, 1], "influence_weights": [1.2, math.nan, 0.8]}
+    rows = [row | {"advantage": 1.0}, row | {"advantage": 0.0}]
+    found = credit_of(rows, re.compile("[abc]"))
+    assert found["tokens"] == 4.0
+    assert (found["right"], found["wrong"]) == (0.5, 0.0), "neither better nor worse is no third kind of right"
+    assert (found["weight_right"], found["weighted"]) == (1.0, 0.5)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fipo.training.rl.timing import Timer, idle_fraction
+from fipo.distributed.packing import idle_fraction
+from fipo.training.rl.timing import Timer
 
 
 class Device:

@@ -21,3 +21,15 @@ def test_closes_the_run_with_the_pipelines_status(tiny_pipeline):
         finish.python_func(tiny_pipeline.recipe, tiny_pipeline.overrides, **unnamed, status=ended)
         assert status in statuses()
     assert set(statuses()) == {"FINISHED"}
+
+
+def test_closes_the_warm_ups_of_a_study_too(monkeypatch):
+    closed = []
+    monkeypatch.setattr("fipo_kfp.components.door.finish", lambda form, state, arm: closed.append((form.recipe, arm)))
+    trials = [
+        {"recipe": "demo", "arm": f"arm-{arm}-{seed}", "warmup": f"warm-{seed}"} for seed in (1, 2) for arm in "ab"
+    ]
+    ended = dsl.PipelineTaskFinalStatus("SUCCEEDED", "run", "study", None, None)
+    finish.python_func("demo", [], run_name="", created="", run_id="run", status=ended, runs=trials)
+    arms = [f"arm-{arm}-{seed}" for seed in (1, 2) for arm in "ab"]
+    assert closed == [("demo", name) for name in ("warm-1", "warm-2", *arms)]

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import torch
 
+from fipo.distributed.packing import idle_fraction
+
 
 def _wait_for_device() -> None:
     """Of the stream of this thread: what another thread has asked for goes on."""
@@ -39,7 +41,8 @@ class Timer:
 
     def add(self, other: Timer) -> None:
         """Count the phases of another one too, timed in another thread."""
-        self.seconds.update(other.seconds)
+        for phase, seconds in other.seconds.items():
+            self.seconds[phase] += seconds
         for phase, work in other._work.items():
             self.shared(phase, work)
 
@@ -52,10 +55,3 @@ class Timer:
         seconds = {f"perf/{phase}_seconds": seconds for phase, seconds in self.seconds.items()}
         idle = {f"perf/{phase}_idle_fraction": idle_fraction(work) for phase, work in self._work.items()}
         return {**seconds, **idle, "perf/step_seconds": self.total()}
-
-
-def idle_fraction(work: Iterable[Sequence[float]]) -> float:
-    """Share of their time in which ranks, on the mean, wait for the slowest of them."""
-    rows = list(work)
-    slowest = sum(map(max, rows))
-    return 1.0 - sum(sum(row) / len(row) for row in rows) / slowest if slowest else 0.0
