@@ -79,13 +79,17 @@ def boot_id() -> str:
 
 
 def _is_alive(process: int) -> bool:
+    """A dead one whose parent has not asked how it ended is dead too: in a container the first process may never ask."""
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
+        state = (
+            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
+        )
+    except (ProcessLookupError, FileNotFoundError):
         return False
     except PermissionError:  # somebody else's
-        pass
-    return True
+        return True
+    return state not in ("Z", "X")
 
 
 def _folder(path: Path) -> None:

@@ -131,7 +131,7 @@ def test_every_import_of_the_product_is_in_an_extra_that_its_users_install():
               for name, needs in PROJECT["optional-dependencies"].items()}  # fmt: skip
     assert {"pandas", "starlette", "uvicorn", "mlflow", "pydantic", "pyyaml"} <= extras["train"]
     assert extras["pipelines"] == {"kfp", "kfp-kubernetes"} and extras["trl"] == {"trl", "accelerate"}
-    assert "ARG EXTRAS=train,pipelines," in (ROOT / "k8s" / "Containerfile").read_text()
+    assert 'IMAGE = ["train", "pipelines", ' in (ROOT / ".ci" / "hashes.py").read_text()
 
 
 def test_responses_are_a_frame(run):

@@ -149,7 +149,7 @@ def source_files():
     ("path", "tests"),
     [
         ("fipo/rollout/served/guard.py", {"tests/environments", "tests/inspect", "tests/rollout"}),
-        ("fipo/planning/plan.py", {"tests/planning"}),
+        ("fipo/planning/plan.py", {"tests/init", "tests/planning"}),
         ("components/score/component.py", {"components/score/tests", "tests/pipelines", "tests/test_doors.py"}),
         ("k8s/base/storage.yaml", {"tests/k8s", "tests/apiserver"}),
         ("tests/storage/test_claim.py", {"tests/storage/test_claim.py"}),

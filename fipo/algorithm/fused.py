@@ -7,13 +7,16 @@ from functools import cache
 import torch
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def kernel_fault(device: torch.device) -> str:
     """Why Triton's kernels do not run on this device, found out by running them once; empty where they do.
 
     They need Triton, and a C compiler with which Triton makes their launchers.
     """
     return tried(device)
+
+
+# What `torch.compiler.assume_constant_result` sets: it would import the compiler, seconds that every process would pay.
+kernel_fault._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 @cache

@@ -101,7 +101,6 @@ def _flash(
     return packed
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # it goes by lengths, which are numbers of the host
 def _by_length(
     query: Tensor,
     key: Tensor,

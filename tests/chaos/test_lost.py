@@ -3,17 +3,19 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from fipo.config import load_config
-from fipo.files import own_mark, replacing
+from fipo.files import own_mark, replacing, sweep
 from fipo.run.result import Output
 from fipo.run.run import Run
 from fipo.storage import claimed, open_store
 from fipo.tracking.client import RUN_KEY, connect, find_runs
 from tests.finished import finish
 from tests.struck import RECIPE
+from tests.waiting import wait_until
 
 PUT = """
 import os, signal, sys
@@ -124,3 +126,16 @@ def test_a_claim_of_another_machine_is_not_released_by_it(tmp_path):
     with claimed(workspace.store, workspace._claim_prefix, holder="another:/runs", on_lost=lambda: None):
         Run(config).step("prepare").run()
         assert json.loads(workspace.store.get(f"{workspace._claim_prefix}/000001.json"))["token"]
+
+
+def test_what_a_killed_process_left_goes_though_nobody_has_asked_how_it_ended(tmp_path):
+    """As in a container whose first process does not: it stays a zombie, to which signals can be sent."""
+    killed = subprocess.Popen([sys.executable, "-c", "pass"], stdout=subprocess.DEVNULL)
+    wait_until(lambda: Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z")
+    left = tmp_path / f".rows.{own_mark().rpartition('-')[0]}-{killed.pid}"
+    ours = tmp_path / f".rows.{own_mark()}"
+    for path in (left, ours):
+        path.touch()
+    sweep(tmp_path, ".rows.")
+    assert list(tmp_path.iterdir()) == [ours]
+    killed.wait()
