@@ -79,17 +79,15 @@ def boot_id() -> str:
 
 
 def _is_alive(process: int) -> bool:
-    """A dead one whose parent has not asked how it ended is dead too: in a container the first process may never ask."""
+    """Not one that has ended, though its parent has not asked how: in a container the first process may never ask."""
     try:
         os.kill(process, 0)
-        state = (
-            Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
-        )
+        told = Path(f"/proc/{process}/stat").read_text(encoding="utf-8", errors="replace")
     except (ProcessLookupError, FileNotFoundError):
         return False
     except PermissionError:  # somebody else's
         return True
-    return state not in ("Z", "X")
+    return told.rpartition(")")[2].split()[0] not in ("Z", "X")
 
 
 def _folder(path: Path) -> None:
