@@ -208,7 +208,7 @@ def test_the_prompts_of_a_lost_server_go_to_the_others(fault):
 
 @pytest.mark.parametrize("tells", [False, True], ids=["answers now and then", "answers at the end, and counts tokens"])
 def test_a_slow_server_has_all_the_time_that_it_makes_progress(tells):
-    began, limit = time.monotonic(), 1.5
+    began, limit = time.monotonic(), 4.0
 
     async def all_at_the_end(number, request):
         await asyncio.sleep(max(0.0, began + 2 * limit - time.monotonic()))
