@@ -9,10 +9,9 @@ of its own. The full size needs 16 GB of memory for the peer.
 Ours makes four matrix products where the peer makes three, the price of not keeping the logits, and wins most of it
 back by working in memory that is already there. On a busy machine compare CPU seconds, with OMP_NUM_THREADS=1.
 
-On a GPU there are two peers more: `compiled_chunks`, the peer by `torch.compile` on 2,048 tokens at a time under
-checkpointing, which gives the same; and `liger`, where it is installed: Liger's fused cross-entropy, which makes its
-gradients in the forward pass, three products in all. That is for a loss that is a sum over tokens: a policy loss, whose
-weight of a token is known when all log-probs are, cannot be put so, and there is no entropy.
+On a GPU there is one peer more, `liger`, where it is installed: Liger's fused cross-entropy, which makes its gradients
+in the forward pass, three products in all. That is for a loss that is a sum over tokens: a policy loss, whose weight of
+a token is known when all log-probs are, cannot be put so, and there is no entropy.
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from benchmarks.harness import DEVICE, context, peak_bytes, seconds
 from fipo.algorithm.log_probs import linear_log_probs
@@ -45,23 +43,6 @@ def peer(hidden: Tensor, weight: Tensor, targets: Tensor, entropy: bool = True) 
         return log_probs, None
     with torch.no_grad():
         return log_probs, -log_p.exp().mul_(log_p).sum(-1)
-
-
-def compiled_chunks(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    parts = [
-        checkpoint(_chunk, rows, weight, chosen, use_reentrant=False)
-        for rows, chosen in zip(hidden.split(2048), targets.split(2048), strict=True)
-    ]
-    return torch.cat([log_probs for log_probs, _ in parts]), torch.cat([entropy for _, entropy in parts])
-
-
-@torch.compile(dynamic=False)
-def _chunk(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    logits = (hidden @ weight.T).float()
-    normalizer = logits.logsumexp(-1)
-    with torch.no_grad():
-        entropy = normalizer - ((logits - normalizer[:, None]).exp() * logits).sum(-1)
-    return logits.gather(-1, targets[:, None]).squeeze(-1) - normalizer, entropy
 
 
 def liger(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, None]:
@@ -82,10 +63,8 @@ METHODS: dict[str, Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor | Non
     "peer": peer,
     "log_probs_only": lambda hidden, weight, targets: peer(hidden, weight, targets, entropy=False),
 }
-if DEVICE.type == "cuda":
-    METHODS["compiled_chunks"] = compiled_chunks
-    if find_spec("liger_kernel"):
-        METHODS["liger"] = liger
+if DEVICE.type == "cuda" and find_spec("liger_kernel"):
+    METHODS["liger"] = liger
 
 
 def measure(method: str, tokens: int, width: int) -> dict[str, float]:

@@ -25,8 +25,8 @@ class Distributed(Section):
     tiled_mlp: Annotated[bool, Role.PLACEMENT] = False
     """Compute feed-forward layers on `hidden_size` tokens at a time, and again in the backward pass."""
     compile_layers: Annotated[bool, Role.PLACEMENT] = True
-    """On GPUs, compile the model's layers (`torch.compile`), which takes a start some seconds and saves a third of an
-    update and more; not with ZeRO-3, `tiled_mlp`, `sequence_parallel` or experts. What generates is not compiled."""
+    """On GPUs, compile the model's layers (`torch.compile`), which fuses their small kernels and takes a start some
+    seconds; not with ZeRO-3, `tiled_mlp`, `sequence_parallel` or experts. What generates is not compiled."""
     sequence_parallel: Annotated[int, Role.PLACEMENT] = Field(1, ge=1)
     """Ranks that share each packed row, so that one longer than a GPU can hold fits; best within a machine."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -43,7 +44,7 @@ def compile_layers(model: PreTrainedModel, *, backend: str | Callable[..., Any] 
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     own = [layer.forward for layer in layers]
     for layer, forward in zip(layers, own, strict=True):
-        layer.forward = _for_rows(forward, torch.compile(forward, dynamic=True, backend=backend))
+        layer.forward = _for_rows(layer, forward, backend)
     try:
         with torch.enable_grad():
             probe_packed(model).float().sum().backward()
@@ -56,8 +57,21 @@ def compile_layers(model: PreTrainedModel, *, backend: str | Callable[..., Any] 
     return ""
 
 
-def _for_rows(own: Forward, compiled: Forward) -> Forward:
+def _for_rows(layer: Any, own: Forward, backend: str | Callable[..., Any]) -> Forward:
+    """The layer's forward, compiled for packed rows.
+
+    What is compiled stands inside of activation checkpointing, into which the compiler does not look. transformers has
+    that around the call of a layer, or, in newer releases, in its class's `forward`.
+    """
+    inside = type(layer).forward.__code__.co_name == "forward_with_checkpointing"
+    plain = type(layer).forward.__wrapped__.__get__(layer) if inside else own
+    compiled = torch.compile(plain, dynamic=True, backend=backend)
+
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return (own if kwargs.get("cu_seq_lens_q") is None else compiled)(*args, **kwargs)
+        if kwargs.get("cu_seq_lens_q") is None:
+            return own(*args, **kwargs)
+        if inside and layer.gradient_checkpointing and layer.training:
+            return layer._gradient_checkpointing_func(partial(compiled, **kwargs), *args)
+        return compiled(*args, **kwargs)
 
     return forward
