@@ -9,7 +9,7 @@ from fipo.config import load_config
 from fipo.study.registration import registered
 from fipo.study.study import load_study
 from fipo_kfp.components.form import Form
-from fipo_kfp.pipelines.__main__ import _parameters, _parser
+from fipo_kfp.pipelines.__main__ import _parameters, _parser, _pipeline
 from fipo_kfp.pipelines.package import arguments
 from fipo_kfp.pipelines.study import parameters
 
@@ -56,5 +56,5 @@ def test_a_study_is_an_option_of_the_pipelines(file):
     for command in (["run"], ["submit"], ["schedule", "--name", "weekly", "--cron", "0 0 3 * * 0"]):
         options = _parser().parse_args([*command, "--study", str(file), "--parameter", "run_nodes=2"])
         given = _parameters(options)
-        assert options.pipeline == "fipo_study" and given["run_nodes"] == "2"
+        assert _pipeline(options) == "fipo_study" and given["run_nodes"] == "2"
         assert len(json.loads(given["trials"])) == 8
