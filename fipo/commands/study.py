@@ -6,6 +6,7 @@ import argparse
 import fnmatch
 import os
 import shlex
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,6 +73,7 @@ def _run(options: argparse.Namespace) -> None:
     from fipo.study.runner import Runner
 
     trials = _trials(options)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     register(options.study)
     print(standing(options.study), flush=True)
     Runner(options.directory, options.parallel).run(trials, lambda line: print(line, flush=True))

@@ -76,6 +76,7 @@ class Runner:
                     say(f"{what} {done}/{len(trials)}  {name}: {line}  {left / 60:.0f} min left")
             except KeyboardInterrupt:
                 stop.set()
+                worker.stop()
                 raise Interrupted("stopped; the same command continues where it was") from None
         if failures:
             raise TrialFailed(f"{len(failures)} {what}(s) failed, the first: {failures[0]}")

@@ -10,10 +10,11 @@ import runpy
 import sys
 from collections.abc import Collection
 from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from fipo.config import Config
-from fipo.distributed.bootstrap import import_deepspeed
+from fipo.distributed.bootstrap import die_with_parent, import_deepspeed
 from fipo.errors import FipoError
 from fipo.run.run import Run
 from fipo.run.step import STEPS
@@ -22,20 +23,27 @@ import_deepspeed()
 
 _server = get_context("forkserver")
 _server.set_forkserver_preload([__name__])
+_running: set[BaseProcess] = set()
 
 
 def run(step: str, config: Config, cores: Collection[int], log: Path) -> int:
-    """Run a step of one rank on these cores, its output appended to `log`; its exit code, 0 if it had finished before.
-
-    Ctrl-C reaches it too: it belongs to the terminal's process group.
-    """
+    """Run a step of one rank on these cores, its output appended to `log`; its exit code, 0 if it had finished before."""
     process = _server.Process(target=_run, args=(step, config, cores, log), name=f"{config.run.name}-{step}")
     process.start()
+    _running.add(process)
     process.join()
+    _running.discard(process)
     return process.exitcode or 0
 
 
+def stop() -> None:
+    """Ask all that run to save and end; a terminal's Ctrl-C has reached them, a signal to this process alone has not."""
+    for process in list(_running):
+        process.terminate()
+
+
 def _run(step: str, config: Config, cores: Collection[int], log: Path) -> None:
+    die_with_parent()
     os.sched_setaffinity(0, cores)
     with log.open("a") as file:
         for stream in (sys.stdout, sys.stderr):
