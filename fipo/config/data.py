@@ -75,7 +75,7 @@ class Search(Section):
     seed: int = Field(0, ge=0)
     """Determines the demonstrations."""
     give_up: Probability = 0.25
-    """How probably a demonstration ends in a guess after a wrong candidate."""
+    """How probably a demonstration ends with a wrong candidate, after each."""
 
 
 class Source(Section):

@@ -6,12 +6,12 @@
 A problem names a seed s and a value v; asked for is the candidate x with p(h(s, x)) = v. A trial writes a candidate,
 u = h(s, x) and p(u): once v stands there, the candidate is right. h and p are fixed tables that the model learns from
 the demonstrations; which candidate leads to v it can only find out by trying. Demonstrations give up after a wrong
-candidate with a probability of `give_up`, and box a guess: RL discovers that trying on pays. They remember nothing: a
-trial draws from all candidates, so who never gives up writes as many on average as there are, and responses have room
-to grow.
+candidate with a probability of `give_up`, and box it all the same: RL discovers that trying on pays. They remember
+nothing: a trial draws from all candidates, so who never gives up writes as many on average as there are, and responses
+have room to grow.
 
 What takes a small model long to learn is that a trial has found v. It learns it sooner where the decision follows on v
-at once: a comma in between doubled the steps.
+at once, and where what is boxed does not depend on it.
 """
 
 from __future__ import annotations
@@ -68,15 +68,10 @@ class _Tables:
 
 def _demonstration(tables: _Tables, seed: int, value: int, give_up: float, rng: Random) -> str:
     words: list[str] = []
-    untried = set(range(len(tables._p)))
     for trial in range(1, MOST_TRIALS + 1):
         candidate = rng.randrange(len(tables._p)) if trial < MOST_TRIALS else tables.answer(seed, value)
         u, found = tables.trial(seed, candidate)
         words.append(f"{candidate} u{u} v{found}")
-        untried.discard(candidate)
-        if found == value:
-            break
-        if rng.random() < give_up:
-            candidate = rng.choice(sorted(untried))
+        if found == value or rng.random() < give_up:
             break
     return " ".join([*words, rf"\boxed{{ {candidate} }}"])
