@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from fipo.batch import Prompt
@@ -53,7 +52,8 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
     """The text that the model is given: the prompt in `data.prompt_template` and, with `data.chat`, the chat template.
 
     Raises:
-        DataError: `data.chat` is set and the tokenizer has no chat template, or it refuses the messages.
+        DataError: `data.chat` is set and the tokenizer has no chat template, or it refuses the messages or leaves the
+            problem out.
     """
     text = data.prompt_template.replace("{prompt}", prompt)
     if not data.chat:
@@ -67,13 +67,20 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
     if data.system_prompt:
         messages.insert(0, {"role": "system", "content": data.system_prompt})
     arguments = data.chat_template_arguments
+    name = f"data.chat: the chat template of {tokenizer.name_or_path!r}"
     try:
-        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments))
-    except (TemplateError, TypeError) as error:  # such as one that takes no system message
+        chat = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **arguments))
+    except Exception as error:  # a template's own code; one that takes no system message, or several without a default
         raise DataError(
-            f"data.chat: the chat template of {tokenizer.name_or_path!r} refuses a problem "
+            f"{name} refuses a problem "
             f"(data.system_prompt: {data.system_prompt!r}, data.chat_template_arguments: {arguments}): {error}"
         ) from error
+    if "".join(text.split()) not in "".join(chat.split()):
+        raise DataError(
+            f"{name} must write the user's message as it is, and leaves out or changes it: it takes messages of "
+            f"another form, such as a list of texts and images. It makes {chat[:200]!r} of {text[:200]!r}"
+        )
+    return chat
 
 
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:

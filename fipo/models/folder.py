@@ -14,7 +14,9 @@ from fipo.errors import ConfigError
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
+WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
 FLOATS = {"F64", "F32", "F16", "BF16"}
 _LAYERS = re.compile(r"(?:num_|n_)(?:hidden_|decoder_)?layers?")
 _MOST_LAYERS = 4096
@@ -28,13 +30,22 @@ def check_folder(folder: Path) -> None:
     A snapshot in the hub's cache is made of links into the `blobs` beside it; these may be.
 
     Raises:
-        ConfigError: a link or a name leads out of it, or a file of weights is damaged or holds whole numbers.
+        ConfigError: a link or a name leads out of it, it holds an adapter, a generation configuration that cannot be
+            read, quantized weights, or a file of weights that is damaged or holds whole numbers.
     """
     places = {folder.resolve(), folder.resolve().parents[1] / "blobs"} if len(folder.resolve().parts) > 2 else {folder}
     for path in folder.iterdir():
         if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in places):
             raise _refusal(f"{path} is a link out of the folder; copy the file to its place")
+    if (adapter := folder / ADAPTER).is_file():
+        raise _refusal(
+            f"{folder} holds {ADAPTER}, an adapter of {_json(adapter).get('base_model_name_or_path')!r}: name that "
+            "model, or one with the adapter merged into its weights (peft's merge_and_unload)"
+        )
+    if (generation := folder / GENERATION).is_file():
+        _json(generation)  # transformers would pass over a damaged one, and with it over the tokens that end a response
     config = _config_of(folder)
+    refuse_quantized(str(folder), config.get("quantization_config"))
     for name, count in _numbers(config):  # transformers makes a list of the layers before it looks at anything
         if _LAYERS.fullmatch(name) and count > _MOST_LAYERS:
             raise _refusal(
@@ -42,8 +53,22 @@ def check_folder(folder: Path) -> None:
             )
     for path in weight_files(folder):
         whole = [name for name, (kind, _) in _tensors(path).items() if kind not in FLOATS and name.endswith(".weight")]
-        if whole and "quantization_config" not in config:
+        if whole:
             raise _refusal(f"{path} must hold weights of {', '.join(sorted(FLOATS))}; {whole[0]} is of another type")
+
+
+def refuse_quantized(model: str, settings: object) -> None:
+    """Weights of a few bits are not what an optimizer can move.
+
+    Raises:
+        ConfigError: there is a `quantization_config`.
+    """
+    if settings:
+        method = settings.get("quant_method") if isinstance(settings, dict) else getattr(settings, "quant_method", None)
+        raise _refusal(
+            f"the weights of {model} must be {', '.join(sorted(FLOATS))}, and not quantized (quantization_config in "
+            f"config.json: {getattr(method, 'value', method)}); name the model that they were quantized from"
+        )
 
 
 def check_size(config: PreTrainedConfig, folder: Path) -> None:
@@ -74,15 +99,20 @@ def check_size(config: PreTrainedConfig, folder: Path) -> None:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files of weights that are read: those of the index, or all.
+    """The files of weights that transformers reads: the whole one, else those of the index; with neither, all.
 
     Raises:
         ConfigError: the index cannot be read, or names one elsewhere or one that is missing.
     """
+    if (folder / WHOLE).is_file():
+        return [folder / WHOLE]
     index = folder / INDEX
     if not index.is_file():
         return sorted(folder.glob("*.safetensors"))
-    names = _json(index).get("weight_map")
+    tree = _json(index)
+    names = tree.get("weight_map")
+    if "metadata" not in tree:
+        raise _refusal(f'{index} must have "metadata" beside "weight_map", if only {{}}: transformers asks for it')
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise _refusal(f"{index} cannot be read: it has no weight_map of names")
     if outside := sorted(name for name in names.values() if Path(name).name != name):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from logging import getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,22 @@ from transformers.utils import logging
 
 from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
-from fipo.models.folder import check_folder, check_size
-from fipo.models.stops import Stops, ids_of, stops_of
+from fipo.models.folder import GENERATION, check_folder, check_size, refuse_quantized
+from fipo.models.stops import Stops, stops_of
 
 if TYPE_CHECKING:  # the model classes and the Auto classes bring torch, seconds that data preparation may do without
     import torch
-    from transformers import PreTrainedConfig, PreTrainedModel, Qwen3Config
+    from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Qwen3Config
 
 # Loading a model is quick next to training it; the bars of many ranks hide what matters.
 logging.disable_progress_bar()
 
 PAD, END = "<pad>", "<end>"
+
+_RETURNED: dict[str, Any] = {"return_dict": True, "output_hidden_states": False, "output_attentions": False}
+"""What a pass gives besides logits is for the caller to ask, whatever a config.json says."""
+
+_logger = getLogger(__name__)
 
 
 def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
@@ -40,16 +45,21 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         return _word_tokenizer(model.architecture)
     from transformers import AutoTokenizer
 
+    config = load_model_config(model)
     with _named("no tokenizer", model):
         tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, **_origin(model))
     name = f"model.name_or_path: the tokenizer of {model.name_or_path!r}"
     if tokenizer.eos_token_id is None:
-        raise ConfigError(f"{name} has no end-of-sequence token")
+        raise ConfigError(f"{name} has no end-of-sequence token: name it as eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    largest, embedded = max(tokenizer.get_vocab().values()), load_model_config(model).get_text_config().vocab_size
-    if largest >= embedded:
-        raise ConfigError(f"{name} has tokens up to {largest}; the model embeds {embedded}, up to {embedded - 1}")
+    vocabulary, embedded = tokenizer.get_vocab(), config.get_text_config().vocab_size
+    last = max(vocabulary, key=lambda token: vocabulary[token])
+    if vocabulary[last] >= embedded:
+        raise ConfigError(
+            f"{name} has tokens up to {vocabulary[last]}; the model embeds {embedded}, up to {embedded - 1}: take the "
+            f"tokenizer that was made for the model. {last!r} is the last, perhaps one that tokenizer_config.json adds"
+        )
     return tokenizer
 
 
@@ -57,7 +67,7 @@ def load_model_config(model: Model) -> PreTrainedConfig:
     """The configuration of `model.name_or_path`, or of the architecture.
 
     Raises:
-        ConfigError: the model cannot be found, or needs code of its own.
+        ConfigError: the model cannot be found, needs code of its own, or is quantized.
     """
     from transformers import AutoConfig
 
@@ -65,6 +75,7 @@ def load_model_config(model: Model) -> PreTrainedConfig:
         return _qwen3_config(model.architecture)
     with _named("no configuration", model):
         config: PreTrainedConfig = AutoConfig.from_pretrained(model.name_or_path, **_origin(model))
+    refuse_quantized(model.name_or_path, getattr(config, "quantization_config", None))
     return config
 
 
@@ -83,7 +94,7 @@ def load_model(
 
     Raises:
         ConfigError: the model cannot be found, has no safetensors weights, or they are damaged, incomplete, of another
-            shape than its configuration says, or not finite.
+            shape than its configuration says, not finite, quantized, or have an adapter or a head of two kinds.
     """
     import torch
     from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
@@ -95,9 +106,10 @@ def load_model(
         torch.manual_seed(seed)
         return place(Qwen3ForCausalLM(_qwen3_config(model.architecture)), dtype)
     longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
+    own_config = load_model_config(model)
     with _named("no safetensors model", model):
         if Path(model.name_or_path).is_dir():
-            check_size(load_model_config(model), Path(model.name_or_path))
+            check_size(own_config, Path(model.name_or_path))
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
             model.name_or_path,
             **_origin(model),
@@ -105,8 +117,10 @@ def load_model(
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # they are reported below, and by name
             output_loading_info=True,  # which makes the result a pair
+            **_RETURNED,
             **longer,
         )
+        _check_whole(found[0], model)
     loaded, report = found
     wrong = {"of another shape": report["mismatched_keys"], "missing": report["missing_keys"]}
     for what, keys in wrong.items():
@@ -117,6 +131,11 @@ def load_model(
                 f"model.name_or_path: the weights of {model.name_or_path!r} must be those that its config.json tells "
                 f"of; {len(keys)} are {what}, such as {first}"
             )
+    if unread := report["unexpected_keys"]:
+        _logger.warning(
+            "%s: %d tensors of its files are no part of it, such as %s: they are neither trained nor saved",
+            *(model.name_or_path, len(unread), min(unread)),
+        )
     for name, weight in loaded.named_parameters():
         if not torch.isfinite(weight.sum(dtype=torch.float32)):  # no mask of all of them: one pass, and no memory
             raise ConfigError(
@@ -126,29 +145,58 @@ def load_model(
     return loaded
 
 
+def _check_whole(loaded: PreTrainedModel, model: Model) -> None:
+    """Refuse what transformers makes of some folders: a model with an adapter in it, or one whose head was tied."""
+    if getattr(loaded, "_hf_peft_config_loaded", False):
+        raise ConfigError(
+            f"model.name_or_path: {model.name_or_path!r} holds an adapter (adapter_config.json); merge it into the "
+            "weights (peft's merge_and_unload)"
+        )
+    head, embeddings = loaded.get_output_embeddings(), loaded.get_input_embeddings()
+    tied = loaded.config.get_text_config().tie_word_embeddings and getattr(loaded, "_tied_weights_keys", None)
+    if tied and head is not None and head.weight is not embeddings.weight:
+        raise ConfigError(
+            f"model.name_or_path: config.json of {model.name_or_path!r} ties the LM head to the embeddings "
+            "(tie_word_embeddings), and the weights hold another head. Engines take one or the other: set it to false, "
+            "or remove the head's weight"
+        )
+
+
 def load_stops(model: Model, tokenizer: PreTrainedTokenizerBase) -> Stops:
-    """The tokens that end a response of the model."""
+    """The tokens that end a response of the model.
+
+    Raises:
+        ConfigError: a configuration cannot be read, or names no tokens of the model.
+    """
     if model.architecture:  # made with its tokenizer, whose end is its only one; its configuration would bring torch
         return stops_of(tokenizer, None, None)
+    return stops_of(tokenizer, load_model_config(model), load_generation_config(model))
+
+
+def load_generation_config(model: Model) -> GenerationConfig | None:
+    """Its `generation_config.json`; None without, as many models are.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
     from transformers import GenerationConfig
 
-    config = load_model_config(model)
     try:
-        generation = GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision or "main")
-    except (OSError, ValueError):  # many models have none
-        generation = None
-    return stops_of(tokenizer, config, generation)
+        with _named(f"no {GENERATION}", model, unless=OSError):
+            return GenerationConfig.from_pretrained(model.name_or_path, revision=model.revision or "main")
+    except OSError:
+        return None
 
 
 @contextmanager
-def _named(what: str, model: Model) -> Iterator[None]:
+def _named(what: str, model: Model, unless: type[Exception] = ConfigError) -> Iterator[None]:
     """Whatever is wrong with the files is the user's to mend: transformers raises what it happens on."""
     try:
         yield
-    except ConfigError:
+    except (ConfigError, unless):
         raise
     except Exception as error:
-        reason = str(error)
+        reason = str(error) if not isinstance(error, KeyError) else f"{error} is missing, or transformers knows no such"
         if "trust_remote_code" in reason:
             reason = "it needs code of its own, which fipo does not run (auto_map in its configuration)"
         raise ConfigError(f"model.name_or_path: {what} at {model.name_or_path!r}: {reason}") from error
@@ -163,46 +211,6 @@ def _origin(model: Model) -> dict[str, Any]:
     if Path(model.name_or_path).is_dir():
         check_folder(Path(model.name_or_path))
     return {"revision": model.revision or None, "trust_remote_code": False}
-
-
-def save_model(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    directory: Path,
-    state_dict: dict[str, torch.Tensor] | None = None,
-    dtype: torch.dtype | None = None,
-) -> None:
-    """Write a folder that `from_pretrained` loads; `state_dict` replaces the model's own (gathered under ZeRO-3).
-
-    Its parameters are rounded to `dtype`, if that is given; buffers stay. Its generation configuration names every
-    token that ends a response, for engines that obey nothing else.
-    """
-    if dtype and dtype is not model.dtype:
-        state_dict = _rounded(model, state_dict or model.state_dict(), dtype)
-    if (generation := model.generation_config) is not None:
-        stops = stops_of(tokenizer, model.config, generation)
-        if {*stops.ids} != {*ids_of(generation.eos_token_id)}:
-            generation.eos_token_id = list(stops.ids)
-    model.save_pretrained(directory, state_dict=state_dict, safe_serialization=True)
-    if dtype and dtype is not model.dtype:  # the configuration was written with that of the model in memory
-        config = copy.deepcopy(model.config)
-        config.dtype = dtype
-        config.save_pretrained(directory)
-    tokenizer.save_pretrained(directory)
-
-
-def _rounded(
-    model: PreTrainedModel, state_dict: dict[str, torch.Tensor], dtype: torch.dtype
-) -> dict[str, torch.Tensor]:
-    """The same with its parameters in `dtype`; tied ones, of one memory, stay tied, or they would be saved twice."""
-    names = {name.replace(".base_layer.", ".") for name, _ in model.named_parameters(remove_duplicate=False)}
-    made: dict[int, torch.Tensor] = {}
-    result = {}
-    for name, tensor in state_dict.items():
-        if name in names:
-            tensor = made.setdefault(tensor.data_ptr(), tensor.to(dtype))
-        result[name] = tensor
-    return result
 
 
 def _word_tokenizer(architecture: Architecture) -> PreTrainedTokenizerFast:

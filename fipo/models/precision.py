@@ -58,5 +58,11 @@ def rotary_error(model: PreTrainedModel, position: int) -> float:
     return max(errors) * position
 
 
+def rotary_frequencies(model: PreTrainedModel) -> list[Tensor]:
+    """Those of all rotary embeddings, as the last pass left them: some kinds (longrope, dynamic) change them with the
+    length of what they are given."""
+    return [one.double().cpu() for module in model.modules() for one in _frequencies(module).values()]
+
+
 def _frequencies(module: nn.Module) -> dict[str, Tensor]:
     return {name: buffer for name, buffer in module.named_buffers(recurse=False) if name.endswith("inv_freq")}

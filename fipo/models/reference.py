@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fipo.config import Model
 from fipo.errors import ConfigError
-from fipo.models.folder import INDEX
-from fipo.models.loading import load_model_config
+from fipo.models.folder import INDEX, WHOLE
+from fipo.models.loading import load_generation_config, load_model_config
 from fipo.models.stops import ids_of, stops_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
-
-WHOLE = "model.safetensors"
 
 
 def link_model(model: Model, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
@@ -39,10 +37,7 @@ def link_model(model: Model, tokenizer: PreTrainedTokenizerBase, directory: Path
     if model.max_position_embeddings:
         config.get_text_config().max_position_embeddings = model.max_position_embeddings
     config.save_pretrained(directory)
-    try:
-        generation = GenerationConfig.from_pretrained(str(model.name_or_path), revision=model.revision or "main")
-    except (OSError, ValueError):  # many models have none
-        generation = GenerationConfig.from_model_config(config)
+    generation = load_generation_config(model) or GenerationConfig.from_model_config(config)
     stops = stops_of(tokenizer, config, generation)
     if {*stops.ids} != {*ids_of(generation.eos_token_id)}:
         generation.eos_token_id = list(stops.ids)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fipo.errors import DataError
+from fipo.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
@@ -31,7 +32,8 @@ class Stops:
 
     def names(self, tokenizer: PreTrainedTokenizerBase) -> str:
         """`<|im_end|>, <|endoftext|>`: for people."""
-        return ", ".join(tokenizer.convert_ids_to_tokens(list(self.ids)))
+        tokens = tokenizer.convert_ids_to_tokens(list(self.ids))
+        return ", ".join(token or f"token {id}" for token, id in zip(tokens, self.ids))  # a row that has no token
 
     def check_prompt(self, token_ids: Sequence[int], tokenizer: PreTrainedTokenizerBase) -> None:
         """A prompt must be open at its end.
@@ -55,21 +57,33 @@ def stops_of(
 
     An engine that obeyed one of them alone would run past the ends that another marks: instruct models end a turn with
     a token that is often in the generation configuration or the template only.
+
+    Raises:
+        ConfigError: one of them names something else than tokens of the model.
     """
     end_of_turn = _end_of_turn(tokenizer)
-    said = [tokenizer.eos_token_id, end_of_turn]
-    said += [*ids_of(config.get_text_config().eos_token_id), *ids_of(config.eos_token_id)] if config else []
-    said += ids_of(generation.eos_token_id) if generation else []
-    return Stops(
-        tuple(sorted({int(token) for token in said if token is not None})), end_of_turn, tokenizer.eos_token_id
-    )
+    of_config = [*ids_of(config.get_text_config().eos_token_id), *ids_of(config.eos_token_id)] if config else []
+    _check("config.json", of_config, config)
+    of_generation = ids_of(generation.eos_token_id) if generation else []
+    _check("generation_config.json", of_generation, config)
+    said = [tokenizer.eos_token_id, end_of_turn, *of_config, *of_generation]
+    return Stops(tuple(sorted({token for token in said if token is not None})), end_of_turn, tokenizer.eos_token_id)
 
 
 def ids_of(value: Any) -> list[int]:
     """Of an `eos_token_id`: a number, a list of them, or None."""
     if value is None:
         return []
-    return list(value) if isinstance(value, Iterable) else [value]
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def _check(file: str, ids: list[Any], config: PreTrainedConfig | None) -> None:
+    embedded = config.get_text_config().vocab_size if config else math.inf
+    if wrong := [one for one in ids if type(one) is not int or not 0 <= one < embedded]:
+        raise ConfigError(
+            f"model.name_or_path: eos_token_id in {file} must be tokens of the model, 0 to {embedded - 1}; "
+            f"got {', '.join(map(repr, wrong))}"
+        )
 
 
 def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:

@@ -23,11 +23,8 @@ from fipo.models.precision import rotary_error
 from fipo.models.stops import Stops
 from fipo.records import Admission, Measurement
 from fipo.rollout.engine import RolloutEngine
-from fipo.training.comparisons import compare, samples_of
+from fipo.training.comparisons import ANGLE_LIMIT, compare, samples_of
 from fipo.training.job import Job
-
-ANGLE_LIMIT = 1e-3
-"""Radians; float32 frequencies make none."""
 
 
 def admit(

@@ -16,6 +16,7 @@ from fipo.config import Config
 from fipo.distributed.engine import TrainingEngine
 from fipo.models.experts import watching
 from fipo.models.lora import has_adapter, merged_error
+from fipo.models.precision import rotary_frequencies
 from fipo.models.stops import Stops
 from fipo.records import Measurement
 from fipo.rollout.engine import RolloutEngine, Sampling
@@ -39,6 +40,9 @@ OWN_LIMIT = {torch.float32: 1e-3, torch.bfloat16: 0.1}
 
 ENGINE_LIMIT_FLOAT32 = 5e-3
 """Nats between trainer and engine in float32; in bfloat16 it is `rollout.mismatch_limit`."""
+
+ANGLE_LIMIT = 1e-3
+"""Radians, at the longest position; float32 frequencies make none."""
 
 ADAPTER_LIMIT = {torch.float32: 1e-4, torch.bfloat16: 0.02}
 """Distance of a merged layer's output from peft's, over its size: in bfloat16 each rounds to a part in 256."""
@@ -129,7 +133,10 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
     """What the model is told by trainer and transformers of the same rows, and what the engine said; for this rank."""
     rows = [sample.row for sample in samples]
     first = [index for index, sample in enumerate(samples) if sample.is_first]
-    theirs = {index: own_forward(engine, rows[index]) for index in first}
+    theirs, frequencies = {}, []
+    for index in first:
+        theirs[index] = own_forward(engine, rows[index])
+        frequencies.append(rotary_frequencies(engine.model))
     own, head = ({index: both[which] for index, both in theirs.items()} for which in (0, 1))
     engine.module.chunk_tokens = HEAD_CHUNK
     alone = {index: trained(engine, [rows[index]])[0] for index in first}
@@ -145,7 +152,15 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
         return max((float((ours[i] - theirs[i]).abs().mean()) for i in which if i in theirs), default=0.0)
 
     longest = max(map(len, rows))
+    turned = [(one - same).abs().max() for row in frequencies for one, same in zip(row, frequencies[0], strict=True)]
     checks = [
+        Measurement(
+            *("rotary lengths", float(max(turned, default=0.0)) * longest, ANGLE_LIMIT, "radians"),
+            f"a row of {longest:,} tokens has other rotary frequencies than a short one (a rope_type that looks at the "
+            "length, as longrope), so that what was sampled with some is trained with others: data.max_prompt_tokens + "
+            "rollout.max_response_tokens must stay below the length that the model changes them at "
+            "(original_max_position_embeddings in config.json)",
+        ),
         Measurement(
             *("head", apart(head, own, first), limit, "nats"),
             "logits that the trainer computes from the model's hidden states are not the model's (scale, cap, bias)",

@@ -64,6 +64,7 @@ def test_the_hubs_cache_is_made_of_links(model):
 def test_an_index_names_files_of_the_folder(model, name):
     index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(model / WEIGHTS), name)}
     (model / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
+    (model / WEIGHTS).unlink()
     with pytest.raises(ConfigError, match="which is not in the folder"):
         load(model)
 

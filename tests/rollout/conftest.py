@@ -29,14 +29,14 @@ def restart(model, context, url):
 
 
 @contextlib.contextmanager
-def running(model, context, count, processes=None):
+def running(model, context, count, processes=None, dtype="float32"):
     """Start `count` servers; `processes` receives them."""
     processes = [] if processes is None else processes
     urls = []
     try:
         for _ in range(count):
             port = free_port()
-            processes.append(start_server(model, context, port))
+            processes.append(start_server(model, context, port, dtype))
             urls.append(f"http://127.0.0.1:{port}")
         for url, process in zip(urls, processes):
             wait_until_healthy(url, process)
@@ -48,8 +48,8 @@ def running(model, context, count, processes=None):
             process.wait(30)
 
 
-def start_server(model, context, port):
-    options = ["--context", str(context), "--dtype", "float32", "--transfer", "gloo", "--port", str(port)]
+def start_server(model, context, port, dtype="float32"):
+    options = ["--context", str(context), "--dtype", dtype, "--transfer", "gloo", "--port", str(port)]
     return subprocess.Popen([sys.executable, "-m", "fipo.rollout.served.server", model, *options])
 
 

@@ -81,7 +81,7 @@ def test_a_model_that_is_right_is_admitted(world, family, precision, capsys):
     modes = [module.training for module in case.model.modules()]
     admission = case.admit()
     assert not admission.failed and admission.positions == LONGEST and admission.stops == "<end>"
-    assert len(admission.checks) == len(admission.table()) == (13 if family == "mixtral" else 12)
+    assert len(admission.checks) == len(admission.table()) == (14 if family == "mixtral" else 13)
     record = json.loads(json.dumps(asdict(admission)))
     assert StepResult("train", "f" * 64, 1.0, record=record).read(Admission) == admission
     assert [module.training for module in case.model.modules()] == modes
@@ -170,6 +170,20 @@ def test_rounded_rotary_frequencies(world, family):
         if "inv_freq" in name:
             buffer.copy_(buffer.bfloat16())
     assert "radians" in case.refused()["rotary angles"]
+
+
+@pytest.mark.parametrize(("family", "switch"), [("phi3", 40), ("llama", 99), ("phi4", 100)])
+def test_frequencies_that_change_with_the_length(world, family, switch):
+    """Rows here have up to 100 tokens: above what the model switches at, each is sampled by two models."""
+    half = int(8 * FAMILIES[family][1].get("partial_rotary_factor", 1.0)) // 2
+    rope = {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": switch}
+    rope |= {"short_factor": [1.0] * half, "long_factor": [3.0] * half}
+    rope |= {name: FAMILIES[family][1][name] for name in ("partial_rotary_factor",) if name in FAMILIES[family][1]}
+    case = Case(world, family, rope_parameters=rope, original_max_position_embeddings=switch)
+    if switch >= LONGEST:
+        assert not case.admit().failed
+    else:
+        assert "original_max_position_embeddings" in case.refused()["rotary lengths"]
 
 
 def test_a_cut_distribution(world):
