@@ -7,23 +7,31 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fipo.commands.options import RECIPE, SETS, Commands, count, read_config
-from fipo.config import load_config
+from fipo.config import Config, load_config
+
+if TYPE_CHECKING:
+    from fipo.planning.plan import Hardware
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add them to the command line."""
-    plan = commands.add_parser("plan", parents=[SETS], help="memory, time and cost of a recipe on given hardware")
-    plan.description = "Memory of a rank, and time and cost of a step; docs/planning.md has the formulae."
-    plan.add_argument("recipe", help="name of a shipped recipe, or a YAML file")
+    plan = commands.add_parser("plan", parents=[SETS], help="memory, time and cost of a recipe, here or on given GPUs")
+    plan.description = (
+        "Memory of a rank, and time and cost of a step: on this machine, its GPUs or cores, where neither the options "
+        "nor the recipe name another. docs/planning.md has the formulae."
+    )
+    plan.add_argument(
+        "recipe", nargs="?", default="demo", help="name of a shipped recipe, or a YAML file (default: demo)"
+    )
     plan.add_argument("--nodes", type=count, help="machines of the trainer (default: trainjob.nodes)")
     plan.add_argument(
         "--gpus", type=count, help="GPUs of each (default: trainjob.gpus_per_node, distributed.processes, or 8)"
     )
-    plan.add_argument(
-        "--gpu", choices=["a100", "h100", "h200", "b200", "l40s", "l4"], default="h100", help="default: h100"
-    )
+    kinds = ["a100", "h100", "h200", "b200", "l40s", "l4"]
+    plan.add_argument("--gpu", choices=kinds, help="default: h100, where anything here names other machines")
     plan.add_argument("--servers", type=count, help="vLLM servers, with rollout.engine = served (default: 1)")
     plan.add_argument("--model-config", type=Path, metavar="FILE", help="the model's config.json, instead of the hub's")
     plan.add_argument(
@@ -60,16 +68,11 @@ def _plan(options: argparse.Namespace) -> None:
 
         print(quota_manifest(config, options.nodes, options.gpus, options.servers), end="")
         return
-    from fipo.planning.hardware import GPUS, assume
     from fipo.planning.idle import idle_of
     from fipo.planning.model import shape_of
-    from fipo.planning.plan import Hardware, advise, make_plan
+    from fipo.planning.plan import advise, make_plan
 
-    gpu, assumptions = assume(GPUS[options.gpu], options.assume)
-    nodes = options.nodes or config.trainjob.nodes
-    servers = options.servers or len(config.rollout.servers) or 1
-    gpus = options.gpus or config.trainjob.gpus_per_node or config.distributed.processes or 8
-    hardware = Hardware(gpu, nodes, gpus, servers, assumptions)
+    hardware = _hardware(options, config)
     shape = shape_of(config.model, options.model_config)
     plan = make_plan(config, shape, hardware)
     advice = advise(lambda more: load_config(options.recipe, [*options.overrides, *more]), plan)
@@ -83,6 +86,25 @@ def _plan(options: argparse.Namespace) -> None:
 
     rich.print(plan_tables(plan, options.recipe, idle))
     rich.print(advice_text(plan, advice))
+
+
+def _hardware(options: argparse.Namespace, config: Config) -> Hardware:
+    """What options or recipe name, or this machine."""
+    from fipo.planning.hardware import GPUS, assume
+    from fipo.planning.plan import Hardware
+
+    job = config.trainjob
+    servers = options.servers or len(config.rollout.servers) or 1
+    if options.gpu or options.gpus or options.nodes or job.runtime or job.gpus_per_node or job.nodes > 1:
+        gpu, assumptions = assume(GPUS[options.gpu or "h100"], options.assume)
+        gpus = options.gpus or job.gpus_per_node or config.distributed.processes or 8
+        return Hardware(gpu, options.nodes or job.nodes, gpus, servers, assumptions)
+    from fipo.planning.this_machine import its_cores, its_gpus
+
+    devices = its_gpus() or its_cores(config.distributed.precision)
+    ranks = config.distributed.processes or devices.count
+    gpu, assumptions = assume(devices.for_each(ranks), options.assume, devices.assumptions)
+    return Hardware(gpu, 1, ranks, servers, assumptions, devices.on_gpu, devices.name)
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -200,6 +200,9 @@ class Data(Section):
     """What the chat template is told besides the messages, such as `{enable_thinking: false}` for Qwen3."""
     max_prompt_tokens: int = Field(2048, ge=1)
     """Longer prompts are dropped and counted."""
+    max_demonstration_tokens: int | None = Field(None, ge=1)
+    """Longer demonstrations, their end included, are dropped and counted; null keeps them all. One that is longer than
+    `rollout.max_response_tokens` teaches an answer that RL cuts off."""
     near_duplicate_jaccard: Probability | None = 0.9
     """Of problems whose word 5-grams overlap at least this much, the first is kept; null keeps them all."""
     decontamination_ngram: int = Field(13, ge=1)

@@ -144,7 +144,7 @@ def _counts(reasons: Mapping[str, int]) -> str:
 
 
 def _rules(data: Data) -> list[str]:
-    near = data.near_duplicate_jaccard
+    near, most = data.near_duplicate_jaccard, data.max_demonstration_tokens
     return [
         "Of equal prompts the first row is kept; the same prompt with another answer is set aside.",
         "Near duplicates were kept."
@@ -153,6 +153,7 @@ def _rules(data: Data) -> list[str]:
         f"What shares {data.decontamination_ngram} consecutive words with a benchmark is in no set to learn from.",
         "Words that many problems share which are otherwise unlike each other do not count.",
         f"Prompts of over {data.max_prompt_tokens:,} tokens, template included, are left out.",
+        *([f"So are demonstrations of over {most:,} tokens, their end included."] if most else []),
         f"{data.validation_fraction:.1%} of each set to learn from are held out, chosen by the hash of the prompt.",
     ]
 

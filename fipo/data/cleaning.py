@@ -142,26 +142,33 @@ class Cleaner:
             yield from batch
 
     def _short_enough(self, found: Found, origin: Origin) -> Iterator[Candidate]:
-        limit, tally = self.rules.data.max_prompt_tokens, origin.tally
+        data, tally = self.rules.data, origin.tally
         for batch in batched(found, BATCH):
-            for (row, problem), tokens in zip(batch, self._prompt_tokens([p for _, p in batch]), strict=True):
+            for (row, problem), tokens in zip(batch, self._tokens([p for _, p in batch]), strict=True):
                 if tokens is None:
                     detail = "the text holds what is not in the tokenizer's vocabulary"
                     self.rules.quarantine.add(tally, row, RowError(Reason.UNENCODABLE, detail))
-                elif tokens > limit:
+                elif tokens[0] > data.max_prompt_tokens:
                     tally.remove(Reason.TOO_MANY_TOKENS)
+                elif tokens[1] > (data.max_demonstration_tokens or tokens[1]):
+                    tally.remove(Reason.LONG_DEMONSTRATION)
                 else:
-                    yield Candidate(origin, problem, tokens)
+                    yield Candidate(origin, problem, tokens[0])
 
-    def _prompt_tokens(self, problems: list[Problem]) -> list[int | None]:
-        """Length of each prompt as the model sees it; None where prompt or demonstration cannot be encoded."""
+    def _tokens(self, problems: list[Problem]) -> list[tuple[int, int] | None]:
+        """Lengths of each prompt as the model sees it and of the demonstration with its end, 0 where there is none.
+
+        None where either cannot be encoded.
+        """
         tokenizer, data = self.rules.tokenizer, self.rules.data
         texts = [render(problem.prompt, tokenizer, data) for problem in problems]
+        demonstrations = [0] * len(problems)
         try:
             if self.demonstrations:
-                tokenizer([problem.response for problem in problems])
-            return [len(ids) for ids in encode(texts, tokenizer, data)]
+                encoded = tokenizer([problem.response for problem in problems], add_special_tokens=False)
+                demonstrations = [len(ids) + 1 for ids in encoded.input_ids]
+            return list(zip(map(len, encode(texts, tokenizer, data)), demonstrations, strict=True))
         except Exception:  # The tokenizers library raises nothing narrower, for the whole batch at once.
             if len(problems) == 1:
                 return [None]
-            return [length for problem in problems for length in self._prompt_tokens([problem])]
+            return [lengths for problem in problems for lengths in self._tokens([problem])]

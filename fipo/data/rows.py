@@ -36,6 +36,7 @@ class Reason(StrEnum):
     NEAR_DUPLICATE = "near duplicate"
     CONTAMINATED = "overlaps a benchmark"
     TOO_MANY_TOKENS = "prompt too long"
+    LONG_DEMONSTRATION = "demonstration too long"
 
 
 class RowError(Exception):

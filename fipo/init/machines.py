@@ -97,8 +97,7 @@ def fitted(
 
     def plan_of(sizes: Sizes) -> Plan:
         ranks = sizes.processes or devices.count
-        gpu = devices.gpu if ranks == devices.count else devices.as_one
-        hardware = Hardware(gpu, 1, ranks, 1, devices.assumptions, devices.on_gpu)
+        hardware = Hardware(devices.for_each(ranks), 1, ranks, 1, devices.assumptions, devices.on_gpu)
         return make_plan(change(sizes.settings()), shapes[sizes.lora], hardware)
 
     sizes, plan = WISHES[kind], plan_of(WISHES[kind])

@@ -64,13 +64,12 @@ class Assumptions:
     """Share of the prompts drawn that have a learning signal, with `train.dynamic_sampling`."""
 
 
-def assume(gpu: Gpu, settings: Iterable[str]) -> tuple[Gpu, Assumptions]:
-    """`gpu` and the default assumptions with `name=value` replacements of the fields of either.
+def assume(gpu: Gpu, settings: Iterable[str], assumptions: Assumptions = Assumptions()) -> tuple[Gpu, Assumptions]:
+    """`gpu` and `assumptions` with `name=value` replacements of the fields of either.
 
     Raises:
         ConfigError: a name is unknown or a value is no positive number.
     """
-    assumptions = Assumptions()
     for setting in settings:
         name, _, text = setting.partition("=")
         known = [field.name for kind in (Gpu, Assumptions) for field in fields(kind)]

@@ -101,6 +101,8 @@ def shape_of(model: Model, config_file: Path | None = None) -> ModelShape:
 def _read(path: Path) -> Any:
     from transformers import AutoConfig
 
+    if path.exists() and not path.is_file():  # a pipe keeps a reader waiting until somebody writes
+        raise ConfigError(f"--model-config {path}: expected a file; this is a folder, pipe or device")
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
         return AutoConfig.for_model(fields.pop("model_type"), **fields)

@@ -29,6 +29,8 @@ class Hardware:
     assumptions: Assumptions
     on_gpu: bool = True
     """Or on cores, where `precision: auto` is float32."""
+    name: str = ""
+    """Of this machine, for people; empty for GPUs that were asked for by name."""
 
 
 @dataclass(frozen=True, slots=True)

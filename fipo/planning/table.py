@@ -31,10 +31,11 @@ def plan_tables(plan: Plan, name: str, idle: Idle) -> Group:
     """Memory by phase, time by phase, cost and verdict."""
     shape, hardware = plan.shape, plan.hardware
     served = f" and {plan.gpus - plan.layout.ranks} for vLLM servers" if plan.gpus > plan.layout.ranks else ""
-    gpus = f"{hardware.nodes} x {hardware.gpus_per_node} GPUs{served}"
+    gpus = hardware.name or f"{hardware.nodes} x {hardware.gpus_per_node} GPUs"
+    gpus += "" if hardware.on_gpu else f", {plan.layout.ranks} process(es)"
     adapter = f" and {shape.adapter_parameters / 1e6:,.3g}M of the adapter" if shape.adapter_parameters else ""
     head = (
-        f"{name}: {shape.parameters / 1e9:,.3g}B parameters{adapter}, on {gpus}, "
+        f"{name}: {shape.parameters / 1e9:,.3g}B parameters{adapter}, on {gpus}{served}, "
         f"ZeRO-{plan.layout.zero_stage}, micro-batches of {plan.layout.micro_batch_tokens:,} tokens"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan, idle)]
@@ -49,13 +50,15 @@ def plan_tables(plan: Plan, name: str, idle: Idle) -> Group:
 def advice_text(plan: Plan, advice: Advice | None) -> Text:
     """What to change so that the recipe fits, or is faster."""
     if advice is None:
-        return Text("" if plan.fits else "Nothing makes it fit: take GPUs with more memory, or shorter responses.")
+        devices = "GPUs" if plan.hardware.on_gpu else "a machine"
+        way_out = f"Nothing makes it fit: take {devices} with more memory, or shorter responses."
+        return Text("" if plan.fits else way_out)
     better = advice.plan
     more = f" --nodes {better.hardware.nodes}" if better.hardware.nodes != plan.hardware.nodes else ""
     sets = "".join(f" --set {change}" for change in advice.changes)
     return Text(
         f"{'Faster' if plan.fits else 'It fits'} with{sets}{more}: {better.memory.peak / GIB:.1f} GiB, "
-        f"{_duration(better.time.total)} and ${better.step_cost:,.2f} a step."
+        f"{_duration(better.time.total)}{_cost(better, better.step_cost, ' and ')} a step."
     )
 
 
@@ -77,10 +80,11 @@ def _memory(plan: Plan) -> Table:
 def _time(plan: Plan, idle: Idle) -> Table:
     time, work = plan.time, plan.work
     table = Table(title="time of a step", box=box.SIMPLE_HEAD, title_justify="left", show_footer=True, pad_edge=False)
-    run = f"{plan.steps:,} steps: {_duration(time.total * plan.steps)}, ${plan.step_cost * plan.steps:,.0f}"
+    whole = plan.step_cost * plan.steps
+    run = f"{plan.steps:,} steps: {_duration(time.total * plan.steps)}{_cost(plan, whole, ', ', digits=0)}"
     table.add_column("", footer="step")
     table.add_column("", footer=_duration(time.total), justify="right")
-    table.add_column("", footer=f"${plan.step_cost:,.2f}; {run}")
+    table.add_column("", footer=f"{_cost(plan, plan.step_cost)}; {run}".removeprefix("; "))
     responses = f"{work.responses_sampled:,.0f} responses of {work.response_tokens:,.0f} tokens"
     sampled = f"{responses}; engines wait for {idle.generation:.0%}"
     trained = f"{work.responses_trained:,.0f} with a signal, {work.tokens_trained / 1e6:,.3g}M tokens with prompts"
@@ -92,6 +96,11 @@ def _time(plan: Plan, idle: Idle) -> Table:
     table.add_row("communication", _duration(time.communication), "gradients, and weights that are sharded")
     table.add_row("weight sync", _duration(time.weight_sync), "to the inference engine")
     return table
+
+
+def _cost(plan: Plan, dollars: float, before: str = "", *, digits: int = 2) -> str:
+    """Nothing for cores: they are there already."""
+    return f"{before}${dollars:,.{digits}f}" if plan.hardware.gpu.price_per_hour else ""
 
 
 def _duration(seconds: float) -> str:

@@ -32,15 +32,16 @@ class Workload:
         """The mean step of a recipe."""
         train, group = config.train, config.rollout.group_size
         prompt = min(assumptions.prompt_tokens, config.data.max_prompt_tokens)
-        trained = train.prompts_per_step * group
+        signal = assumptions.signal_fraction if train.dynamic_sampling else 1.0
+        prompts = min(train.prompts_per_step / signal, train.prompts_per_step * train.max_generation_rounds)
         return Workload(
-            responses_sampled=trained / (assumptions.signal_fraction if train.dynamic_sampling else 1.0),
-            responses_trained=trained,
+            responses_sampled=prompts * group,
+            responses_trained=prompts * signal * group,
             prompt_tokens=prompt,
             response_tokens=min(
                 assumptions.response_fraction * config.rollout.max_response_tokens, layout.longest_row - prompt
             ),
-            updates=train.updates_per_step,
+            updates=math.ceil(prompts * signal / train.mini_batch_prompts),
         )
 
     @property

@@ -15,6 +15,9 @@ from fipo.storage.store import ObjectInfo, OnBytes, check_key
 
 _TEMPORARY = ".tmp-"  # begins the names of unfinished puts, which no listing shows
 
+LINKED_BYTES = 1 << 20
+"""A smaller file is copied where a link was allowed: it takes no room, and it is such files that people edit."""
+
 
 class FileStore:
     """An `ObjectStore` on a POSIX file system that all processes share.
@@ -62,8 +65,9 @@ class FileStore:
     def download(self, key: str, path: Path, progress: OnBytes | None = None, *, link: bool = False) -> None:
         """See `ObjectStore.download`."""
         with self._errors("get", key):
-            if not (link and _linked(self._path(key), path)):
-                shutil.copyfile(self._path(key), path)
+            source = self._path(key)
+            if not (link and source.stat().st_size >= LINKED_BYTES and _linked(source, path)):
+                shutil.copyfile(source, path)
         if progress:
             progress(path.stat().st_size)
 
@@ -131,7 +135,7 @@ def _durable_copy(data: bytes | Path, folder: Path) -> Iterator[Path]:
                 with data.open("rb") as source:
                     shutil.copyfileobj(source, file, 1 << 20)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)
+            os.fchmod(file.fileno(), 0o444)  # a link to it is no place to write to either
             os.fsync(file.fileno())
         yield temporary
     finally:

@@ -60,7 +60,8 @@ class ObjectStore(Protocol):
     def download(self, key: str, path: Path, progress: OnBytes | None = None, *, link: bool = False) -> None:
         """Write the object to `path`, replacing it; use it for what may not fit into memory.
 
-        `link`: who asks only reads it, so it may be the object itself under another name, where a store can do that.
+        `link`: who asks only reads it, so a large one may be the object itself under another name, where a store can do
+        that; it is read-only then.
         """
         ...
 

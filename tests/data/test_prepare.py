@@ -131,6 +131,17 @@ def test_long_prompts_are_removed_template_included(configure, run):
     assert prepared.tally().removed == {Reason.TOO_MANY_TOKENS: 1}
 
 
+def test_long_demonstrations_are_removed_their_end_counted(configure, run):
+    train = rows("one", "two")
+    sft = [{**train[0], "response": "a b c"}, {**train[1], "response": "a b c d"}]
+    prepared = run(configure(train, rows("three"), sft, max_demonstration_tokens=4))
+    assert prepared.prompts("sft") == ["one"]
+    assert prepared.tally("sft").removed == {Reason.LONG_DEMONSTRATION: 1}
+    assert prepared.prompts() == ["one", "two"]
+    card = (prepared.folder / "data-card.md").read_text()
+    assert "So are demonstrations of over 4 tokens, their end included." in card
+
+
 def test_what_the_tokenizer_cannot_encode_is_set_aside(configure, run):
     config = configure(rows("1 2", "1 unheard-of", "3 4"), rows("0 0"))
     prepared = run(config, tokenizer=load_tokenizer(config.model))

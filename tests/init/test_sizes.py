@@ -100,7 +100,7 @@ def test_the_recipe_has_them_all(kind, tmp_path):
 def test_what_this_machine_is(tmp_path, monkeypatch):
     found = its_cores()
     assert 1 <= found.count <= min(4, os.cpu_count() or 1) and not found.on_gpu
-    whole = found.as_one
+    whole = found.for_each(1)
     assert whole.memory_gib == pytest.approx(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
     assert 1e9 < whole.peak_flops < 1e14 and 1e8 < whole.memory_bandwidth < 1e13
 

@@ -315,6 +315,43 @@ def test_the_papers_recipes_fit_on_the_machines_that_they_ask_for(recipe, tmp_pa
     assert planned.time.total * config.train.steps < config.trainjob.time_limit_seconds
 
 
+def test_without_arguments_the_plan_is_for_this_machine(capsys, monkeypatch, tmp_path):
+    cores = len(os.sched_getaffinity(0))
+    main(["plan"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"demo: 0.000527B parameters, on {cores} cores without a GPU, " in printed
+    assert f"GFLOP/s, {min(cores, 4)} process(es), " in printed
+    assert "Fits." in printed and "$" not in printed
+    main(["plan", "--set", "distributed.processes=1", "--set", "distributed.precision=bf16"])
+    assert "GFLOP/s in bf16, 1 process(es), " in " ".join(capsys.readouterr().out.split())
+
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\necho NVIDIA L40S, 46068\necho NVIDIA L40S, 46068\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    main(["plan"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "on 2 NVIDIA L40S, 45 GiB each, ZeRO-1" in printed and "$" in printed
+    main(["plan", "--gpus", "1"])
+    assert "on 1 x 1 GPUs, " in " ".join(capsys.readouterr().out.split())
+
+
+def test_no_more_is_drawn_than_the_rounds_allow(shape):
+    def work(*settings):
+        return plan(shape, "train.prompts_per_step=64", "train.mini_batch_prompts=8", *settings).work
+
+    # Half of the groups have a signal: twice as many are drawn, where two rounds may be.
+    group = load_config("paper-7b").rollout.group_size
+    twice, once = work("train.max_generation_rounds=2"), work("train.max_generation_rounds=1")
+    assert (twice.responses_sampled, twice.responses_trained, twice.updates) == (128 * group, 64 * group, 8)
+    assert (once.responses_sampled, once.responses_trained, once.updates) == (64 * group, 32 * group, 4)
+
+
+def test_a_pipe_is_no_model_config(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(ConfigError, match="expected a file"):
+        shape_of(Model(name_or_path="anything"), tmp_path / "config.json")
+
+
 def test_the_command_answers_in_json(capsys):
     main(["plan", "demo", "--json", "--gpus", "1", "--assume", "price_per_hour=3.6"])
     answer = json.loads(capsys.readouterr().out)

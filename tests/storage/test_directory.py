@@ -2,12 +2,15 @@
 
 import hashlib
 import json
+import os
+import stat
 
 import pytest
 
 from fipo.errors import ObjectNotFound, StorageError
 from fipo.storage import download_directory, open_store, read_manifest, upload_directory
 from fipo.storage.directory import DirectoryManifest
+from fipo.storage.file import LINKED_BYTES
 
 
 @pytest.fixture
@@ -126,18 +129,40 @@ def test_a_download_keeps_what_is_right_and_mends_the_rest(store, folder, tmp_pa
     assert (copy / "b.bin").stat().st_mtime_ns == kept
 
 
-def test_what_is_only_read_lies_on_disk_once(folder, tmp_path):
-    """And a new object of the same key is another file: who reads the old one keeps it."""
+@pytest.fixture
+def linked(folder, tmp_path):
+    """A store and a folder with a large object, linked, and a small one."""
+    (folder / "weights").write_bytes(b"w" * LINKED_BYTES)
     store, copy = open_store(f"file://{tmp_path}/store"), tmp_path / "copy"
     upload_directory(store, folder, "m")
     download_directory(store, "m", copy, link=True)
-    for name in ("a.json", "b.bin"):
-        assert (copy / name).samefile(tmp_path / "store" / "m" / name)
-        assert not (copy / name).samefile(folder / name), "what is uploaded may be written to later"
-    before = (copy / "b.bin").read_bytes()
-    store.put("m/b.bin", b"other")
-    store.delete("m/a.json")
-    assert (copy / "a.json").read_bytes() == b"{}" and (copy / "b.bin").read_bytes() == before
+    return store, copy
+
+
+def test_what_is_large_and_only_read_lies_on_disk_once(linked, folder, tmp_path):
+    """And a new object of the same key is another file: who reads the old one keeps it."""
+    store, copy = linked
+    assert (copy / "weights").samefile(tmp_path / "store" / "m" / "weights")
+    assert not (copy / "weights").samefile(folder / "weights"), "what is uploaded may be written to later"
+    store.put("m/weights", b"other")
+    assert (copy / "weights").read_bytes() == b"w" * LINKED_BYTES
+
+
+def test_who_edits_an_input_does_not_edit_what_is_stored(linked, folder, tmp_path):
+    store, copy = linked
+    with (copy / "a.json").open("w") as file:  # in place, as some editors do
+        file.write("[]")
+    assert store.get("m/a.json") == b"{}"
+    # A link is no place to write to, for anyone but root; whoever forces it is found out when it is read next.
+    if os.geteuid():
+        with pytest.raises(PermissionError):
+            (copy / "weights").open("r+")
+    assert stat.S_IMODE((copy / "weights").stat().st_mode) == 0o444
+    (copy / "weights").chmod(0o644)
+    with (copy / "weights").open("r+") as file:
+        file.write("?")
+    with pytest.raises(StorageError, match=r"m/weights: SHA-256 .*damaged or tampered with since upload"):
+        download_directory(store, "m", tmp_path / "next", link=True)
 
 
 @pytest.mark.parametrize(
