@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.overwritten import overwrite
+
 WAYS: dict[str, Callable[[bytes, random.Random], bytes | None]] = {
     "flip": lambda data, generator: _flip(data, generator),
     "truncate": lambda data, generator: data[: generator.randrange(max(1, len(data)))],
@@ -38,4 +40,4 @@ def apply(way: str, path: Path, seed: int) -> None:
     if left is None:
         path.unlink()
     else:
-        path.write_bytes(left)
+        overwrite(path, left)

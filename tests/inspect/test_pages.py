@@ -19,6 +19,7 @@ from fipo.run.rollouts import Rollouts
 from fipo.run.run import Run
 from fipo.storage.file import FileStore
 from tests.inspect.conftest import HOSTILE, LINEAGE, Records, serving
+from tests.overwritten import overwrite
 
 GROUP = f"/{LINEAGE}/3/aaaaaaaaaaaa-0"
 
@@ -205,7 +206,9 @@ NEW = ["prompt", "response", "token_characters", "response_tokens", "update", "i
 def test_an_older_record_is_readable(tmp_path):
     records = Records(tmp_path)
     path = records.write(1, records.group("aa", records.response("one", "two"), records.response("one")))
-    pq.write_table(pq.read_table(path).drop_columns(NEW), path)
+    older = pq.read_table(path).drop_columns(NEW)
+    path.unlink()
+    pq.write_table(older, path)
     with serving(Pages(Rollouts(records.store, "mine/train/rollouts/"), "mine", "")) as site:
         assert "2 of 2 right" in site("/")
         page = Page(site(f"/{LINEAGE}/1/aa-0/0"))
@@ -227,9 +230,9 @@ def test_a_damaged_record_is_named_and_the_others_are_shown(tmp_path):
         path = records.write(step, records.group("aa", records.response("one")))
         if step == 2:
             whole = path.read_bytes()
-            path.write_bytes(whole[:4] + bytes(len(whole) - 300) + whole[-296:])  # its columns, not its end
+            overwrite(path, whole[:4] + bytes(len(whole) - 300) + whole[-296:])  # its columns, not its end
         if step == 3:
-            path.write_bytes(b"PAR1")
+            overwrite(path, b"PAR1")
     with serving(Pages(Rollouts(records.store, "mine/train/rollouts/"), "mine", "")) as site:
         for step in (2, 3):
             status, headers, page = site.get(f"/{LINEAGE}/{step}")

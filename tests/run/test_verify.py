@@ -13,6 +13,7 @@ from fipo.run.result import digest
 from fipo.run.run import Run
 from fipo.run.step import STEPS, steps_to
 from tests.finished import finish
+from tests.overwritten import overwrite
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_every_claim_of_a_sound_run_holds(config, rows):
 @pytest.mark.parametrize("change", ["another byte", "gone"])
 def test_an_output_that_was_changed_is_named(config, step, name, change):
     path = stored(config, step, name)
-    path.write_text(path.read_text().replace("e", "E", 1)) if change == "another byte" else path.unlink()
+    overwrite(path, path.read_text().replace("e", "E", 1)) if change == "another byte" else path.unlink()
     (why,) = [why for link, why in broken(config).items() if link == f"{step} left {name}"]
     assert "file" in why
 
@@ -77,7 +78,7 @@ def test_a_result_that_was_put_in_the_place_of_another_is_noticed(config):
             tree = json.loads(path.read_text())
             tree["inputs"]["sft/model"] = "0" * 64
             del tree["sha256"]
-            path.write_text(json.dumps(tree | {"sha256": digest(tree)}))
+            overwrite(path, json.dumps(tree | {"sha256": digest(tree)}))
     assert broken(config) == {"train read sft/model": "sft has left no such model"}
 
 
@@ -103,7 +104,7 @@ def test_the_command_proves_a_real_run_and_names_the_first_link_that_does_not_ho
     (model,) = Path(folder).parent.glob("objects/tiny/train/*/model/model.safetensors")
     data = bytearray(model.read_bytes())
     data[-1] ^= 1
-    model.write_bytes(data)
+    overwrite(model, bytes(data))
     with pytest.raises(SystemExit) as ended:
         main(["verify", folder])
     assert ended.value.code == 1
