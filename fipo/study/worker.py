@@ -27,7 +27,7 @@ _running: set[BaseProcess] = set()
 
 
 def run(step: str, config: Config, cores: Collection[int], log: Path) -> int:
-    """Run a step of one rank on these cores, its output appended to `log`; its exit code, 0 if it had finished before."""
+    """Run a step of one rank on these cores, its output appended to `log`; its exit code, 0 where it was finished."""
     process = _server.Process(target=_run, args=(step, config, cores, log), name=f"{config.run.name}-{step}")
     process.start()
     _running.add(process)
@@ -37,7 +37,7 @@ def run(step: str, config: Config, cores: Collection[int], log: Path) -> int:
 
 
 def stop() -> None:
-    """Ask all that run to save and end; a terminal's Ctrl-C has reached them, a signal to this process alone has not."""
+    """Ask all that run to save and end: a terminal's Ctrl-C has reached them, a signal to this process has not."""
     for process in list(_running):
         process.terminate()
 
