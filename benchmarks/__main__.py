@@ -35,6 +35,8 @@ NAMES = {
     "data": "`datasets` and datasketch",
 }
 """The benchmarks, and what each is measured against."""
+ALONE = ("doors",)
+"""Those that are measured against nothing but themselves before."""
 
 
 def main() -> None:
@@ -42,12 +44,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *NAMES], help=f"of {', '.join(NAMES)}")
+    every = [*NAMES, *ALONE]
+    parser.add_argument("names", nargs="*", metavar="NAME", choices=[[], *every], help=f"of {', '.join(every)}")
     parser.add_argument("--output", type=Path, default=Path("docs/benchmarks.md"), help="the document to write")
     options = parser.parse_args()
     kept = options.output.with_suffix(".json")
     results: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
-    for name in options.names or NAMES:
+    for name in options.names or every:
         found = run(name)
         if not replaces(found, results.get(name)):
             print(f"{name}: not kept, for it ran under load and there is a run that did not", flush=True)
@@ -85,6 +88,8 @@ def run(name: str) -> dict[str, Any]:
 
 def shown(result: Mapping[str, Any]) -> str:
     """The ratio, with its interval where pairs were measured in turn, and whether to believe it."""
+    if "ratio" not in result:
+        return "none"
     interval = " ({:,.2f} to {:,.2f})".format(*result["interval"]) if "interval" in result else ""
     loaded = ", under load" if result.get("load", {}).get("loaded") else ""
     return f"{result['ratio']:,.2f}{interval}{loaded}"
@@ -111,9 +116,24 @@ def document(results: Mapping[str, Any]) -> str:
     for name in NAMES:
         if name in results:
             lines += section(name, results[name])
+    if "doors" in results:
+        lines += of_the_doors(results["doors"], results["doors_before"])
     if "gpu" in results:
         lines += on_a_gpu(results["gpu"])
     return "\n".join(lines) + "\n"
+
+
+def of_the_doors(result: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
+    """What the pipeline's tasks cost to start, now and at an earlier commit."""
+    rows = [
+        (name, f"{before['doors'][name]['cpu_seconds']:.2f}", f"{row['cpu_seconds']:.2f}", f"{row['modules']:,}")
+        for name, row in result["doors"].items()
+    ]
+    return [
+        *section("doors", {**result, "printed": []}),
+        *(f"| task | CPU seconds, {before['commit']} | CPU seconds | modules |", "|---|---|---|---|"),
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
 
 
 def on_a_gpu(result: Mapping[str, Any]) -> list[str]:

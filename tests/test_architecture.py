@@ -24,8 +24,9 @@ LAYERS = [
 """From top to bottom; a module imports its own room and what stands below."""
 
 ALLOWED_SIDEWAYS = {
-    # A plan packs rows as training does.
+    # A plan packs rows as training does, and cuts prompts into parts as an engine does.
     ("fipo.planning", "fipo.distributed"),
+    ("fipo.planning", "fipo.rollout"),
     # Evaluation drives an engine, and the gate judges what came of it;
     # a run's report shows evaluations and is read from its workspace.
     ("fipo.evaluation", "fipo.rollout"),

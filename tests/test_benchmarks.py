@@ -40,6 +40,25 @@ def test_the_page_has_a_row_and_a_section_for_what_has_run():
     assert "## rewards" not in page
 
 
+def test_the_page_shows_what_each_door_costs_beside_what_it_cost_before():
+    doors = {"finish": {"cpu_seconds": 1.234, "modules": 1835}, "gate, works": {"cpu_seconds": 2.0, "modules": 1938}}
+    before = {
+        "commit": "d7e1849",
+        "doors": {name: {"cpu_seconds": 2 * row["cpu_seconds"]} for name, row in doors.items()},
+    }
+    measured = {
+        "doors": doors,
+        "machine": {"cores": 2},
+        "versions": {"torch": "2.13.0"},
+        "date": "2026-11-26",
+        "minutes": 9,
+    }
+    page = document({"doors": {**measured, "printed": ["the same"]}, "doors_before": before})
+    assert "| task | CPU seconds, d7e1849 | CPU seconds | modules |" in page
+    assert "| finish | 2.47 | 1.23 | 1,835 |" in page and "| gate, works | 4.00 | 2.00 | 1,938 |" in page
+    assert "the same" not in page
+
+
 def busy(seconds):
     """Spend CPU seconds, and as many more asleep."""
     until = time.process_time() + seconds

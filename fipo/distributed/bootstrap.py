@@ -42,6 +42,7 @@ class World:
     """Whose collectives these are; None is the default group."""
     _stop: bool = field(default=False, init=False)
     _interruptible: bool = field(default=False, init=False)
+    _queues: int = field(default=0, init=False)
 
     @property
     def is_main(self) -> bool:
@@ -88,6 +89,16 @@ class World:
     def barrier(self) -> None:
         """Wait for all ranks."""
         dist.barrier(self.group)
+
+    def queue(self) -> Callable[[], int]:
+        """A counter that all ranks share: each call of it, by whichever rank, gives the next number, from 0.
+
+        All ranks must ask for it alike.
+        """
+        self._queues += 1
+        key = f"fipo/queue/{(self.group or dist.GroupMember.WORLD).group_name}/{self._queues}"
+        store = distributed_c10d._get_default_store()
+        return lambda: int(store.add(key, 1)) - 1
 
     def aside(self, timeout_seconds: float) -> World:
         """The same ranks for a second thread, whose collectives must not mix with those of the first; collective."""

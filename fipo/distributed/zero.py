@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from fipo.config import Distributed, Optimizer
 from fipo.distributed.bootstrap import import_deepspeed
 
+REDUCE_BUCKET = 500_000_000
+"""Gradients that are reduced at once, at most: DeepSpeed's own choice."""
 MOMENTS = ("exp_avg", "exp_avg_sq")
 """Adam's state of a parameter, by the names of torch and DeepSpeed."""
 
@@ -69,7 +71,8 @@ class Zero:
         supported = deepspeed.runtime.zero.utils.ZERO_SUPPORTED_OPTIMIZERS
         if GuardedAdamW not in supported:
             supported.append(GuardedAdamW)  # as torch's AdamW is; else it warns
-        settings = _settings(optimizer, distributed, dtype)
+        trained = sum(parameter.numel() for group in self.adamw.param_groups for parameter in group["params"])
+        settings = zero_settings(optimizer, distributed, dtype, trained=trained)
         with redirect_stdout(io.StringIO()):  # DeepSpeed prints memory figures here
             if self.stage == 3:
                 partition(module, settings, dtype)
@@ -199,7 +202,15 @@ def partition(module: nn.Module, settings: Mapping[str, Any], dtype: torch.dtype
         parameter.data = torch.empty(0, dtype=dtype, device=context.local_device)
 
 
-def _settings(optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype) -> dict[str, Any]:
+def zero_settings(
+    optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype, *, trained: int
+) -> dict[str, Any]:
+    """DeepSpeed's settings for a model of which so many parameters are trained.
+
+    `overlap_comm` is left to DeepSpeed: on a GPU it overlaps at stage 3, where weights are gathered and gradients
+    reduced beside the passes; at stage 1 it cannot while we count micro-batches, and at stage 2 it would hold a second
+    bucket to overlap one reduction with the copies for the next. On a CPU there are no streams to overlap.
+    """
     cpu = {"device": "cpu", "pin_memory": torch.cuda.is_available()}
     offload = {}
     if distributed.offload != "none":
@@ -212,7 +223,12 @@ def _settings(optimizer: Optimizer, distributed: Distributed, dtype: torch.dtype
         "managed_gradient_accumulation": False,
         "gradient_clipping": optimizer.grad_clip,
         "bf16": {"enabled": dtype is torch.bfloat16},
-        "zero_optimization": {"stage": distributed.zero_stage, "overlap_comm": False, **offload},
+        "zero_optimization": {
+            "stage": distributed.zero_stage,
+            # DeepSpeed takes the whole bucket from the device: a small model, or an adapter, never fills one.
+            "reduce_bucket_size": max(1, min(trained, REDUCE_BUCKET)),
+            **offload,
+        },
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }

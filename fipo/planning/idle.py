@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fipo.config import Config
@@ -10,6 +11,7 @@ from fipo.planning.memory import cache_bytes
 from fipo.planning.plan import Plan
 from fipo.planning.queueing import Fleet, Rates, log_normal_lengths
 from fipo.planning.timing import Engines
+from fipo.rollout.parts import cut, dealt, parts_for_each
 
 SEED = 1
 """The same plan at each call."""
@@ -47,11 +49,26 @@ def _generation(plan: Plan, config: Config, engines: Engines, lengths: list[list
         served = config.rollout.engine == "served"  # one queue over all servers; else prompts are dealt out
         prompt = int(plan.work.prompt_tokens)
         return Fleet(rates, engines.count, lengths, prompt_tokens=prompt, stealing=served).generate(len(lengths)).idle
-    steps = []
-    for engine in range(engines.count):
-        mine = [length for prompt in lengths[engine :: engines.count] for length in prompt]
-        steps.append(sum(max(mine[start : start + rows]) for start in range(0, len(mine), rows)))
-    return 1.0 - sum(steps) / len(steps) / max(steps)
+    return idle_fraction([batched_steps(lengths, rows, engines.count)])
+
+
+def batched_steps(lengths: Sequence[Sequence[int]], rows: int, engines: int, *, stealing: bool = True) -> list[int]:
+    """Decoding steps of each engine that goes batch by batch: a batch takes as many as its longest response has tokens.
+
+    Args:
+        lengths: of the responses to each prompt.
+        rows: responses of a batch.
+        engines: how many; each takes its next part (`fipo.rollout.parts`) when it is done with the one before.
+        stealing: False deals the prompts out before they begin.
+    """
+    each = parts_for_each(len(lengths), len(lengths[0]), rows, engines) if stealing else 1
+    parts = dealt(len(lengths), engines) if each == 1 else cut(range(len(lengths)), each * engines)
+    steps = [0] * engines
+    for part in parts:
+        flat = [length for place in part for length in lengths[place]]
+        first = steps.index(min(steps))
+        steps[first] += sum(max(flat[start : start + rows]) for start in range(0, len(flat), rows))
+    return steps
 
 
 def _rates(plan: Plan, engines: Engines, slots: int) -> Rates:

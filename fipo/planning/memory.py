@@ -30,6 +30,8 @@ class Layout:
     """`none`, `optimizer` or `parameters`."""
     weight_bytes: int
     """Of one weight, activation or cache element: 2 in bf16, 4 in fp32."""
+    fused_head: bool
+    """Log-probs come of Triton's kernels: on GPUs."""
     longest_row: int
     """Tokens of the longest prompt and response."""
     micro_batch_tokens: int
@@ -50,6 +52,7 @@ class Layout:
             zero_stage=distributed.zero_stage,
             offload=distributed.offload,
             weight_bytes=2 if bf16 else FLOAT32,
+            fused_head=on_gpu,
             longest_row=longest,
             # A row that is longer than the bound still makes a micro-batch.
             micro_batch_tokens=max(config.train.max_tokens_per_micro_batch, longest),
@@ -123,7 +126,7 @@ def memory_of(shape: ModelShape, layout: Layout, config: Config, *, gpu_bytes: f
         optimizer=0.0 if moved else optimizer,
         buffers=_buffer_bytes(shape, layout),
         activations=_activations(shape, layout),
-        logits=logits_bytes(shape, layout.tokens, weight),
+        logits=logits_bytes(shape, layout.tokens, weight, fused=layout.fused_head),
         # DeepSpeed flattens the gradient of a rank's part.
         update=0.0 if moved or stage == 0 else FLOAT32 * part,
         rollout=rollout,
@@ -149,14 +152,14 @@ def layer_bytes(shape: ModelShape, weight_bytes: int, *, tiled_mlp: bool = False
     return norms + attention + adapter + (0 if tiled_mlp else _mlp_bytes(shape, weight_bytes))
 
 
-def logits_bytes(shape: ModelShape, tokens: float, weight_bytes: int) -> float:
+def logits_bytes(shape: ModelShape, tokens: float, weight_bytes: int, *, fused: bool) -> float:
     """Peak of `linear_log_probs`, in the backward pass. With an adapter the head has no gradient.
 
-    In float32, two chunks of logits and the head's gradient. In bf16, on a GPU, a part of the logits with its errors,
-    the float32 gradient of all hidden states, and the head's gradient as it is.
+    By torch, two chunks of logits and the head's gradient, in float32. Fused, on a GPU, a part of the logits in float32
+    with its errors, the float32 gradient of all hidden states, and the head's gradient as it is.
     """
     head = 0 if shape.adapter_parameters else shape.head_parameters
-    if weight_bytes < FLOAT32:
+    if fused:
         part = min(tokens * shape.vocabulary, FUSED_LOGITS)
         return part * (FLOAT32 + weight_bytes) + tokens * shape.hidden_size * FLOAT32 + head * weight_bytes
     chunk = min(tokens * shape.vocabulary, max(LOGITS, shape.vocabulary))

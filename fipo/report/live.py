@@ -66,7 +66,7 @@ class LivePage(threading.Thread):
         os.setpriority(os.PRIO_PROCESS, thread, min(19, os.getpriority(os.PRIO_PROCESS, thread) + NICE))  # of it alone
         # A step that judges or registers takes seconds: drawing all curves anew for it would double them.
         quick = self._workspace.step not in LONG
-        ended, pause = self._finished.wait(SHORTEST_SECONDS if quick else 0.2), SHORTEST_SECONDS
+        ended, pause = self._finished.wait(None if quick else 0.2), SHORTEST_SECONDS
         while not ended:
             began = time.thread_time()
             self._write(pause)

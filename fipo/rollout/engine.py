@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fipo.batch import Prompt, RolloutGroup
 from fipo.errors import RolloutError
+from fipo.rollout.parts import dealt
 
 Weights = Iterable[tuple[str, Tensor]]
 """Full (gathered) parameters by name, as `model.named_parameters()` yields them."""
@@ -59,6 +60,14 @@ class RolloutEngine(ABC):
         Raises:
             RolloutError: a prompt is empty or leaves no room in the model's context, or the engine failed.
         """
+
+    def parts(self, prompts: Sequence[Prompt], sampling: Sampling, ranks: int) -> list[list[int]]:
+        """What ranks generate together, by place in `prompts`: one call of `generate` each, at least one a rank.
+
+        Ranks take them one after the other (`fipo.distributed.work_queue`). An engine that works on all of its prompts
+        at once, or whose ranks must call alike, has one part a rank.
+        """
+        return dealt(len(prompts), ranks)
 
     @abstractmethod
     def load_weights(self, source: Weights, version: int) -> None:

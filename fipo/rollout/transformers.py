@@ -28,6 +28,7 @@ from fipo.rollout.engine import (
     response_limit,
 )
 from fipo.rollout.kv_cache import GroupCache
+from fipo.rollout.parts import cut, parts_for_each
 from fipo.rollout.sampling import response_stream, sample
 from fipo.rollout.weights import checked, shapes_of
 
@@ -116,6 +117,19 @@ class TransformersEngine(RolloutEngine):
                         if on_group:
                             on_group(groups[group])
         return [groups[group] for group in range(len(prompts))]
+
+    def parts(self, prompts: Sequence[Prompt], sampling: Sampling, ranks: int) -> list[list[int]]:
+        """As many for each rank as cost no batch more than one would, those with the longest prompts first.
+
+        What a part holds, and so its batches, does not depend on who generates it.
+        """
+        longest = max((len(prompt.token_ids) for prompt in prompts), default=1)
+        limit = max((response_limit(prompt, sampling, self._context) for prompt in prompts), default=0)
+        rows = self._max_batch_tokens // (longest + limit)
+        each = parts_for_each(len(prompts), sampling.group_size, rows, ranks)
+        if each == 1:
+            return super().parts(prompts, sampling, ranks)
+        return cut(sorted(range(len(prompts)), key=lambda place: -len(prompts[place].token_ids)), each * ranks)
 
     @torch.no_grad()
     def load_weights(self, source: Weights, version: int) -> None:

@@ -130,6 +130,10 @@ class TurnsEngine(RolloutEngine):
             size = 1
         return done.in_order()
 
+    def parts(self, prompts: Sequence[Prompt], sampling: Sampling, ranks: int) -> list[list[int]]:
+        """See `RolloutEngine.parts`."""
+        return self._engine.parts(prompts, sampling, ranks)
+
     def load_weights(self, source: Weights, version: int) -> None:
         """See `RolloutEngine.load_weights`."""
         self._engine.load_weights(source, version)

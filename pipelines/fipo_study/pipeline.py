@@ -1,9 +1,9 @@
 """The trials of a study side by side, then its verdicts.
 
-    each warm-up: configure -> prepare -> sft
-    when all are there:                       ready
-    each trial:                                         configure -> prepare -> sft -> train -> evaluate
-    all of them:                                                                                         compare
+    each warm-up: configure -> doctor -> prepare -> sft
+    when all are there: ready
+    each trial:         configure -> doctor -> prepare -> sft -> train -> evaluate
+    all of them:        compare
 
 The arms of a seed start from the same warmed-up model, as in `fipo study run`: what a trial has in common with its
 warm-up it takes from there. Both lists are parameters, and neither loop stands inside the other: that is what a run
@@ -14,6 +14,7 @@ from kfp import dsl
 
 from fipo_kfp.components.compare.component import compare
 from fipo_kfp.components.configure.component import configure
+from fipo_kfp.components.doctor.component import doctor
 from fipo_kfp.components.evaluate.component import evaluate
 from fipo_kfp.components.finish.component import finish
 from fipo_kfp.components.prepare.component import prepare
@@ -60,13 +61,15 @@ def fipo_study(
         with dsl.ParallelFor(warmups, name="warm-up") as one:
             first = place(configure(recipe=one.recipe, **asked, **size, arm=one.arm, goal="sft"), "configure warm-up")
             run = {"recipe": one.recipe, "overrides": first.outputs["overrides"]}
-            data = place(prepare(**run), "prepare data", **LARGE).outputs["dataset"]
+            looked = place(doctor(**run, todo=first.outputs["todo"]), "look at the devices")
+            data = place(prepare(**run).after(looked), "prepare data", **LARGE).outputs["dataset"]
             model = place(sft(**run, dataset=data), "SFT warm-up").outputs["warmup_model"]
         all_there = place(ready(models=dsl.Collected(model)), "all are warmed up")
         with dsl.ParallelFor(trials, name="trial") as one:
             own = configure(recipe=one.recipe, **asked, **size, arm=one.arm, warmup=one.warmup, goal="evaluate")
             run = {"recipe": one.recipe, "overrides": place(own.after(all_there), "configure").outputs["overrides"]}
-            data = place(prepare(**run), "its data", **LARGE).outputs["dataset"]
+            looked = place(doctor(**run, todo=own.outputs["todo"]), "look at its devices")
+            data = place(prepare(**run).after(looked), "its data", **LARGE).outputs["dataset"]
             model = place(sft(**run, dataset=data), "its warm-up").outputs["warmup_model"]
             trained = place(train(**run, dataset=data, warmup_model=model), "FIPO RL").outputs["trained_model"]
             models = {"warmup_model": model, "trained_model": trained}

@@ -212,4 +212,16 @@ def test_the_trials_of_a_study_run_side_by_side_once_all_are_warmed_up():
     assert tasks["ready"]["dependentTasks"] == [warmups] and "ready" in tasks[trials]["dependentTasks"]
     assert tasks["compare"]["dependentTasks"] == [trials]
     inside = pipeline["components"][f"comp-{trials}"]["dag"]["tasks"]
-    assert {name.removesuffix("-2") for name in inside} == {"configure", "prepare", "sft", "train", "evaluate"}
+    assert {name.removesuffix("-2") for name in inside} == {
+        "configure", "doctor", "prepare", "sft", "train", "evaluate",
+    }  # fmt: skip
+
+
+def test_the_devices_are_looked_at_before_each_training_of_a_study():
+    pipeline, *_ = yaml.safe_load_all((COMPILED / "fipo_study.yaml").read_text())
+    loops = [component["dag"]["tasks"] for name, component in pipeline["components"].items() if "for-loop" in name]
+    assert len(loops) == 2
+    for tasks in loops:
+        (looked,) = (name for name in tasks if name.startswith("doctor"))
+        (data,) = (task for name, task in tasks.items() if name.startswith("prepare"))
+        assert looked in data["dependentTasks"]

@@ -6,7 +6,7 @@ import pytest
 
 from fipo.config import load_config
 from fipo.planning.hardware import GPUS, Assumptions
-from fipo.planning.idle import idle_of
+from fipo.planning.idle import batched_steps, idle_of
 from fipo.planning.plan import Hardware, make_plan
 from tests.planning.test_plan import model_file, shape
 
@@ -36,3 +36,16 @@ def test_one_queue_waits_less_than_prompts_that_are_dealt_out(shape):
     dealt = found(shape, "rollout.engine=vllm", "rollout.tensor_parallel=4")
     one = found(shape, "rollout.engine=served", "rollout.servers=[http://a,http://b]", "rollout.tensor_parallel=4")
     assert one.generation < dealt.generation
+
+
+def test_a_batch_is_taken_by_who_is_done_with_the_one_before():
+    # Batches of one prompt with two responses: their longest have 9, 1, 8, 1, 7, 1 tokens.
+    lengths = [[9, 2], [1, 1], [8, 3], [1, 1], [7, 7], [1, 1]]
+    assert batched_steps(lengths, 2, 2, stealing=False) == [24, 3], "one engine has all the long ones"
+    # 9 and 1; the second goes on with 8 (9), the first of the two that are even with 1 (10), then 7 (16) and 1 (11).
+    assert batched_steps(lengths, 2, 2) == [11, 16]
+
+
+def test_all_that_fits_in_one_batch_is_dealt_out():
+    lengths = [[9], [1], [8], [1]]
+    assert batched_steps(lengths, 2, 2) == batched_steps(lengths, 2, 2, stealing=False) == [9, 1]

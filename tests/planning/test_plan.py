@@ -17,7 +17,7 @@ from fipo.distributed.attention import use_packed_attention
 from fipo.errors import ConfigError
 from fipo.models.lora import add_adapter
 from fipo.planning.hardware import GPUS, assume
-from fipo.planning.memory import Layout, cache_bytes, layer_bytes
+from fipo.planning.memory import Layout, cache_bytes, layer_bytes, memory_of
 from fipo.planning.model import shape_of
 from fipo.planning.plan import Hardware, advise, make_plan
 from fipo.planning.timing import Engines, Workload, forward_flops, step_time
@@ -116,6 +116,15 @@ def test_activations_of_7b(shape):
     assert shared == 32768 / 4 * (28 * layer + final)
     tiled = plan(shape, "distributed.tiled_mlp=true").memory.activations
     assert tiled == 32768 * (28 * (layer - 8 * 18944) + final) + 3584 * 8 * 18944
+
+
+def test_logits_of_7b(shape):
+    """By Triton's kernels in either precision on a GPU, as torch does it on cores; with the head's gradient."""
+    head, hidden = 152064 * 3584, 32768 * 3584 * 4
+    assert plan(shape).memory.logits == 2**28 * (4 + 2) + hidden + head * 2
+    assert plan(shape, "distributed.precision=fp32").memory.logits == 2**28 * (4 + 4) + hidden + head * 4
+    on_cores = Layout.of(load_config("paper-7b", [*PLAIN]), shape, 8, on_gpu=False)
+    assert memory_of(shape, on_cores, load_config("paper-7b", [*PLAIN])).logits == 100_000_000 * 8 + head * 4
 
 
 def test_cache_of_7b(shape):

@@ -1,5 +1,7 @@
 """The embedded engine: its log-probs, its distribution, and what its responses may not depend on."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,35 @@ def prompts_of(count, *, longest=12, seed=0):
     lengths = random.integers(1, longest + 1, size=count)
     ids = [tuple(random.integers(2, VOCABULARY, size=length).tolist()) for length in lengths]
     return [Prompt(id=f"{index:08x}", text="", token_ids=tokens, answer="") for index, tokens in enumerate(ids)]
+
+
+def test_parts_are_what_a_batch_holds():
+    # Longest prompt 12 and 30 tokens more: 16 rows fit in 672 positions, which are 4 prompts of 4 responses.
+    prompts, sampling = prompts_of(23), Sampling(group_size=4, max_response_tokens=30)
+    parts = engine_of(tiny(), max_batch_tokens=672).parts(prompts, sampling, ranks=2)
+    assert sorted(place for part in parts for place in part) == list(range(23))
+    assert [len(part) for part in parts] == [3, 4, 4, 4, 4, 4], "three batches for each rank, as dealt out"
+    lengths = [[len(prompts[place].token_ids) for place in part] for part in parts]
+    assert all(min(longer) >= max(shorter) for longer, shorter in pairwise(lengths)), "the longest prompts first"
+
+
+@pytest.mark.parametrize(
+    ("positions", "ranks"),
+    [(8192, 2), (672, 1), (300, 2)],  # all fit at once; nobody is there to share with; any cut costs a batch more
+)
+def test_where_there_is_nothing_to_take_prompts_are_dealt_out(positions, ranks):
+    parts = engine_of(tiny(), positions).parts(prompts_of(8), Sampling(4, 30), ranks=ranks)
+    assert parts == [list(range(rank, 8, ranks)) for rank in range(ranks)]
+
+
+def test_a_response_does_not_depend_on_the_part_it_is_in():
+    prompts, sampling, model = prompts_of(23), Sampling(group_size=4, max_response_tokens=30, seed=5), tiny()
+    together = {group.prompt.id: group for group in engine_of(model).generate(prompts, sampling)}
+    engine = engine_of(model, max_batch_tokens=672)
+    for part in engine.parts(prompts, sampling, ranks=2):
+        for group in engine.generate([prompts[place] for place in part], sampling):
+            for one, other in zip(group.rollouts, together[group.prompt.id].rollouts, strict=True):
+                np.testing.assert_array_equal(one.token_ids, other.token_ids)
 
 
 @torch.no_grad()

@@ -74,6 +74,9 @@ class EngineAndScorer:
     def __init__(self, teaches):
         self.teaches, self.asked, self.seeds = teaches, [], []
 
+    def parts(self, prompts, sampling, ranks):
+        return [list(range(len(prompts)))]
+
     def generate(self, prompts, sampling, on_group, progress=None):
         self.asked.append(len(prompts))
         self.seeds.append(sampling.seed)

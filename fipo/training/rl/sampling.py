@@ -15,8 +15,9 @@ import numpy as np
 from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
 from fipo.distributed.bootstrap import StopRequested, World
+from fipo.distributed.work_queue import taken
 from fipo.rewards.scorer import Scorer
-from fipo.rollout.engine import OnResponses, RolloutEngine, Sampling
+from fipo.rollout.engine import OnGroup, OnResponses, RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
 
 OnPart = Callable[[str, int, int], None]
@@ -130,24 +131,48 @@ def generate_and_score(
     timer: Timer,
     progress: OnResponses | None = None,
 ) -> list[RolloutGroup]:
-    """Graded groups for all prompts, in their order, on every rank; each rank generates its share.
+    """Graded groups for all prompts, in their order, on every rank; ranks take parts of them from one queue.
 
     Raises:
         StopRequested: on every rank, when any was asked to stop; nothing is returned then.
     """
-    mine, groups, began = prompts[world.rank :: world.size], None, time.perf_counter()
+    began, mine = time.perf_counter(), None
     with suppress(StopRequested), world.interruptible() if engine.interruptible else nullcontext():
         with timer("generate"):
-            generated = engine.generate(mine, sampling, progress=progress, on_group=scorer.begin)
+            generated = _taken(prompts, engine, sampling, world, scorer.begin, progress)
         with timer("score"):
-            groups = scorer.score(generated)
-    taken = time.perf_counter() - began
+            mine = dict(zip(generated, scorer.score(list(generated.values())), strict=True))
+    seconds = time.perf_counter() - began
     with timer("gather"):
-        by_rank, seconds = zip(*world.gather((groups, taken)), strict=True)
+        by_rank, each = zip(*world.gather((mine, seconds)), strict=True)
     if None in by_rank:
         raise StopRequested
-    timer.shared("generate", [seconds])
-    return [by_rank[index % world.size][index // world.size] for index in range(len(prompts))]
+    timer.shared("generate", [each])
+    everyone = {place: group for groups in by_rank for place, group in groups.items()}
+    return [everyone[place] for place in range(len(prompts))]
+
+
+def _taken(
+    prompts: Sequence[Prompt],
+    engine: RolloutEngine,
+    sampling: Sampling,
+    world: World,
+    on_group: OnGroup,
+    progress: OnResponses | None,
+) -> dict[int, RolloutGroup]:
+    """What this rank generates, by place among the prompts."""
+    parts = engine.parts(prompts, sampling, world.size)
+    found: dict[int, RolloutGroup] = {}
+    for part in taken(world, len(parts)):
+        asked, told = [prompts[place] for place in parts[part]], _after(progress, len(found) * sampling.group_size)
+        groups = engine.generate(asked, sampling, progress=told, on_group=on_group)
+        found |= zip(parts[part], groups, strict=True)
+    return found
+
+
+def _after(progress: OnResponses | None, before: int) -> OnResponses | None:
+    """The progress of a part that this rank takes after so many responses; how many parts will follow nobody knows."""
+    return progress and (lambda done, responses: progress(before + done, before + responses))
 
 
 def has_signal(group: RolloutGroup) -> bool:

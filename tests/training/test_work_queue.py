@@ -1,0 +1,32 @@
+"""One queue of prompts over the ranks: a slow rank takes fewer, and nobody can tell from the responses."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from fipo.distributed.bootstrap import World
+from fipo.distributed.work_queue import taken
+
+WORKER = Path(__file__).with_name("queue_worker.py")
+
+
+def test_a_rank_that_sticks_leaves_its_share_to_the_other(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(WORKER)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert len(steps) == 2
+    for fast, slow in steps:
+        assert (fast["calls"], slow["calls"]) == (5, 1), "six parts of two prompts"
+        assert (fast["begun"], slow["begun"]) == (10, 2), "who generates begins to grade"
+        assert fast["numbers"] == slow["numbers"] == list(range(12)), "in the order of the prompts, on every rank"
+        assert fast["told"] == list(range(1, 11))
+
+
+def test_one_part_a_rank_asks_nobody():
+    for rank in (0, 1):
+        # Without a process group there is no queue to ask.
+        assert list(taken(World(rank, 2, 0, torch.device("cpu")), 2)) == [rank]
