@@ -101,6 +101,6 @@ def _bars(paces: Mapping[str, Pace]) -> Table:
             Text(f"  {pace.what}"),
             ProgressBar(total=pace.total or 1, completed=pace.done, width=30),
             Text(f"{pace.done:,} of {pace.total:,}"),
-            Text(f"{pace.rate:.3g}/s  {wording.duration(left)} left" if left is not None else "", style="dim"),
+            Text(f"{pace.speed}  {wording.duration(left)} left" if left is not None else "", style="dim"),
         )
     return table

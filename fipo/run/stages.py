@@ -71,6 +71,11 @@ class Pace:
     """Seconds since 1970 when it was so."""
 
     @property
+    def speed(self) -> str:
+        """`12.5/s`, or `30 s each` of what is slower than one a second."""
+        return f"{self.rate:.3g}/s" if self.rate >= 1.0 or not self.rate else f"{1.0 / self.rate:.3g} s each"
+
+    @property
     def seconds_left(self) -> float | None:
         """From now on, at that rate; None where it cannot be told."""
         return self.left_at(time.time())

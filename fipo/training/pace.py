@@ -37,7 +37,7 @@ class Meter:
             return ""
         self._said, left = pace.at, pace.seconds_left
         return f"{what}: {done:,} of {total:,}" + (
-            f"  {pace.rate:.3g}/s  {left:.0f} s left" if left is not None else ""
+            f"  {pace.speed}  {left:.0f} s left" if left is not None else ""
         )
 
     def _tell(self, what: str, done: int, total: int) -> Pace:

@@ -82,7 +82,7 @@ def train(job: Job) -> None:
         pace = job.meter.steps(step, settings.steps)
         if pace.at - said > SAID_SECONDS or last:
             said = pace.at
-            told = f"step {step}/{settings.steps}  loss {loss:.4f}  {pace.rate:.1f} steps/s"
+            told = f"step {step}/{settings.steps}  loss {loss:.4f}  {pace.speed}"
             job.say(f"{told}  {pace.seconds_left or 0:.0f} s left")
         score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
         checkpoints.reached(SftState(step, drawn), score=score)

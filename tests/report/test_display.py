@@ -42,7 +42,7 @@ def test_the_present_step_shows_rate_time_left_and_newest_numbers(tmp_path):
         journal(train / "journal.jsonl", (11, first), (12, second))
         checklist, whole, sampling, numbers = shown(display)
     assert "▶ train 0." in checklist and "○ evaluate" in checklist
-    assert "12 of 40" in whole and "0.2/s  2 min 20 s left" in whole
+    assert "12 of 40" in whole and "5 s each  2 min 20 s left" in whole
     assert "step 13: sampling" in sampling and "96 of 256" in sampling and "20.0 s left" in sampling
     assert numbers.split() == ["accuracy", "0.911", "tokens", "7.0", "f", "0.999", "±", "0.024"]
 
