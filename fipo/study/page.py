@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.markdown import Markdown
 
 from fipo.figures import to_svg
-from fipo.study.report import differences_figure, role_table, score_table, verdict_table
+from fipo.study.credit import role_table
+from fipo.study.report import differences_figure, score_table, verdict_table
 from fipo.study.results import Result
 from fipo.study.study import Study
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from fipo.errors import DataError
 from fipo.figures import ABOVE, BELOW, INK, MUTED, PHASES, styled, to_png
 from fipo.study.comparisons import along, paired, scores_by_seed, token_grid, verdicts
+from fipo.study.credit import role_figure, role_table
 from fipo.study.results import CURVES, Result
-from fipo.study.roles import FIELDS, over_steps
 from fipo.study.statistics import Mean, mean_over_seeds
 from fipo.study.study import Question, Study
 
@@ -42,8 +42,8 @@ def write_report(study: Study, results: Sequence[Result], document: Path, *, tex
         study: what was compared.
         results: its finished trials.
         document: to write.
-        text: of the document, a Jinja template: it calls `table`, `figure`, `overview`, `verdict`, `roles`, `value`
-            and `change`.
+        text: of the document, a Jinja template: it calls `table`, `figure`, `overview`, `verdict`, `roles`,
+            `role_figure`, `value` and `change`.
         standing: whether the study was registered.
 
     Raises:
@@ -74,6 +74,12 @@ def write_report(study: Study, results: Sequence[Result], document: Path, *, tex
         written.append(path)
         return f"![Every arm against {study.baseline}](images/{path.name})"
 
+    def drawn_roles() -> str:
+        path = images / f"{document.stem}-roles.png"
+        path.write_bytes(to_png(role_figure(study, results)))
+        written.append(path)
+        return f"![Influence weights by role, over the steps](images/{path.name})"
+
     environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
     names = {result.trial.name for result in results}
     document.write_text(
@@ -85,6 +91,7 @@ def write_report(study: Study, results: Sequence[Result], document: Path, *, tex
             figure=figure,
             overview=overview,
             roles=lambda: role_table(study, results),
+            role_figure=drawn_roles,
             value=value,
             change=change,
             trials=len(results),
@@ -130,28 +137,6 @@ def verdict_table(study: Study, results: Sequence[Result]) -> str:
     ]
     head = f"| task | arm | {TITLES[score]} over {study.baseline} | p | p of equivalence | seeds | verdict |"
     return "\n".join([head, "|---|---|---|---|---|---|---|", *lines])
-
-
-def role_table(study: Study, results: Sequence[Result]) -> str:
-    """Who gets the credit: by role of the token, means over all steps, then over the seeds; empty without roles."""
-    if not study.roles:
-        return ""
-    lines = [
-        "| task | arm | role | tokens | f where A > 0 | f where A < 0 | mean A | mean A f | change |",
-        "|" + "---|" * 9,
-    ]
-    for task in study.tasks:
-        for arm in study.arms:
-            chosen = [one for one in results if (one.trial.task, one.trial.arm) == (task, arm) and one.credits]
-            for role in study.roles if chosen else ():
-                found = [over_steps(one.credits[role]) for one in chosen]
-                mean = {name: float(np.nanmean([one[name] for one in found])) for name in FIELDS}
-                push, weighted = mean["advantage"], mean["weighted"]
-                lines.append(
-                    f"| {task} | `{arm}` | {role} | {mean['tokens']:,.0f} | {mean['weight_right']:.3f} | "
-                    f"{mean['weight_wrong']:.3f} | {push:+.3f} | {weighted:+.3f} | {weighted - push:+.3f} |"
-                )
-    return "\n".join(lines)
 
 
 @styled

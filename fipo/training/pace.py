@@ -36,9 +36,7 @@ class Meter:
         if pace.at - self._said < SAID_SECONDS or done >= total:
             return ""
         self._said, left = pace.at, pace.seconds_left
-        return f"{what}: {done:,} of {total:,}" + (
-            f"  {pace.speed}  {left:.0f} s left" if left is not None else ""
-        )
+        return f"{what}: {done:,} of {total:,}" + (f"  {pace.speed}  {left:.0f} s left" if left is not None else "")
 
     def _tell(self, what: str, done: int, total: int) -> Pace:
         now = time.time()

@@ -13,8 +13,10 @@ from fipo.models import load_tokenizer
 from fipo.rollout.record import record_table, store_record
 from fipo.rollout.texts import TokenTexts
 from fipo.run.run import Run
+from fipo.study.credit import role_figure
+from fipo.study.results import Result
 from fipo.study.roles import credit_of, credits_of, over_steps, tokens_in_role
-from fipo.study.study import load_study
+from fipo.study.study import Study, Trial, load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
 ROLES = load_study(STUDIES / "search.yaml").roles
@@ -84,3 +86,24 @@ def test_what_an_environment_says_has_no_credit():
     assert found["tokens"] == 4.0
     assert (found["right"], found["wrong"]) == (0.5, 0.0), "neither better nor worse is no third kind of right"
     assert (found["weight_right"], found["weighted"]) == (1.0, 0.5)
+
+
+def test_the_figure_has_a_line_of_means_for_each_arm_and_role():
+    """Two seeds, the one's run a step longer; in the second step only one of them gave up."""
+    study = Study(
+        name="s", tasks={"t": {"recipe": "demo"}}, arms={"dapo": (), "fipo": ()}, baseline="dapo", seeds=(1, 2),
+        roles={"give-up": "x"},
+    )  # fmt: skip
+
+    def result(arm, seed, *weights):
+        credit = {"give-up": {"weight_right": np.ones(len(weights)), "weight_wrong": np.array(weights)}}
+        return Result(Trial(study, "t", arm, seed), {}, np.array([]), {}, credit)
+
+    nan = float("nan")
+    results = [result("fipo", 1, 0.9, nan, 0.5), result("fipo", 2, 0.7, 0.8), result("dapo", 1, nan, nan)]
+    better, worse = role_figure(study, results).axes
+    assert tuple(ax.get_title("left") for ax in (better, worse)) == ("give-up: f where A > 0", "give-up: f where A < 0")
+    dapo, fipo, one = worse.get_lines()
+    assert (dapo.get_label(), fipo.get_label()) == ("dapo", "fipo") and list(one.get_ydata()) == [1.0, 1.0]
+    assert list(fipo.get_xdata()) == [1, 2] and list(fipo.get_ydata()) == pytest.approx([0.8, 0.8])
+    assert np.isnan(dapo.get_ydata()).all()
