@@ -27,6 +27,7 @@ import websocket
 
 from fipo.config import Config, load_config
 from fipo.run.run import Run
+from fipo.tracking import view
 from fipo.tracking.client import RUN_KEY, connect, find_runs
 from fipo.tracking.server import Server
 
@@ -114,31 +115,25 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-SHOWN = "accuracy|response_tokens_mean|influence_weight_mean|entropy|reward_mean|grad_norm"
 CLOSE = """document.querySelector('[data-component-id="mlflow.assistant.chat_panel.close"]')?.click();"""
 """What is beside a page of MLflow."""
 CLEAN_UP = f"""
     {CLOSE}"""
 CLEAN_UP += """
     [...document.querySelectorAll('label, button')].find(one => one.innerText === 'Model training')?.click();
-    const search = document.querySelector('[placeholder="Search metric charts"]');
-    Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(search, PATTERN);
-    search.dispatchEvent(new Event('input', {bubbles: true}));
     document.head.insertAdjacentHTML('beforeend', '<style>.modebar { display: none }</style>');
 """
-"""Close what is beside the charts, and choose among them."""
+"""Close what is beside the charts."""
 
 
-def open_charts(browser: Browser, server: Server, tracking_uri: str) -> None:
-    """MLflow's page of the training runs, all of them in one chart for each metric."""
-    experiment = connect(tracking_uri).get_experiment_by_name(EXPERIMENT)
-    assert experiment, f"no run has logged to {EXPERIMENT}"
-    page = f"{server.url}/#/experiments/{experiment.experiment_id}/runs?compareRunsMode=CHART"
-    browser.open(page, shows="-s0-")
-    wait(lambda: browser.script("!!document.querySelector('[placeholder=\"Search metric charts\"]')"), 60)
-    browser.script(CLEAN_UP.replace("PATTERN", json.dumps(SHOWN)))
+def open_charts(browser: Browser, server: Server, tracking_uri: str, name: str) -> None:
+    """MLflow's page of the training runs, all of them in one chart for each metric, in the order of fipo's view."""
+    experiment = connect(tracking_uri).get_experiment_by_name(name)
+    assert experiment, f"no run has logged to {name}"
+    browser.open(f"{server.url}/{view.address_of(experiment.experiment_id)}", shows="matching runs")
     drawn = "[...document.querySelectorAll('.js-plotly-plot')].filter(one => one.querySelector('.trace')).length"
-    wait(lambda: (browser.script(drawn) or 0) >= len(SHOWN.split("|")), 120)
+    wait(lambda: (browser.script(drawn) or 0) >= 6, 120)
+    browser.script(CLEAN_UP)
 
 
 def shoot_inspect(browser: Browser, run: Path, output: Path) -> None:
@@ -199,7 +194,7 @@ def main() -> None:
             browser.shoot(options.output / "mlflow-experiments.png", height=700)
             open_run(browser, server, config)
             browser.shoot(options.output / "mlflow-run.png", height=1000)
-            open_charts(browser, server, config.tracking_uri)
+            open_charts(browser, server, config.tracking_uri, EXPERIMENT)
             browser.shoot(options.output / "mlflow-compare.png", height=1150)
             browser.open((options.run / "report.html").absolute().as_uri(), shows="accuracy")
             browser.shoot(options.output / "report.png", height=1500)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import fipo
 from fipo.errors import TrackingError
 from fipo.files import private_folder
+from fipo.tracking import view
 from fipo.tracking.words import about, described, link_of
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
     from mlflow.exceptions import MlflowException
 
     location = f"{identity.artifact_root.rstrip('/')}/{identity.experiment}" if identity.artifact_root else None
+    charts = view.tag_of(identity.experiment)
     for _ in range(2):
         found = client.get_experiment_by_name(identity.experiment)
         if found and found.lifecycle_stage == "deleted":
@@ -259,9 +261,15 @@ def _experiment(client: MlflowClient, identity: RunIdentity) -> str:
                 f"MLflow experiment {identity.experiment!r} was deleted: restore it or use another prefix"
             )
         if found:
+            for tag, value in charts.items():
+                if found.tags.get(tag) != value:  # of another version, or there is none
+                    client.set_experiment_tag(found.experiment_id, tag, value)
             return found.experiment_id
         try:
-            return client.create_experiment(identity.experiment, location, _KIND | {NOTE: about(identity.experiment)})
+            made = client.create_experiment(identity.experiment, location, _KIND | charts)
+            link = view.address_of(made) if charts else ""
+            client.set_experiment_tag(made, NOTE, about(identity.experiment, link))
+            return made
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
                 raise

@@ -23,12 +23,14 @@ KUBEFLOW = "Kubeflow run "
 """Begins the line of a run's description that leads to Kubeflow's."""
 
 
-def about(experiment: str) -> str:
-    """The description of an experiment by its name: `fipo/train`, or `fipo` for the whole runs."""
+def about(experiment: str, charts: str) -> str:
+    """The description of an experiment by its name, `fipo` for the whole runs; `charts` leads to its own."""
     prefix, _, step = experiment.rpartition("/")
     if step in EXPERIMENTS and prefix:
-        return EXPERIMENTS[step]
-    return WHOLE + ", ".join(f"{experiment}/{name}" for name in EXPERIMENTS) + "."
+        told = EXPERIMENTS[step]
+    else:
+        told = WHOLE + ", ".join(f"{experiment}/{name}" for name in EXPERIMENTS) + "."
+    return f"{told}\n\n[Charts, what matters first]({charts})" if charts else told
 
 
 def described(before: str, text: str) -> str:
