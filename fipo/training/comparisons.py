@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain, cycle, islice
@@ -132,6 +132,19 @@ def _sample(
 def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops: Stops) -> list[Measurement]:
     """What the model is told by trainer and transformers of the same rows, and what the engine said; for this rank."""
     rows = [sample.row for sample in samples]
+    order = sorted(range(len(rows)), key=lambda index: index % 2)  # the long row has others on both sides
+    packed = dict(zip(order, trained(engine, [rows[index] for index in order]), strict=True))
+    checks = [*_with_transformers(engine, samples, packed), *_of_parts(engine, samples)]
+    if len(samples[0].rollout_log_probs):
+        checks += _with_engine(engine, config, samples, stops, packed)
+    return checks
+
+
+def _with_transformers(
+    engine: TrainingEngine, samples: Sequence[Sample], packed: Mapping[int, Tensor]
+) -> Iterator[Measurement]:
+    """The trainer's log-probs, row by row and packed, against transformers' own forward of the first responses."""
+    rows = [sample.row for sample in samples]
     first = [index for index, sample in enumerate(samples) if sample.is_first]
     theirs, frequencies = {}, []
     for index in first:
@@ -141,83 +154,81 @@ def compare(engine: TrainingEngine, config: Config, samples: list[Sample], stops
     engine.module.chunk_tokens = HEAD_CHUNK
     alone = {index: trained(engine, [rows[index]])[0] for index in first}
     engine.module.chunk_tokens = None
-    order = sorted(range(len(rows)), key=lambda index: index % 2)  # the long row has others on both sides
-    packed_in_order = trained(engine, [rows[index] for index in order])
-    packed = {index: packed_in_order[order.index(index)] for index in range(len(rows))}
-    limit = OWN_LIMIT[engine.dtype]
-    long, short = ([i for i, sample in enumerate(samples) if sample.is_long is which] for which in (True, False))
 
-    def apart(ours: Mapping[int, Tensor], theirs: Mapping[int, Tensor], which: Sequence[int]) -> float:
-        """The largest mean distance of a row."""
-        return max((float((ours[i] - theirs[i]).abs().mean()) for i in which if i in theirs), default=0.0)
+    def apart(ours: Mapping[int, Tensor], theirs: Mapping[int, Tensor], *, is_long: bool | None = None) -> float:
+        """The largest mean distance of a row; of all rows, or of the long or the short ones."""
+        which = (i for i in first if is_long in (None, samples[i].is_long))
+        return max((float((ours[i] - theirs[i]).abs().mean()) for i in which), default=0.0)
 
-    longest = max(map(len, rows))
+    longest, limit = max(map(len, rows)), OWN_LIMIT[engine.dtype]
     turned = [(one - same).abs().max() for row in frequencies for one, same in zip(row, frequencies[0], strict=True)]
-    checks = [
-        Measurement(
-            *("rotary lengths", float(max(turned, default=0.0)) * longest, ANGLE_LIMIT, "radians"),
-            f"a row of {longest:,} tokens has other rotary frequencies than a short one (a rope_type that looks at the "
-            "length, as longrope), so that what was sampled with some is trained with others: data.max_prompt_tokens + "
-            "rollout.max_response_tokens must stay below the length that the model changes them at "
-            "(original_max_position_embeddings in config.json)",
-        ),
-        Measurement(
-            *("head", apart(head, own, first), limit, "nats"),
-            "logits that the trainer computes from the model's hidden states are not the model's (scale, cap, bias)",
-        ),
-        Measurement(
-            *("rows alone", apart(alone, own, short), limit, "nats"),
-            "the trainer's log-probs of one row are not those of transformers' own forward",
-        ),
-        Measurement(
-            *("long row alone", apart(alone, own, long), limit, "nats"),
-            f"the same of a row of {longest:,} tokens: a sliding window, or positions far out, are not the model's",
-        ),
-        Measurement(
-            *("packed rows", apart(packed, alone, first), limit, "nats"),
-            "rows in one pass of the trainer see each other",
-        ),
-    ]
+    yield Measurement(
+        *("rotary lengths", float(max(turned, default=0.0)) * longest, ANGLE_LIMIT, "radians"),
+        f"a row of {longest:,} tokens has other rotary frequencies than a short one (a rope_type that looks at the "
+        "length, as longrope), so that what was sampled with some is trained with others: data.max_prompt_tokens + "
+        "rollout.max_response_tokens must stay below the length that the model changes them at "
+        "(original_max_position_embeddings in config.json)",
+    )
+    yield Measurement(
+        *("head", apart(head, own), limit, "nats"),
+        "logits that the trainer computes from the model's hidden states are not the model's (scale, cap, bias)",
+    )
+    yield Measurement(
+        *("rows alone", apart(alone, own, is_long=False), limit, "nats"),
+        "the trainer's log-probs of one row are not those of transformers' own forward",
+    )
+    yield Measurement(
+        *("long row alone", apart(alone, own, is_long=True), limit, "nats"),
+        f"the same of a row of {longest:,} tokens: a sliding window, or positions far out, are not the model's",
+    )
+    yield Measurement(
+        *("packed rows", apart(packed, alone), limit, "nats"), "rows in one pass of the trainer see each other"
+    )
+
+
+def _of_parts(engine: TrainingEngine, samples: Sequence[Sample]) -> Iterator[Measurement]:
+    """What some models have: an adapter beside their weights, experts."""
     if has_adapter(engine.model):
-        checks.append(
-            Measurement(
-                *("adapter", merged_error(engine.model, engine.whole), ADAPTER_LIMIT[engine.dtype], "of an output"),
-                "weights with the adapter added to them, as engines and the published model have them, make other "
-                "outputs than the adapter beside them",
-            )
+        yield Measurement(
+            *("adapter", merged_error(engine.model, engine.whole), ADAPTER_LIMIT[engine.dtype], "of an output"),
+            "weights with the adapter added to them, as engines and the published model have them, make other "
+            "outputs than the adapter beside them",
         )
     for sample in samples:
         if sample.router_logits and engine.sequence.size == 1:  # else a rank sees a part of the row
-            figure = expert_mismatch(engine, sample.row, sample.router_logits)
-            checks.append(
-                Measurement(
-                    *("experts", figure, EXPERT_LIMIT[engine.dtype], "of tokens and layers"),
-                    "the rollout engine sends tokens to other experts than the trainer",
-                )
+            yield Measurement(
+                "experts",
+                expert_mismatch(engine, sample.row, sample.router_logits),
+                EXPERT_LIMIT[engine.dtype],
+                "of tokens and layers",
+                "the rollout engine sends tokens to other experts than the trainer",
             )
-    if not len(samples[0].rollout_log_probs):
-        return checks
+
+
+def _with_engine(
+    engine: TrainingEngine, config: Config, samples: Sequence[Sample], stops: Stops, packed: Mapping[int, Tensor]
+) -> Iterator[Measurement]:
+    """The trainer's log-probs against what the rollout engine said when it sampled."""
     said = [sample.rollout_log_probs for sample in samples]
     ours = [packed[index][-len(one) :] for index, one in enumerate(said)]
-    gap_limit = ENGINE_LIMIT_FLOAT32 if engine.dtype is torch.float32 else config.rollout.mismatch_limit
+    long, short = ([i for i, sample in enumerate(samples) if sample.is_long is which] for which in (True, False))
+    limit = ENGINE_LIMIT_FLOAT32 if engine.dtype is torch.float32 else config.rollout.mismatch_limit
+    fault = "the rollout engine samples from another policy than the one that is trained"
+    yield Measurement(*("engine", _mean_gap(ours, said, short), limit, "nats"), fault)
+    yield Measurement(
+        *("engine, long row", _mean_gap(ours, said, long), limit, "nats"),
+        f"{fault}, after {max(len(sample.row) for sample in samples):,} tokens: look at sliding windows and rotary "
+        "embeddings",
+    )
     weights = torch.cat([one - other for one, other in zip(ours, said)]).exp()
+    yield Measurement(
+        *("importance weight", float((weights.mean() - 1.0).abs()), WEIGHT_LIMIT, "away from 1"),
+        "the engine cuts or changes the distribution (top_p, top_k, min_p, another temperature)",
+    )
     past = sum(int(token) in stops.ids for s in samples for token in s.row.response_ids[-len(s.rollout_log_probs) : -1])
-    engine_fault = "the rollout engine samples from another policy than the one that is trained"
-    return [
-        *checks,
-        Measurement(*("engine", _mean_gap(ours, said, short), gap_limit, "nats"), engine_fault),
-        Measurement(
-            *("engine, long row", _mean_gap(ours, said, long), gap_limit, "nats"),
-            f"{engine_fault}, after {longest:,} tokens: look at sliding windows and rotary embeddings",
-        ),
-        Measurement(
-            *("importance weight", float((weights.mean() - 1.0).abs()), WEIGHT_LIMIT, "away from 1"),
-            "the engine cuts or changes the distribution (top_p, top_k, min_p, another temperature)",
-        ),
-        Measurement(
-            *("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"
-        ),
-    ]
+    yield Measurement(
+        *("past the end", past, 0, "stop tokens inside responses"), "the engine does not stop where it should"
+    )
 
 
 def _mean_gap(ours: list[Tensor], theirs: list[Tensor], which: list[int]) -> float:

@@ -277,7 +277,7 @@ def test_an_adapter_is_admitted_and_left_as_it_was(world, precision):
     shared.rollout = TransformersEngine(
         shared.model, eos_token_id=1, pad_token_id=0, max_batch_tokens=4096, in_training=True
     )
-    assert len(shared.admit().checks) == 13
+    assert [check.name for check in shared.admit().checks] == [check.name for check in admission.checks]
 
 
 def test_an_adapter_that_is_merged_at_another_scale(world, monkeypatch):
