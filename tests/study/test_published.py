@@ -14,7 +14,10 @@ DOCS = ROOT / "docs"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "document"), [("demo-study", "demo-study.md"), ("pilot", "demo-study-pilot.md")])
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [("demo-study", "demo-study.md"), ("pilot", "demo-study-pilot.md"), ("search", "search-study.md")],
+)
 def test_the_page_is_what_the_kept_results_make(name, document, tmp_path):
     path = ROOT / "studies" / f"{name}.yaml"
     study, text = load_study(path), path.with_suffix(".md").read_text()
