@@ -89,8 +89,8 @@ $(REAL_VENV)/.ready: $(VENV)/.ready
 	@$(REAL_VENV)/bin/python -m tests.published.model $(REAL_VENV)/model
 	@touch $@
 
-# Tests beside vLLM are skipped in the first environment, which has none. Each file has a process of its own: what one leaves in
-# memory, 10 GB of it, would stay while the next trains.
+# Tests beside vLLM are skipped in the first environment, which has none. Each file has a process of its own: the models that one
+# leaves in memory would stay while the next trains.
 test-real: $(REAL_VENV)/.ready $(VLLM_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, adapters, ten RL steps, vLLM
 	@set -e; for file in test_admission test_training; do \
 		FIPO_PUBLISHED_MODEL=$(CURDIR)/$(REAL_VENV)/model \
