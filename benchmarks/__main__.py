@@ -117,23 +117,26 @@ def document(results: Mapping[str, Any]) -> str:
         if name in results:
             lines += section(name, results[name])
     if "doors" in results:
-        lines += of_the_doors(results["doors"], results["doors_before"])
+        lines += of_the_doors(results["doors"], results.get("doors_before", {}))
     if "gpu" in results:
         lines += on_a_gpu(results["gpu"])
     return "\n".join(lines) + "\n"
 
 
 def of_the_doors(result: Mapping[str, Any], before: Mapping[str, Any]) -> list[str]:
-    """What the pipeline's tasks cost to start, now and at an earlier commit."""
+    """What the pipeline's tasks cost to start, beside what they did at an earlier commit, if that was kept."""
+    head = ["task", *([f"CPU seconds, {before['commit']}"] if before else []), "CPU seconds", "modules"]
     rows = [
-        (name, f"{before['doors'][name]['cpu_seconds']:.2f}", f"{row['cpu_seconds']:.2f}", f"{row['modules']:,}")
+        [name, *([seconds(before["doors"][name])] if before else []), seconds(row), f"{row['modules']:,}"]
         for name, row in result["doors"].items()
     ]
-    return [
-        *section("doors", {**result, "printed": []}),
-        *(f"| task | CPU seconds, {before['commit']} | CPU seconds | modules |", "|---|---|---|---|"),
-        *(f"| {' | '.join(row)} |" for row in rows),
-    ]
+    lines = [f"| {' | '.join(row)} |" for row in [head, *rows]]
+    return [*section("doors", {**result, "printed": []}), lines[0], f"|{'---|' * len(head)}", *lines[1:]]
+
+
+def seconds(row: Mapping[str, Any]) -> str:
+    """The CPU time of a door."""
+    return f"{row['cpu_seconds']:.2f}"
 
 
 def on_a_gpu(result: Mapping[str, Any]) -> list[str]:

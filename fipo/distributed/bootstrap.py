@@ -96,7 +96,8 @@ class World:
         All ranks must ask for it alike.
         """
         self._queues += 1
-        key = f"fipo/queue/{(self.group or dist.GroupMember.WORLD).group_name}/{self._queues}"
+        group = self.group or distributed_c10d._get_default_group()
+        key = f"fipo/queue/{group.group_name}/{self._queues}"
         store = distributed_c10d._get_default_store()
         return lambda: int(store.add(key, 1)) - 1
 
