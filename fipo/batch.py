@@ -74,11 +74,19 @@ class Rollout:
     """[tokens]; `rollout_log_probs`: what the engine sampled with, at the sampling temperature; 0 on observations."""
     finish_reason: FinishReason
     weight_version: int
-    """Version of the weights that sampled it: the number of optimizer steps done."""
+    """Version of the weights that sampled it, or its first token: the number of optimizer steps done."""
     response_mask: NDArray[np.bool_] | None = None
     """[tokens]; True where the policy sampled the token, False on observations. None: it sampled them all."""
     grade: Grade | None = None
     """The environment's verdict; None leaves it to the grader."""
+    later_versions: NDArray[np.int64] | None = None
+    """[tokens]; the version that sampled each token, where it was more than one. None: all by `weight_version`."""
+
+    @property
+    def versions(self) -> NDArray[np.int64]:
+        """[tokens]; `later_versions`, written out."""
+        alike = np.full(len(self.token_ids), self.weight_version)
+        return alike if self.later_versions is None else self.later_versions
 
     @property
     def own(self) -> NDArray[np.bool_]:

@@ -41,9 +41,10 @@ class RolloutSettings(Section):
     mismatch_limit: Annotated[float, Role.PLACEMENT] = Field(0.1, gt=0.0)
     """Nats that the log-probs of trainer and engine may be apart in the mean, on the same weights: a run is refused
     before its first update when they are further, and a step warns."""
-    one_step_ahead: bool = False
-    """Sample the next rollout batch during the updates on this one. Its responses are one step stale, which
-    `algorithm.correction` makes up for; pays where engine and trainer have devices of their own."""
+    max_staleness: int = Field(0, ge=0)
+    """Steps that the weights which sample a token may be older than those that learn from it; above 0, so many rollout
+    batches are sampled ahead, during updates, and `algorithm.correction` makes up for it. With `served`, what is under
+    way goes on with the new weights of each step; more than 1 is for it alone. 0 waits, and repeats exactly."""
     max_batch_tokens: Annotated[int, Role.PLACEMENT] = Field(65536, ge=1)
     """Key/value cache positions that `transformers` has in use at once; lower it when memory runs out."""
 

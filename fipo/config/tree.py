@@ -66,16 +66,22 @@ class Config(Section):
             self.reward.overlong_buffer_tokens,
         )
         require(
-            not self.rollout.one_step_ahead or algorithm.correction != "none",
+            not self.rollout.max_staleness or algorithm.correction != "none",
             "algorithm.correction",
-            "truncate or mask with rollout.one_step_ahead: its responses come from older weights",
+            "truncate or mask with rollout.max_staleness: responses come from older weights",
             algorithm.correction,
         )
         require(
-            not self.rollout.one_step_ahead or self.rollout.engine != "vllm",
+            not self.rollout.max_staleness or self.rollout.engine != "vllm",
             "rollout.engine",
-            "served or transformers with rollout.one_step_ahead: vllm beside the trainer sleeps during the updates",
+            "served or transformers with rollout.max_staleness: vllm beside the trainer sleeps during the updates",
             self.rollout.engine,
+        )
+        require(
+            self.rollout.max_staleness <= 1 or self.rollout.engine == "served",
+            "rollout.max_staleness",
+            "0 or 1 unless rollout.engine = served: others end a batch before they take new weights",
+            self.rollout.max_staleness,
         )
         distributed = self.distributed
         least = {"none": 0, "optimizer": 1, "parameters": 3}[distributed.offload]

@@ -42,6 +42,9 @@ class RolloutEngine(ABC):
     interruptible = True
     """Whether an exception may end `generate` on this rank alone; not where ranks compute a response together."""
 
+    continues = False
+    """Whether weights may be loaded while another thread generates: what is under way goes on with the new ones."""
+
     stop_ids: frozenset[int] = frozenset()
     """The tokens that end a response."""
 

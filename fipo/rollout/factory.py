@@ -117,6 +117,7 @@ def _open(
         address=os.environ.get("MASTER_ADDR", "127.0.0.1"),
         rank=rank,
         timeout_seconds=config.distributed.timeout_seconds,
+        continues=settings.max_staleness > 0,
     )
 
 

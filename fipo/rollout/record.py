@@ -37,6 +37,8 @@ SCHEMA = pa.schema(
         ("response_mask", pa.list_(pa.bool_())),
         ("finish_reason", pa.string()),
         ("weight_version", pa.int64()),
+        # Of each token, where more than one version has sampled the response; else null.
+        ("weight_versions", pa.list_(pa.int64())),
         ("environment", pa.string()),
         ("grader", pa.string()),
         ("outcome", pa.string()),
@@ -87,6 +89,7 @@ def record_table(
             "response_mask": sample.rollout.response_mask,
             "finish_reason": str(sample.rollout.finish_reason),
             "weight_version": sample.rollout.weight_version,
+            "weight_versions": sample.rollout.later_versions,
             "environment": sample.prompt.environment,
             "grader": sample.prompt.grader,
             "outcome": str(sample.score.outcome),

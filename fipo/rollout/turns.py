@@ -61,13 +61,17 @@ class _Response:
         last = replace(self.turns[-1], finish_reason=reason, grade=grade)
         if not self.observations:
             return last
-        token_ids, log_probs, mask = [], [], []
+        token_ids, log_probs, mask, versions = [], [], [], []
         for turn, seen in zip(self.turns, [*self.observations, []], strict=True):
+            versions += [turn.versions, np.full(len(seen), turn.versions[-1])]
             token_ids += [turn.token_ids, np.array(seen, np.int32)]
             log_probs += [turn.log_probs, np.zeros(len(seen), np.float32)]
             mask += [np.ones(len(turn.token_ids), bool), np.zeros(len(seen), bool)]
+        first, all_versions = self.turns[0].weight_version, np.concatenate(versions)
         return replace(
             last,
+            weight_version=first,
+            later_versions=None if (all_versions == first).all() else all_versions,
             token_ids=np.concatenate(token_ids),
             log_probs=np.concatenate(log_probs),
             response_mask=np.concatenate(mask),
@@ -102,7 +106,7 @@ class TurnsEngine(RolloutEngine):
     ) -> None:
         self._engine, self._host, self._observations, self._tokenizer = engine, host, observations, tokenizer
         self._max_turns, self._context = max_turns, context
-        self.interruptible, self.stop_ids = engine.interruptible, engine.stop_ids
+        self.interruptible, self.stop_ids, self.continues = engine.interruptible, engine.stop_ids, engine.continues
 
     def generate(
         self,

@@ -149,11 +149,10 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "rollout/staleness_mean",
         "updates",
-        "Optimizer steps between the weights that sampled a response and those trained",
+        "Optimizer steps between the weights that sampled a response's first token and those trained",
     ),
-    Metric(
-        "rollout/staleness_max", "updates", "The same, of the stalest response; 0 unless rollouts run one step ahead"
-    ),
+    Metric("rollout/staleness_max", "updates", "The same, of the stalest response; 0 unless rollouts run ahead"),
+    Metric("rollout/continued_fraction", "fraction", "Responses that more than one version of the weights sampled"),
     *_lengths("rollout"),
     Metric("validation/accuracy", "fraction", "Validation problems answered right, one response each"),
     Metric(

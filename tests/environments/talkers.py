@@ -64,6 +64,7 @@ class Scripted(RolloutEngine):
     """Says what `say(prompt, index)` gives, token ids that end with a stop token or are cut at the limit."""
 
     stop_ids = frozenset([1])
+    version = 5
 
     def __init__(self, say, context=1000):
         self.say, self.context, self.calls, self.closed = say, context, [], False
@@ -78,7 +79,7 @@ class Scripted(RolloutEngine):
                 ids = self.say(prompt, index)[: response_limit(prompt, sampling, self.context)]
                 reason = FinishReason.STOP if ids[-1] in self.stop_ids else FinishReason.LENGTH
                 log_probs = np.array([-token / 8 for token in ids], np.float32)
-                rollouts.append(Rollout(np.array(ids, np.int32), log_probs, reason, 5))
+                rollouts.append(Rollout(np.array(ids, np.int32), log_probs, reason, self.version))
             groups.append(RolloutGroup(prompt, tuple(rollouts)))
         for group in reversed(groups):  # in whatever order
             if on_group:

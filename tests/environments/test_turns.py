@@ -66,6 +66,18 @@ def test_turns_and_observations_by_hand(play):
     assert rollout.token_ids.dtype == np.int32 and rollout.log_probs.dtype == np.float32
 
 
+def test_turns_under_other_weights_say_so(play, monkeypatch):
+    def says_a_under_newer_weights(prompt, index):
+        if len(prompt.token_ids) > 2:
+            monkeypatch.setattr(talkers.Scripted, "version", 6)
+        return [A, END]
+
+    [group], _ = play(says_a_under_newer_weights, [prompt("p", "1")])
+    [rollout] = group.rollouts
+    # The observation counts as of the turn before it: nobody sampled it.
+    assert rollout.weight_version == 5 and rollout.versions.tolist() == [5, 5, 5, 6, 6]
+
+
 def test_a_response_of_one_turn_is_as_without_an_environment(play):
     (one, none), _ = play(says_a, [prompt("p", "0", environment="Silent"), prompt("q", environment="")])
     for group in (one, none):

@@ -272,6 +272,38 @@ def test_one_look_at_which_a_busy_server_is_silent_is_forgiven():
     assert Busy.looks > 3 and len(busy.requests) == len(PROMPTS)
 
 
+class Renewed(Server):
+    """Gets new weights in the middle of each response."""
+
+    def choice(self, body, index):
+        answered = super().choice(body, index)
+        answered["weight_versions"] = [
+            {"version": self.version, "start": 0, "end": 1},
+            {"version": "7", "start": 1, "end": len(answered["token_ids"])},
+        ]
+        return answered
+
+
+def renewed(urls, newest):
+    dispatcher = Dispatcher(Replicas(urls, TOKEN, 20.0), stop_ids=[1], context=64, prompts_in_flight=4)
+    dispatcher.newest = newest
+    return dispatcher.generate(PROMPTS, SAMPLING, 5)
+
+
+def test_a_response_that_goes_on_says_which_weights_sampled_each_token():
+    with running(Renewed()) as urls:
+        groups = renewed(urls, newest=7)
+    assert_complete(groups)
+    assert all(rollout.weight_version == 5 for group in groups for rollout in group.rollouts)
+    assert all(rollout.versions.tolist() == [5, 7, 7] for group in groups for rollout in group.rollouts)
+
+
+@pytest.mark.parametrize(("version", "newest"), [("4", 7), ("incomplete", 7), ("5", 6), ("5", 5), ("5", 2)])
+def test_weights_older_than_the_batch_or_never_sent_lose_a_server(version, newest):
+    with running(Renewed(version=version)) as urls, pytest.raises(RolloutError, match="no rollout server is left"):
+        renewed(urls, newest)
+
+
 def test_it_ends_when_no_server_is_left():
     left = r"no rollout server is left.*version 4, not 5.*version default, not 5"
     with running(Server(version="4"), Server(version="default")) as urls, pytest.raises(RolloutError, match=left):

@@ -58,6 +58,7 @@ def test_each_response_is_a_row(tmp_path):
         "response_mask": None,
         "finish_reason": "stop",
         "weight_version": 7,
+        "weight_versions": None,
         "environment": "",
         "grader": "math",
         "outcome": "correct",
@@ -86,3 +87,9 @@ def test_the_sample_can_be_read():
     assert sample_rows(record_table(12, GROUPS, {}, TEXTS), TOKENIZER, responses=1) == sample[:1]
     twice = record_table(12, [GROUPS[2], GROUPS[0]], {}, TEXTS)
     assert len(sample_rows(twice, TOKENIZER)) == 2, "one draw of a prompt is one group"
+
+
+def test_a_response_of_several_versions_says_which_sampled_each_token(tmp_path):
+    rollout = replace(GROUPS[1].rollouts[0], later_versions=np.array([7, 9]))
+    record = record_table(12, [replace(GROUPS[1], rollouts=(rollout,))], {}, TEXTS)
+    assert record["weight_version"].to_pylist() == [7] and record["weight_versions"].to_pylist() == [[7, 9]]

@@ -108,6 +108,47 @@ def test_servers_are_lost_and_come_back(vllm_servers, folder, caplog):
         engine.close()
 
 
+@torch.no_grad()
+def log_probs_by(model, prompt, rollout):
+    """[tokens], of one plain pass."""
+    ids = torch.tensor([[*prompt.token_ids, *rollout.token_ids.tolist()]])
+    found = torch.log_softmax(model(ids).logits[0], dim=-1)[len(prompt.token_ids) - 1 : -1]
+    return found.gather(-1, ids[0, len(prompt.token_ids) :, None])[:, 0].numpy()
+
+
+def test_responses_go_on_under_new_weights(vllm_servers, folder):
+    """Each token's log-prob is that of the version that sampled it, after all that stands before it."""
+    from fipo.rollout.served.engine import ServedVllmEngine
+
+    models = {version: build(version) for version in (1, 2)}
+    with vllm_servers.running(folder, CONTEXT, 1) as urls:
+        engine = ServedVllmEngine(
+            urls, model=folder, eos_token_id=STOP, context=CONTEXT, dtype=torch.float32, transfer="gloo",
+            timeout_seconds=120.0, prompts_in_flight=4, continues=True,
+        )  # fmt: skip
+        engine.load_weights(models[1].named_parameters(), 1)
+        begun, groups = threading.Event(), []
+
+        def generate():
+            sampling = Sampling(group_size=2, max_response_tokens=200)
+            groups.extend(engine.generate(prompts(24), sampling, progress=lambda *_: begun.set()))
+
+        thread = threading.Thread(target=generate)
+        thread.start()
+        assert begun.wait(300)
+        engine.load_weights(models[2].named_parameters(), 2)
+        thread.join()
+        engine.close()
+    assert len(groups) == 24
+    rollouts = [(group.prompt, rollout) for group in groups for rollout in group.rollouts]
+    assert {version for _, rollout in rollouts for version in rollout.versions.tolist()} == {1, 2}
+    assert any(rollout.later_versions is not None for _, rollout in rollouts)
+    for prompt, rollout in rollouts:
+        by_version = {version: log_probs_by(model, prompt, rollout) for version, model in models.items()}
+        expected = np.where(rollout.versions == 1, by_version[1], by_version[2])
+        np.testing.assert_allclose(rollout.log_probs, expected, atol=1e-3)
+
+
 PROGRAM = """
 import sys
 import torch

@@ -1,4 +1,4 @@
-"""Rollouts one step ahead of the updates: what is sampled when, by which weights, and what a restart makes of it."""
+"""Rollouts ahead of the updates: what is sampled when, by which weights, and what a restart makes of it."""
 
 import signal
 import threading
@@ -9,11 +9,11 @@ import pytest
 from fipo.config import load_config
 from fipo.errors import ConfigError, RewardError
 from fipo.tracking import read_journal
-from fipo.training.rl.batches import RolloutBatches
+from fipo.training.rl.batches import RolloutBatches, batches_ahead
 from fipo.training.rl.timing import Timer
 
 AHEAD = (
-    "rollout.one_step_ahead=true",
+    "rollout.max_staleness=1",
     "algorithm.correction=truncate",
     "train.checkpoint_every=3",
     "distributed.processes=2",
@@ -30,7 +30,7 @@ def test_the_next_batch_is_made_while_this_one_is_trained_on():
         with timer("generate"):
             return step, threading.current_thread()
 
-    batches: Any = RolloutBatches(collect, begins_next=lambda step: step == 1)
+    batches: Any = RolloutBatches(collect, ahead=lambda step: int(step == 1))
     timer = Timer()
     assert batches.take(1, timer) == (1, threading.current_thread())
     assert began.wait(120)
@@ -48,7 +48,7 @@ def test_what_fails_ahead_is_raised_where_it_is_waited_for():
         if step == 2:
             raise RewardError("broken")
 
-    batches = RolloutBatches(collect, begins_next=lambda step: True)
+    batches = RolloutBatches(collect, ahead=lambda step: 1)
     batches.take(1, Timer())
     with pytest.raises(RewardError, match="broken"):
         batches.settle()
@@ -56,14 +56,56 @@ def test_what_fails_ahead_is_raised_where_it_is_waited_for():
 
 def test_stale_responses_need_a_correction():
     with pytest.raises(ConfigError, match=r"algorithm\.correction: must be truncate or mask"):
-        load_config("demo", ["rollout.one_step_ahead=true"])
+        load_config("demo", ["rollout.max_staleness=1"])
 
 
 def test_an_engine_that_sleeps_during_the_updates_cannot_run_ahead():
-    ahead = ["rollout.one_step_ahead=true", "algorithm.correction=mask"]
-    assert load_config("demo", [*ahead, "rollout.engine=served"]).rollout.one_step_ahead
+    ahead = ["rollout.max_staleness=1", "algorithm.correction=mask"]
+    assert load_config("demo", [*ahead, "rollout.engine=served"]).rollout.max_staleness == 1
     with pytest.raises(ConfigError, match=r"rollout\.engine: must be served or transformers"):
         load_config("demo", [*ahead, "rollout.engine=vllm"])
+
+
+def test_only_servers_go_on_with_new_weights_and_may_be_further_ahead():
+    ahead = ["rollout.max_staleness=2", "algorithm.correction=mask"]
+    assert load_config("demo", [*ahead, "rollout.engine=served"]).rollout.max_staleness == 2
+    with pytest.raises(ConfigError, match=r"rollout\.max_staleness: must be 0 or 1 unless rollout\.engine = served"):
+        load_config("demo", ahead)
+
+
+def test_batches_further_ahead_are_made_one_after_the_other():
+    made, go_on = [], {step: threading.Event() for step in (2, 3)}
+
+    def collect(step, timer):
+        if step in go_on:
+            assert go_on[step].wait(120)
+        made.append(step)
+        return step
+
+    batches: Any = RolloutBatches(collect, ahead=lambda step: 2 if step == 1 else 0)
+    assert batches.take(1, Timer()) == 1 and batches.begun
+    go_on[3].set()  # the third waits for the second all the same
+    assert made == [1]
+    go_on[2].set()
+    batches.wait()
+    assert [batches.take(step, Timer()) for step in (2, 3, 4)] == [2, 3, 4] == made[1:]
+    assert not batches.begun
+
+
+@pytest.mark.parametrize(
+    ("step", "most", "ahead"),
+    [
+        (1, 0, 0),
+        (1, 1, 1),
+        (1, 3, 2),  # the batches of steps 2 and 3: after step 3 comes a checkpoint
+        (2, 3, 1),
+        (3, 3, 0),
+        (7, 3, 1),  # step 8 is the last
+        (8, 3, 0),
+    ],
+)
+def test_no_batch_is_begun_before_a_checkpoint_that_comes_first(step, most, ahead):
+    assert batches_ahead(step, most=most, steps=8, checkpoint_every=3) == ahead
 
 
 @pytest.mark.slow

@@ -50,6 +50,8 @@ class Dispatcher:
     def __init__(self, replicas: Replicas, *, stop_ids: list[int], context: int, prompts_in_flight: int) -> None:
         self._replicas, self._stop_ids, self._context = replicas, stop_ids, context
         self._prompts_in_flight = prompts_in_flight
+        self.newest = 0
+        """The last version of the weights that was sent, or is on its way: up to it responses may go on."""
         self._lost: set[str] = set()
 
     def forgive(self) -> None:
@@ -64,7 +66,7 @@ class Dispatcher:
         progress: OnResponses | None = None,
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
-        """The responses to each prompt, in order, all sampled with the weights `version`.
+        """The responses to each prompt, in order, sampled with the weights `version` or later ones up to `newest`.
 
         Raises:
             RolloutError: no server is left, or one prompt failed at several.
@@ -154,20 +156,27 @@ class Dispatcher:
         answered = await answer(session, url, "POST", "inference/v1/generate", request, self._replicas.until_lost)
         choices = answered["choices"]
         versions = {span["version"] for choice in choices for span in choice["weight_versions"]}
-        if versions != {str(work.version)}:
+        if not versions or not all(self._is_fresh(version, work.version) for version in versions):
             raise ReplicaLost(
                 f"rollout server {url} answered with weights version {', '.join(sorted(versions))}, not {work.version}"
             )
         ordered = sorted(choices, key=lambda choice: int(choice["index"]))
-        return repeated([_rollout(choice, work.version) for choice in ordered], sampling)
+        return repeated([_rollout(choice) for choice in ordered], sampling)
+
+    def _is_fresh(self, version: str, begun: int) -> bool:
+        """Whether it is the version with which the batch was begun, or one that has been sent since."""
+        return version.isdigit() and begun <= int(version) <= max(begun, self.newest)
 
 
-def _rollout(choice: dict[str, Any], version: int) -> Rollout:
+def _rollout(choice: dict[str, Any]) -> Rollout:
+    spans = choice["weight_versions"]
+    versions = np.repeat([int(span["version"]) for span in spans], [span["end"] - span["start"] for span in spans])
     return Rollout(
         token_ids=np.array(choice["token_ids"], dtype=np.int32),
         log_probs=np.array([token["logprob"] for token in choice["logprobs"]["content"]], dtype=np.float32),
         finish_reason=FinishReason(choice["finish_reason"]),
-        weight_version=version,
+        weight_version=int(versions[0]),
+        later_versions=versions if versions[-1] != versions[0] else None,
     )
 
 

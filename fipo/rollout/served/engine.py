@@ -38,6 +38,8 @@ class ServedVllmEngine(RolloutEngine):
         rank: of this process.
         timeout_seconds: for one version of the weights, and in which a server that has prompts must make progress.
         prompts_in_flight: prompts that one rank has at one server at once.
+        continues: weights may be loaded while responses are sampled, which go on with the new ones: servers forget the
+            keys and values of the old weights, and say which version has sampled which token.
 
     Raises:
         ConfigError: FIPO_ROLLOUT_TOKEN is not set.
@@ -56,6 +58,7 @@ class ServedVllmEngine(RolloutEngine):
         rank: int = 0,
         timeout_seconds: float = 1800.0,
         prompts_in_flight: int = 64,
+        continues: bool = False,
     ) -> None:
         token = os.environ.get(TOKEN_VARIABLE)
         if not token:
@@ -64,7 +67,7 @@ class ServedVllmEngine(RolloutEngine):
             )
         self._replicas = replicas = Replicas(servers, token, timeout_seconds)
         self._context, self._rank, self._started = context, rank, False
-        self.stop_ids = ids_that_stop(eos_token_id)
+        self.stop_ids, self.continues = ids_that_stop(eos_token_id), continues
         self._dispatcher = Dispatcher(
             replicas,
             stop_ids=sorted(self.stop_ids),
@@ -79,6 +82,7 @@ class ServedVllmEngine(RolloutEngine):
             address=address,
             rank=rank,
             timeout_seconds=timeout_seconds,
+            continues=continues,
         )
         self._version: int | None = None
 
@@ -97,7 +101,11 @@ class ServedVllmEngine(RolloutEngine):
 
     def load_weights(self, source: Weights, version: int) -> None:
         """Send the weights to every server that is well; all ranks together."""
-        self._version = None
+        if not self.continues:
+            self._version = None  # where responses go on, a round may begin meanwhile: servers let it wait
+        self._dispatcher.newest = version
+        if self.continues and dist.is_initialized():
+            dist.barrier()  # responses to any rank may come back with the new version from now on
         if not self._started and self._rank == 0:
             self._replicas.wait_for_all(START_SECONDS)
         self._started = True

@@ -48,9 +48,12 @@ class WeightSync:
         address: str,
         rank: int,
         timeout_seconds: float,
+        continues: bool,
     ) -> None:
         self._replicas, self._transfer, self._address, self._rank = replicas, transfer, address, rank
         self._timeout_seconds = timeout_seconds
+        # Else what is still under way is of a trainer that is gone.
+        self._under_way = "keep" if continues else "abort"
         self._source = _Source(expected, dtype, torch.device("cuda" if transfer == "nccl" else "cpu"))
         self._client: _FanOut | None = None
         self._engine: Any = None
@@ -65,7 +68,7 @@ class WeightSync:
         client = self._form_group() if self._rank == 0 else None
         if client:
             client.version = str(version)
-            client.post("pause?mode=abort&clear_cache=true")
+            client.post(f"pause?mode={self._under_way}&clear_cache=true")
         elif self._engine is None:
             self._engine = self._trainer_engine(world_size=1)
         self._within_time(self._engine.send_weights, version)

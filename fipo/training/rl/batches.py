@@ -1,8 +1,9 @@
-"""Rollout batches in order, each made when it is asked for, or one step ahead while the step before is trained on."""
+"""Rollout batches in order, each made when it is asked for, or ahead while the steps before are trained on."""
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -11,54 +12,79 @@ from fipo.training.rl.timing import Timer
 
 Collect = Callable[[int, Timer], RolloutBatch]
 """Makes the batch of a step, in whichever thread it is called."""
+_Ahead = Future[tuple[RolloutBatch, Timer]]
 
 
 class RolloutBatches:
     """The rollout batch of each step.
 
-    One step ahead, batch i + 1 is sampled during the updates on batch i, by the weights before them: its responses are
-    one step stale, and `algorithm.correction` weighs them by what the policy has moved since. A step that saves a
-    checkpoint (and the last) begins no batch, so that a run that continues from there has the same batches.
+    Ahead, batches are sampled one after the other during the updates on earlier ones, by older weights:
+    `algorithm.correction` weighs each token by what the policy has moved since it was sampled. No batch is begun before
+    the checkpoint that comes first, so that a run that continues from there has the same batches.
     """
 
-    def __init__(self, collect: Collect, begins_next: Callable[[int], bool]) -> None:
-        """`begins_next(step)`: whether the batch after `step` is begun while `step` is trained on."""
-        self._collect, self._begins_next = collect, begins_next
-        self._next: Future[tuple[RolloutBatch, Timer]] | None = None
+    def __init__(self, collect: Collect, ahead: Callable[[int], int]) -> None:
+        """`ahead(step)`: how many batches after that of `step` may be begun while `step` is trained on."""
+        self._collect, self._ahead = collect, ahead
+        self._begun: deque[_Ahead] = deque()
 
     def take(self, step: int, timer: Timer) -> RolloutBatch:
         """The batch of `step`. Steps are taken in order; a batch that was begun is waited for."""
-        if self._next is None:
-            batch = self._collect(step, timer)
-        else:
-            batch, its_timer = self._next.result()
+        if self._begun:
+            batch, its_timer = self._begun.popleft().result()
             timer.add(its_timer)
-            self._next = None
-        if self._begins_next(step):
-            self._next = _in_background(self._collect, step + 1)
+        else:
+            batch = self._collect(step, timer)
+        while len(self._begun) < self._ahead(step):
+            before = self._begun[-1] if self._begun else None
+            self._begun.append(_in_background(self._collect, step + 1 + len(self._begun), before))
         return batch
+
+    @property
+    def begun(self) -> bool:
+        """Whether the next batch has been begun."""
+        return bool(self._begun)
+
+    def wait(self) -> None:
+        """Until the next batch is made, if it was begun."""
+        if self._begun:
+            self._begun[0].result()
 
     def settle(self) -> None:
         """Wait until no batch is being made: the engine is free, for other weights or other prompts."""
-        if self._next is not None:
-            self._next.result()
+        if self._begun:
+            self._begun[-1].result()
 
     def discard(self) -> None:
-        """Wait for a batch that is being made and forget it."""
+        """Wait for the batches that are being made and forget them."""
         self.settle()
-        self._next = None
+        self._begun.clear()
 
 
-def _in_background(collect: Collect, step: int) -> Future[tuple[RolloutBatch, Timer]]:
+def _in_background(collect: Collect, step: int, before: _Ahead | None) -> _Ahead:
     """A thread that ends with the process: after an error nobody waits for responses that nobody wants."""
-    future: Future[tuple[RolloutBatch, Timer]] = Future()
+    future: _Ahead = Future()
 
     def work() -> None:
         timer = Timer()
         try:
+            if before:
+                before.result()
             future.set_result((collect(step, timer), timer))
         except BaseException as error:  # raised again in the training thread, by `result`
             future.set_exception(error)
 
     threading.Thread(target=work, name=f"rollouts-{step}", daemon=True).start()
     return future
+
+
+def batches_ahead(step: int, *, most: int, steps: int, checkpoint_every: int) -> int:
+    """How many batches after that of `step` may be begun during it.
+
+    Args:
+        step: that is trained on.
+        most: `rollout.max_staleness`.
+        steps: the last one.
+        checkpoint_every: steps from one checkpoint to the next; what comes after one begins after it.
+    """
+    return min(most, steps - step, -step % checkpoint_every)

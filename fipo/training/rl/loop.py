@@ -33,7 +33,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
         step, timer = state.step + 1, Timer()
         begun = parts.unfinished(state)  # where the step was left between two of its updates
         if begun is None:
-            drawn = parts.batches.take(step, timer)  # draw, generate, verify: `sampling.collect`
+            drawn = parts.next_batch(step, timer)  # draw, generate, verify: `sampling.collect`
             begun = Unfinished(with_advantages(drawn, scale_by_std=parts.options.scale_by_std))  # Eq. 1
         batch, updates = begun.batch, begun.updates
         metrics = rollout_metrics(batch, engine.steps_done - updates.taken)

@@ -106,6 +106,7 @@ def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
     scores = [sample.score for sample in samples]
     outcomes = [score.outcome for score in scores]
     ages = [version - sample.rollout.weight_version for sample in samples]
+    went_on = [sample.rollout.later_versions is not None for sample in samples]
     learned = [sample.rollout.own_tokens for sample in samples if sample.advantage is not None]
     return {
         "rollout/reward_mean": _mean([score.reward for score in scores]),
@@ -122,6 +123,7 @@ def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
         "rollout/sampled_tokens": float(batch.sampled_tokens),
         "rollout/staleness_mean": _mean(ages),
         "rollout/staleness_max": float(max(ages)),
+        "rollout/continued_fraction": _mean(went_on),
         "train/loss_tokens": float(sum(learned)),
         **length_metrics("rollout", batch.sampled),
     }

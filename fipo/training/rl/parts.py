@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -24,7 +25,7 @@ from fipo.training.admission import admit
 from fipo.training.checkpointing import Checkpoints
 from fipo.training.job import Job
 from fipo.training.publishing import publish, publish_adapter
-from fipo.training.rl.batches import RolloutBatches
+from fipo.training.rl.batches import RolloutBatches, batches_ahead
 from fipo.training.rl.learner import Learner, MiniBatch
 from fipo.training.rl.log import StepLog
 from fipo.training.rl.metrics import Updates
@@ -62,15 +63,28 @@ class Parts:
         """Have the rollout engine sample with the weights as they are."""
         self.rollout.load_weights(self.engine.weights(), version=self.engine.steps_done)
 
+    def next_batch(self, step: int, timer: Timer) -> RolloutBatch:
+        """The batch of the step: made now, or waited for, which a stop request ends."""
+        if self.batches.begun:
+            with timer("wait"):
+                self.job.world.wait_or_stop(self.batches.wait)
+        return self.batches.take(step, timer)
+
     def sync(self, timer: Timer) -> None:
-        """The same when no batch is being made with the weights before."""
-        with timer("wait"):
-            self.job.world.wait_or_stop(self.batches.settle)
+        """The same at the end of a step: when no batch is being made with the weights before, or goes on with these."""
+        if not self.rollout.continues:
+            self._settle(timer)
         with timer("sync"):
             self.load_weights()
 
+    def _settle(self, timer: Timer) -> None:
+        with timer("wait"):
+            self.job.world.wait_or_stop(self.batches.settle)
+
     def evaluate(self, step: int, timer: Timer) -> dict[str, float]:
         """Measure the policy on the validation problems, and keep the first answers; collective."""
+        if self.rollout.continues:
+            self._settle(timer)  # the engine is for one kind of prompts at a time
         found = self.validation.measure(timer)
         self.records.answers(step, self.validation.newest)
         return found
@@ -83,9 +97,9 @@ class Parts:
     def between(self, state: RlState, batch: RolloutBatch, updates: Updates, left: Sequence[MiniBatch]) -> None:
         """Save here, and end, where that is asked for; `left` are the updates that are still to come.
 
-        One step ahead the next batch is being sampled, which no checkpoint holds: there a stop waits for the step.
+        Ahead the next batches are being sampled, which no checkpoint holds: there a stop waits for the step.
         """
-        if not self.job.config.rollout.one_step_ahead:
+        if not self.job.config.rollout.max_staleness:
             self.checkpoints.between(
                 state.within(batch, updates.done),
                 lambda: Unfinished(batch, updates, self.learner.old_policy(left)).tensors(
@@ -172,16 +186,16 @@ def _open_rollout(
         device=engine.world.device,
         rank=engine.world.rank,
         # ZeRO-3 leaves each rank a part of the trained model, and weights in training cannot sample: take a copy.
-        trained=None if engine.zero_stage == 3 or config.rollout.one_step_ahead else engine.model,
+        trained=None if engine.zero_stage == 3 or config.rollout.max_staleness else engine.model,
     )
 
 
 def _batches(job: Job, stream: PromptStream, rollout: RolloutEngine, scorer: Scorer) -> RolloutBatches:
-    config, settings, ahead = job.config, job.config.train, job.config.rollout.one_step_ahead
-    ranks = job.world.aside(config.distributed.timeout_seconds) if ahead else job.world
+    config, settings, most = job.config, job.config.train, job.config.rollout.max_staleness
+    ranks = job.world.aside(config.distributed.timeout_seconds) if most else job.world
     return RolloutBatches(
         lambda step, timer: collect(stream, rollout, scorer, config, ranks, step, timer, job.part),
-        begins_next=lambda step: ahead and step < settings.steps and step % settings.checkpoint_every != 0,
+        ahead=partial(batches_ahead, most=most, steps=settings.steps, checkpoint_every=settings.checkpoint_every),
     )
 
 
