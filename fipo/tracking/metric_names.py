@@ -198,7 +198,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("perf/generate_seconds", "s", "Part of it spent on sampling responses"),
     Metric("perf/score_seconds", "s", "Part spent on verifying them"),
     Metric("perf/gather_seconds", "s", "Part spent on exchanging them between ranks"),
-    Metric("perf/wait_seconds", "s", "Part spent waiting for responses that are sampled one step ahead"),
+    Metric("perf/wait_seconds", "s", "Part spent waiting for responses that are sampled ahead"),
     Metric("perf/old_log_probs_seconds", "s", "Part spent on the log-probs before the updates"),
     Metric("perf/update_seconds", "s", "Part spent on optimizer updates"),
     Metric("perf/sync_seconds", "s", "Part spent on bringing new weights to the rollout engine"),
