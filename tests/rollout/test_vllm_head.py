@@ -17,7 +17,7 @@ from fipo.rollout.served.server import server_command
 
 needs_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="needs vLLM")
 VOCABULARY, CONTEXT, STOP = 64, 256, 1
-TEMPERATURE = 8.0
+TEMPERATURE = 2.0
 
 
 def build(tied):
@@ -64,7 +64,7 @@ def test_log_probs_are_those_of_a_head_in_float32(kind, tied, tmp_path, request)
 
         gaps = gaps_of(VllmEngine(str(tmp_path), dtype="bfloat16", **how), model)
     print(gaps)
-    assert gaps[torch.float32] < 1e-4 < 5e-3 < gaps[torch.bfloat16]
+    assert gaps[torch.float32] < 1e-4 < 3e-3 < gaps[torch.bfloat16]
 
 
 def gaps_of(engine, model):
