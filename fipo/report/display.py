@@ -40,7 +40,7 @@ def live_display(folder: Path, goal: str) -> Iterator[None]:
         yield
         return
     display = Display(folder, goal)
-    with Live(get_renderable=display.render, console=Console(), refresh_per_second=2):
+    with Live(get_renderable=display.render, console=Console(file=sys.stdout), refresh_per_second=2):
         yield
 
 
