@@ -31,7 +31,7 @@ class Terminal:
         if not self.pid:
             # The child sets the size itself: nobody is faster than it.
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
-            # An environment of its own: readline, which pytest imports, puts COLUMNS into C's, which `os.environ` hides.
+            # An environment of its own: pytest's readline puts COLUMNS into C's, which `os.environ` does not show.
             own = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
             os.execve(command[0], command, {name: own[name] for name in own.keys() - {"COLUMNS", "LINES"}})
         self.process, self.shown, self._closed = psutil.Process(self.pid), "", False
