@@ -107,7 +107,11 @@ class _Stop:
     requested = False
 
     def __call__(self, signal_number: int, frame: object) -> None:
-        """SIGTERM first; whoever asks twice wants it now."""
+        """SIGTERM first; whoever asks twice wants it now. A terminal that has gone takes no more lines."""
+        if signal_number == signal.SIGHUP:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nowhere, stream)
         how = signal.SIGKILL if self.requested else signal.SIGTERM
         self.requested = True
         for process in psutil.Process().children(recursive=True):
@@ -117,8 +121,10 @@ class _Stop:
 
 @contextmanager
 def _stoppable() -> Iterator[_Stop]:
-    stop = _Stop()
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop, numbers = _Stop(), [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as `nohup` has it: the run outlives the terminal
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield stop
     finally:
