@@ -21,9 +21,8 @@ TEMPERATURE = 2.0
 
 
 def build():
-    """In bfloat16, with layers that add nothing: all that engines may differ in is the head. A tied one would repeat each
-    token. Logits are up to some 30,
-    where bfloat16 has steps of 0.125."""
+    """In bfloat16, with layers that add nothing: engines may differ in the head alone (a tied one would repeat each
+    token). Logits are up to some 30, where bfloat16 has steps of 0.125."""
     torch.manual_seed(1)
     config = LlamaConfig(
         vocab_size=VOCABULARY, hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=1,
