@@ -13,15 +13,17 @@ from fipo.tracking.client import NOTE, connect
 from fipo.tracking.metric_names import METRICS
 
 FOUND = shutil.which("chromium") or shutil.which("chromium-browser")
-LOGGED = ("perf/step_seconds", "rollout/accuracy", "rollout/response_tokens_mean", "train/dropped_fraction")
-LOGGED += ("train/learning_rate", "train/grad_norm")
+LOGGED = (
+    *("perf/step_seconds", "rollout/accuracy", "rollout/response_tokens_mean", "train/dropped_fraction"),
+    *("train/learning_rate", "train/grad_norm"),
+)
 
 
 def charts(tags):
     """Metrics by section, in their order."""
     state = json.loads(zlib.decompress(base64.b64decode(tags[view.TAG].removeprefix("deflate;"))))
     names = {section["uuid"]: section["name"] for section in state["compareRunSections"]}
-    found = {name: [] for name in names.values()}
+    found: dict[str, list[str]] = {name: [] for name in names.values()}
     for chart in state["compareRunCharts"]:
         found[names[chart["metricSectionId"]]].append(chart["metricKey"])
     return found
