@@ -107,7 +107,7 @@ def test_a_narrow_terminal_ctrl_c_and_one_that_goes_away(in_terminal, tmp_path):
     assert read_stages(tmp_path / "tiny")["sft"].state == "stopped"
 
     terminal = in_terminal()
-    resumed = re.search(r"demonstrations, 1 process\(es\), from step (\d+)", terminal.shown)
+    resumed = re.search(r"demonstrations, 1 process\(es\), from step (\d+)", terminal.text)
     assert resumed and int(resumed[1]) > 0
     family = terminal.process.children(recursive=True)
     terminal.go_away()
