@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fipo.study.registration import standing
-from fipo.study.report import write_report
+from fipo.study.report import DEFAULT_TEXT, write_report
 from fipo.study.results import stored_results
 from fipo.study.study import load_study
 
@@ -16,11 +16,17 @@ DOCS = ROOT / "docs"
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "document"),
-    [("demo-study", "demo-study.md"), ("pilot", "demo-study-pilot.md"), ("search", "search-study.md")],
+    [
+        ("demo-study", "demo-study.md"),
+        ("pilot", "demo-study-pilot.md"),
+        ("search", "search-study.md"),
+        ("search-24", "search-24-study.md"),
+    ],
 )
 def test_the_page_is_what_the_kept_results_make(name, document, tmp_path):
     path = ROOT / "studies" / f"{name}.yaml"
-    study, text = load_study(path), path.with_suffix(".md").read_text()
+    study, kept = load_study(path), path.with_suffix(".md")
+    text = (kept if kept.is_file() else DEFAULT_TEXT).read_text()
     results = stored_results(study, path.with_suffix(".jsonl"))
     written = write_report(study, results, tmp_path / document, text=text, standing=standing(path))
     again = f"run `fipo study report {path} --output docs/{document}`"
