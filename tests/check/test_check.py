@@ -157,7 +157,7 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(ConfigError, match=r"it has no \*\.safetensors, but pytorch_model\.bin"):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": {"a": "model-1.safetensors"}}')
+    (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}')
     with pytest.raises(ConfigError, match=r"model-1\.safetensors is missing"):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
 
