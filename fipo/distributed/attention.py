@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from logging import getLogger
 from typing import Any
 
 import torch
@@ -11,10 +12,12 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 from transformers.masking_utils import sdpa_mask
 
 from fipo.distributed.packed_attention import packed_attention
+from fipo.errors import ConfigError
 from fipo.models.inference import inference
 
 NAME = "packed"
 
+_logger = getLogger(__name__)
 
 _NAMES = {NAME}
 """Implementations that keep packed sequences apart: this one, and those made of it (`register_packed`)."""
@@ -51,7 +54,10 @@ def use_packed_attention(model: PreTrainedModel) -> bool:
         try:
             together = probe_packed(model)
             apart = float((together - alone).abs().max() / alone.abs().max())
-        except Exception:  # the model's own code: what it makes of a row that it does not understand
+        except ConfigError:
+            apart = math.inf
+        except Exception as error:  # of the model's own code: what it makes of a row that it does not understand
+            _logger.warning("%s takes no packed rows, and is slower on padded ones: %s", type(model).__name__, error)
             apart = math.inf
     if not apart < (1e-3 if alone.dtype in (torch.float32, torch.float64) else 0.1):
         model.set_attn_implementation(own)

@@ -40,6 +40,7 @@ def live_display(folder: Path, goal: str) -> Iterator[None]:
         yield
         return
     display = Display(folder, goal)
+    # By itself rich looks up `sys.stdout` at each write, and finds the filter that prints through this display.
     with Live(get_renderable=display.render, console=Console(file=sys.stdout), refresh_per_second=2):
         yield
 

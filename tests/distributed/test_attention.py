@@ -66,6 +66,21 @@ def test_models_with_other_attention_are_left_as_they_are():
     assert model.config._attn_implementation == before and not attention.packs(model)
 
 
+def test_what_a_model_raises_of_packed_rows_is_told(request, monkeypatch, caplog):
+    """It trains on padded rows, and whoever wonders why it is slow finds the reason."""
+    model = load_model(Model(architecture=Architecture(vocabulary=("a", "b"))))
+    before = model.config._attn_implementation
+
+    def fails(*_, **__):
+        raise RuntimeError("a kernel that is not there")
+
+    request.addfinalizer(lambda: attention.register_packed(attention.NAME, packed_attention.packed_attention))
+    monkeypatch.setattr(attention, "packed_attention", fails)
+    assert not attention.use_packed_attention(model)
+    assert "takes no packed rows" in caplog.text and "a kernel that is not there" in caplog.text
+    assert model.config._attn_implementation == before and not attention.packs(model)
+
+
 @pytest.mark.parametrize("softcap", [None, 2.0])
 @pytest.mark.parametrize("window", [None, 1, 7, 600])
 def test_windows_and_soft_caps(window, softcap):
