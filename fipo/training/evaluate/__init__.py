@@ -14,14 +14,14 @@ from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import weights_dtype
 from fipo.distributed.work_queue import of_its_share, taken
 from fipo.environments.notice import notice
-from fipo.evaluation.benchmark import answer, check_problems
+from fipo.evaluation.benchmark import Graders, answer, check_problems
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
 from fipo.records import Evaluated, Scores
-from fipo.rewards.pool import GraderPool, open_pool
+from fipo.rewards.pool import open_pool
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
@@ -120,7 +120,7 @@ def _evaluate(
     problems: Path,
     benchmark: str,
     label: str,
-    graders: GraderPool,
+    graders: Graders,
 ) -> BenchmarkResult:
     config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
     prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
