@@ -111,7 +111,7 @@ def sampled(world, folder):
     groups = generate_and_score(
         prompts, engine, scores, sampling, world, Timer(), lambda done, responses: told.append(done)
     )
-    numbers = [int(TOKENIZER.decode(group.rollouts[0].token_ids)) for group in groups]
+    numbers = [int(str(TOKENIZER.decode(group.rollouts[0].token_ids))) for group in groups]
     return {"calls": engine.calls, "begun": scores.begun, "told": told, "numbers": numbers}
 
 
