@@ -1,9 +1,9 @@
-"""Sample a benchmark, grade the responses, keep them: `evaluate` does one rank's share and resumes where it stopped."""
+"""Sample a benchmark, grade the responses, keep them: what was kept is not sampled again."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -17,8 +17,8 @@ from fipo.evaluation.votes import Ballot, count_votes
 from fipo.outcome import Grade
 from fipo.rollout.engine import OnResponses, RolloutEngine, Sampling
 
-PROMPTS_PER_PART = 64
-"""Problems that are generated and kept together."""
+PROBLEMS_KEPT_TOGETHER = 64
+"""Problems that are graded and kept as soon as so many are answered."""
 
 
 class Graders(Protocol):
@@ -41,47 +41,93 @@ def evaluate(
     sampling: Sampling,
     tokenizer: PreTrainedTokenizerBase,
     graders: Graders,
-    parts: Parts | None = None,
-    prompts_per_part: int = PROMPTS_PER_PART,
+    kept: Parts | None = None,
+    kept_together: int = PROBLEMS_KEPT_TOGETHER,
     progress: OnResponses | None = None,
 ) -> BenchmarkResult:
-    """Answer every prompt `sampling.group_size` times and grade the responses.
+    """Answer every prompt `sampling.group_size` times and grade the responses, in this process alone.
 
-    A response depends on the prompt's id, its index and the seed alone, so neither sharding nor resuming changes a
-    result: give each rank `prompts[rank::ranks]`, and `BenchmarkResult.merge` the shards.
+    A response depends on the prompt's id, its index and the seed alone, so neither sharing the prompts nor resuming
+    changes a result.
 
     Args:
         name: of the benchmark.
-        prompts: this rank's problems, each id once.
+        prompts: the problems, each id once.
         engine: holds the weights to evaluate.
         sampling: how to sample.
         tokenizer: turns responses into text.
         graders: tell right from wrong, each prompt by its own, and which wrong answers are one vote in cons@k.
-        parts: where finished problems are kept; those found there are not sampled again.
-        prompts_per_part: problems that are generated and kept together.
+        kept: where finished problems are kept; those found there are not sampled again.
+        kept_together: problems that are graded and kept as soon as so many are answered.
         progress: called with the responses that are done, and all.
 
     Raises:
         DataError: there are no prompts, or an id occurs twice.
         RolloutError: the engine failed.
     """
-    _check(name, prompts)
-    done = parts.read() if parts else {}
+    check_problems(name, prompts)
+    done = kept.read() if kept else {}
     left = [prompt for prompt in prompts if prompt.id not in done]
-    responses = len(prompts) * sampling.group_size
-    for start in range(0, len(left), prompts_per_part):
-        before = (len(prompts) - len(left) + start) * sampling.group_size
-        groups = engine.generate(
-            left[start : start + prompts_per_part], sampling, _shifted(progress, before, responses)
-        )
-        problems = _grade(groups, tokenizer, graders)
-        done |= {problem.id: problem for problem in problems}
-        if parts:
-            parts.append(problems)
+    before, responses = (len(prompts) - len(left)) * sampling.group_size, len(prompts) * sampling.group_size
+    done |= answer(
+        left,
+        engine.parts(left, sampling, 1),
+        engine,
+        sampling=sampling,
+        tokenizer=tokenizer,
+        graders=graders,
+        kept=kept,
+        kept_together=kept_together,
+        progress=progress and (lambda done, _: progress(before + done, responses)),
+    )
     return BenchmarkResult(name, tuple(done[prompt.id] for prompt in prompts))
 
 
-def _check(name: str, prompts: Sequence[Prompt]) -> None:
+def answer(
+    prompts: Sequence[Prompt],
+    parts: Iterable[Sequence[int]],
+    engine: RolloutEngine,
+    *,
+    sampling: Sampling,
+    tokenizer: PreTrainedTokenizerBase,
+    graders: Graders,
+    kept: Parts | None = None,
+    kept_together: int = PROBLEMS_KEPT_TOGETHER,
+    progress: OnResponses | None = None,
+) -> dict[str, ProblemResult]:
+    """The problems that this rank answers, graded, by id: see `evaluate`.
+
+    Args:
+        prompts: the problems that are left, the same on all ranks.
+        parts: of them, by place, as this rank takes them: `RolloutEngine.generate_parts`.
+    """
+    found: dict[str, ProblemResult] = {}
+    waiting: list[RolloutGroup] = []
+
+    def keep() -> None:
+        problems = _grade(waiting, tokenizer, graders)
+        waiting.clear()
+        found.update({problem.id: problem for problem in problems})
+        if kept:
+            kept.append(problems)
+
+    def on_group(group: RolloutGroup) -> None:
+        waiting.append(group)
+        if len(waiting) == kept_together:
+            keep()
+
+    engine.generate_parts(prompts, parts, sampling, progress, on_group)
+    if waiting:
+        keep()
+    return found
+
+
+def check_problems(name: str, prompts: Sequence[Prompt]) -> None:
+    """Refuse no problems at all, and two of one id.
+
+    Raises:
+        DataError: names the benchmark and what is wrong.
+    """
     if not prompts:
         raise DataError(f"benchmark {name}: no problems to evaluate")
     repeated = [problem_id for problem_id, count in Counter(prompt.id for prompt in prompts).items() if count > 1]
@@ -89,10 +135,6 @@ def _check(name: str, prompts: Sequence[Prompt]) -> None:
         raise DataError(
             f"benchmark {name}: problem ids must differ; {len(repeated)} occur again, such as {repeated[0]}"
         )
-
-
-def _shifted(progress: OnResponses | None, before: int, responses: int) -> OnResponses | None:
-    return progress and (lambda done, _: progress(before + done, responses))
 
 
 def _grade(groups: Sequence[RolloutGroup], tokenizer: PreTrainedTokenizerBase, graders: Graders) -> list[ProblemResult]:

@@ -39,16 +39,15 @@ def idle_of(plan: Plan, config: Config) -> Idle:
         seed=SEED,
     )
     engines = Engines.of(config, plan.shape, plan.layout, plan.hardware.gpu, plan.hardware.servers)
-    return Idle(_generation(plan, config, engines, lengths), _updates(plan, lengths))
+    return Idle(_generation(plan, engines, lengths), _updates(plan, lengths))
 
 
-def _generation(plan: Plan, config: Config, engines: Engines, lengths: list[list[int]]) -> float:
+def _generation(plan: Plan, engines: Engines, lengths: list[list[int]]) -> float:
     rows = max(1, int(engines.cache_tokens // (plan.work.row if engines.continuous else plan.layout.longest_row)))
     if engines.continuous:
         rates = _rates(plan, engines, rows)
-        served = config.rollout.engine == "served"  # one queue over all servers; else prompts are dealt out
         prompt = int(plan.work.prompt_tokens)
-        return Fleet(rates, engines.count, lengths, prompt_tokens=prompt, stealing=served).generate(len(lengths)).idle
+        return Fleet(rates, engines.count, lengths, prompt_tokens=prompt, stealing=True).generate(len(lengths)).idle
     return idle_fraction([batched_steps(lengths, rows, engines.count)])
 
 

@@ -72,7 +72,8 @@ class Fleet:
         engines: how many.
         lengths: of the responses of each prompt, tokens; after the last prompt the first comes again.
         prompt_tokens: of each prompt.
-        stealing: one queue for all engines; else prompts are dealt out before they begin.
+        stealing: one queue for all engines, unless all prompts have room at once; else they are dealt out before they
+            begin.
         max_staleness: steps for which a response may go on after its own; 0 waits for all.
     """
 
@@ -98,7 +99,7 @@ class Fleet:
         self._step += 1
         queue: deque[int] = deque()
         fresh = prompts - (len(self._open) if not self._max_staleness else 0)
-        if self._stealing:
+        if self._stealing and (self._max_staleness or not self._has_room_for(fresh)):
             # Where some may be left over there is always another prompt to begin.
             queue.extend(range(self._drawn, self._drawn + (fresh if not self._max_staleness else 4 * prompts)))
         else:
@@ -137,6 +138,9 @@ class Fleet:
             empty=1.0 - min(1.0, sum(engine.used for engine in self._engines) / (whole * self._rates.slots)),
             stale=stale / max(1, finished),
         )
+
+    def _has_room_for(self, prompts: int) -> bool:
+        return prompts * len(self._lengths[0]) <= len(self._engines) * self._rates.slots
 
     def _must_finish(self) -> bool:
         """Whether a response is as old as it may be: the step waits for it."""

@@ -39,8 +39,11 @@ class Sampling:
 class RolloutEngine(ABC):
     """Generates responses. Weights change only through `load_weights`."""
 
-    interruptible = True
-    """Whether an exception may end `generate` on this rank alone; not where ranks compute a response together."""
+    ranks_together = 1
+    """Neighbouring ranks that compute each response together: all of them must call alike, and none may leave alone."""
+
+    refills = False
+    """Whether it takes prompts while others are generated, so that a part may be as small as one prompt."""
 
     continues = False
     """Whether weights may be loaded while another thread generates: what is under way goes on with the new ones."""
@@ -65,12 +68,36 @@ class RolloutEngine(ABC):
         """
 
     def parts(self, prompts: Sequence[Prompt], sampling: Sampling, ranks: int) -> list[list[int]]:
-        """What ranks generate together, by place in `prompts`: one call of `generate` each, at least one a rank.
+        """How prompts that all ranks have are cut, by place: at least one part for each rank, or ranks together.
 
-        Ranks take them one after the other (`fipo.distributed.work_queue`). An engine that works on all of its prompts
-        at once, or whose ranks must call alike, has one part a rank.
+        Ranks take them one after the other (`fipo.distributed.work_queue`). What a part holds does not depend on who
+        takes it.
         """
-        return dealt(len(prompts), ranks)
+        return dealt(len(prompts), ranks // self.ranks_together)
+
+    def kept(self, part: Sequence[int]) -> Sequence[int]:
+        """Of a part that ranks together generate: the places whose groups this rank returns."""
+        return part
+
+    def generate_parts(
+        self,
+        prompts: Sequence[Prompt],
+        parts: Iterable[Sequence[int]],
+        sampling: Sampling,
+        progress: OnResponses | None = None,
+        on_group: OnGroup | None = None,
+    ) -> dict[int, RolloutGroup]:
+        """The groups of the parts that this rank takes, by place in `prompts`, which all ranks have.
+
+        Each part is asked for when there is room for it: here, when the one before is done.
+        """
+        found: dict[int, RolloutGroup] = {}
+        for part in parts:
+            own = self.kept(part)
+            told = _after(progress, len(found) * sampling.group_size)
+            groups = self.generate([prompts[place] for place in own], sampling, progress=told, on_group=on_group)
+            found |= zip(own, groups, strict=True)
+        return found
 
     @abstractmethod
     def load_weights(self, source: Weights, version: int) -> None:
@@ -85,6 +112,11 @@ class RolloutEngine(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release memory and processes; idempotent."""
+
+
+def _after(progress: OnResponses | None, before: int) -> OnResponses | None:
+    """The progress of a part that comes after so many responses; how many parts will follow nobody knows."""
+    return progress and (lambda done, responses: progress(before + done, before + responses))
 
 
 def ids_that_stop(eos_token_id: int | Collection[int]) -> frozenset[int]:

@@ -106,7 +106,7 @@ class TurnsEngine(RolloutEngine):
     ) -> None:
         self._engine, self._host, self._observations, self._tokenizer = engine, host, observations, tokenizer
         self._max_turns, self._context = max_turns, context
-        self.interruptible, self.stop_ids, self.continues = engine.interruptible, engine.stop_ids, engine.continues
+        self.ranks_together, self.stop_ids, self.continues = engine.ranks_together, engine.stop_ids, engine.continues
 
     def generate(
         self,
@@ -120,8 +120,8 @@ class TurnsEngine(RolloutEngine):
         asked = [(prompt, self._begin(place, prompt, sampling)) for place, prompt in enumerate(prompts)]
         size = sampling.group_size
         for turn in range(self._max_turns):
-            if not asked and self._engine.interruptible:
-                break  # ranks that share a model generate for each other, so all must call alike
+            if not asked and self.ranks_together == 1:
+                break  # ranks together generate for each other, so all must call alike
             speaking = [response for _, responses in asked for response in responses]
             try:
                 self._speak(asked, replace(sampling, group_size=size), done)
@@ -135,8 +135,14 @@ class TurnsEngine(RolloutEngine):
         return done.in_order()
 
     def parts(self, prompts: Sequence[Prompt], sampling: Sampling, ranks: int) -> list[list[int]]:
-        """See `RolloutEngine.parts`."""
+        """See `RolloutEngine.parts`: where the engine would refill, one for each, since turns go together."""
+        if self._engine.refills:
+            return super().parts(prompts, sampling, ranks)
         return self._engine.parts(prompts, sampling, ranks)
+
+    def kept(self, part: Sequence[int]) -> Sequence[int]:
+        """See `RolloutEngine.kept`."""
+        return self._engine.kept(part)
 
     def load_weights(self, source: Weights, version: int) -> None:
         """See `RolloutEngine.load_weights`."""

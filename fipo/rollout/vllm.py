@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,12 +21,13 @@ from fipo.rollout.engine import (
     Weights,
     check_prompts,
     ids_that_stop,
-    response_limit,
 )
+from fipo.rollout.parts import dealt
+from fipo.rollout.requests import distinct_responses, repeated, sampling_params
 from fipo.rollout.weights import checked, expected_of
 
 if TYPE_CHECKING:
-    from vllm import RequestOutput, SamplingParams
+    from vllm import RequestOutput
 
 
 FLOAT32_HEAD = {"head_dtype": "float32"}
@@ -38,7 +38,8 @@ class VllmEngine(RolloutEngine):
     """vLLM beside the trainer on the same devices (colocated): continuous batching, prefix caching, paged memory.
 
     Under torchrun, `tensor_parallel` neighbouring ranks share one copy of the model and generate for each other; all of
-    them must call each method together.
+    them must call each method together. Of the prompts that all ranks have, each copy takes one more whenever it has
+    room for its responses.
 
     Args:
         model: a name of the hub or a folder, of which the architecture counts; weights come through `load_weights`.
@@ -51,6 +52,8 @@ class VllmEngine(RolloutEngine):
     Raises:
         ConfigError: `tensor_parallel` does not divide the ranks of a node.
     """
+
+    refills = True
 
     def __init__(
         self,
@@ -71,8 +74,7 @@ class VllmEngine(RolloutEngine):
         from vllm import LLM
 
         self.stop_ids = ids_that_stop(eos_token_id)
-        self._context, self._tensor_parallel = context, tensor_parallel
-        self.interruptible = tensor_parallel == 1
+        self._context, self.ranks_together = context, tensor_parallel
         self._gpu, self._in_group = torch.cuda.is_available(), dist.is_initialized()
         self._llm: Any = LLM(
             model,
@@ -95,6 +97,7 @@ class VllmEngine(RolloutEngine):
             # The stop tokens are ours, and so is how to sample.
             generation_config="vllm",
         )
+        self._slots = self._llm.llm_engine.vllm_config.scheduler_config.max_num_seqs
         self._expected = expected_of(model)
         self._asleep = False
         self._calls = 0
@@ -108,22 +111,34 @@ class VllmEngine(RolloutEngine):
         on_group: OnGroup | None = None,
     ) -> list[RolloutGroup]:
         """See `RolloutEngine.generate`."""
-        version = self._version
-        if version is None:
-            raise RolloutError("the vLLM engine has no weights: call load_weights before generate")
-        check_prompts(prompts, self._context)
         everyone, start = self._gathered(prompts)
-        groups: dict[int, RolloutGroup] = {}
-        for index, output in self._finished(everyone, sampling):
-            if not start <= index < start + len(prompts):
-                continue
-            rollouts = [_rollout(completion, version) for completion in output.outputs]
-            groups[index] = RolloutGroup(everyone[index], repeated(rollouts, sampling))
-            if progress:
-                progress(len(groups) * sampling.group_size, len(prompts) * sampling.group_size)
-            if on_group:
-                on_group(groups[index])
-        return [groups[index] for index in range(start, start + len(prompts))]
+        own = range(start, start + len(prompts))
+        groups = self._groups(everyone, [range(len(everyone))], lambda _: own, sampling, progress, on_group)
+        return [groups[place] for place in own]
+
+    def parts(self, prompts: Sequence[Prompt], sampling: Sampling, ranks: int) -> list[list[int]]:
+        """See `RolloutEngine.parts`: what each copy of the model has room for, then one for each rank of a copy."""
+        together, copies = self.ranks_together, ranks // self.ranks_together
+        at_once = min(len(prompts), copies * max(1, self._slots // distinct_responses(sampling)))
+        later = range(at_once, len(prompts))
+        return dealt(at_once, copies) + [
+            list(later[start : start + together]) for start in range(0, len(later), together)
+        ]
+
+    def kept(self, part: Sequence[int]) -> Sequence[int]:
+        """See `RolloutEngine.kept`."""
+        return part[self._rank_together :: self.ranks_together]
+
+    def generate_parts(
+        self,
+        prompts: Sequence[Prompt],
+        parts: Iterable[Sequence[int]],
+        sampling: Sampling,
+        progress: OnResponses | None = None,
+        on_group: OnGroup | None = None,
+    ) -> dict[int, RolloutGroup]:
+        """See `RolloutEngine.generate_parts`: the next is asked for as soon as there is room for a prompt."""
+        return self._groups(prompts, self._agreed(parts), self.kept, sampling, progress, on_group)
 
     def load_weights(self, source: Weights, version: int) -> None:
         """Wake up, load into vLLM's layout, and forget the prefixes of the old weights."""
@@ -162,30 +177,91 @@ class VllmEngine(RolloutEngine):
 
     def _gathered(self, prompts: Sequence[Prompt]) -> tuple[list[Prompt], int]:
         """The prompts of all ranks that share the model, and where this rank's start."""
-        if self._tensor_parallel == 1:
+        if self.ranks_together == 1:
             return list(prompts), 0
-        from vllm.distributed.parallel_state import get_tp_group
-
-        group = get_tp_group()
-        by_rank: list[list[Prompt]] = [[]] * group.world_size
-        dist.all_gather_object(by_rank, list(prompts), group=group.cpu_group)
-        start = sum(map(len, by_rank[: group.rank_in_group]))
+        by_rank: list[list[Prompt]] = [[]] * self.ranks_together
+        dist.all_gather_object(by_rank, list(prompts), group=_together().cpu_group)
+        start = sum(map(len, by_rank[: self._rank_together]))
         return [prompt for part in by_rank for prompt in part], start
 
-    def _finished(self, prompts: list[Prompt], sampling: Sampling) -> Iterator[tuple[int, RequestOutput]]:
-        """Index and outputs of each prompt, in the order of completion."""
-        engine = self._llm.llm_engine
+    @property
+    def _rank_together(self) -> int:
+        return 0 if self.ranks_together == 1 else int(_together().rank_in_group)
+
+    def _agreed(self, parts: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
+        """The parts that the first of the ranks together takes, on all of them."""
+        if self.ranks_together == 1:
+            yield from parts
+            return
+        taken = iter(parts) if self._rank_together == 0 else iter(())
+        while (part := _together().broadcast_object(next(taken, None))) is not None:
+            yield part
+
+    def _groups(
+        self,
+        prompts: Sequence[Prompt],
+        parts: Iterable[Sequence[int]],
+        kept: Callable[[Sequence[int]], Sequence[int]],
+        sampling: Sampling,
+        progress: OnResponses | None,
+        on_group: OnGroup | None,
+    ) -> dict[int, RolloutGroup]:
+        """Of each part all is generated, and the groups of the places that are `kept` of it returned."""
+        if (version := self._version) is None:
+            raise RolloutError("the vLLM engine has no weights: call load_weights before generate")
+        mine: set[int] = set()
+        groups: dict[int, RolloutGroup] = {}
+
+        def begun() -> Iterator[Sequence[int]]:
+            for part in parts:
+                mine.update(kept(part))
+                yield part
+
+        for place, output in self._finished(prompts, begun(), sampling):
+            if place not in mine:
+                continue
+            rollouts = [_rollout(completion, version) for completion in output.outputs]
+            groups[place] = RolloutGroup(prompts[place], repeated(rollouts, sampling))
+            if progress:
+                progress(len(groups) * sampling.group_size, len(mine) * sampling.group_size)
+            if on_group:
+                on_group(groups[place])
+        return groups
+
+    def _finished(
+        self, prompts: Sequence[Prompt], parts: Iterator[Sequence[int]], sampling: Sampling
+    ) -> Iterator[tuple[int, RequestOutput]]:
+        """Place and outputs of each prompt, in the order of completion; a part begins when there is room for it."""
+        engine, size = self._llm.llm_engine, distinct_responses(sampling)
         self._calls += 1
-        waiting = {f"{self._calls}-{index}": index for index in range(len(prompts))}
-        for request_id, index in waiting.items():
-            params = sampling_params(prompts[index], sampling, stop_ids=sorted(self.stop_ids), context=self._context)
-            engine.add_request(request_id, {"prompt_token_ids": list(prompts[index].token_ids)}, params)
+        running: dict[str, int] = {}
+        left = True
         try:
-            while engine.has_unfinished_requests():
+            while left or running:
+                if left and (not running or engine.get_num_unfinished_requests() + size <= self._slots):
+                    part = next(parts, None)
+                    left = part is not None
+                    for place in part or ():
+                        request_id = f"{self._calls}-{place}"
+                        self._ask(engine, request_id, prompts[place], sampling)
+                        running[request_id] = place
+                    continue
                 for output in engine.step():
-                    yield waiting.pop(output.request_id), output
+                    yield running.pop(output.request_id), output
         finally:
-            engine.abort_request(list(waiting))
+            engine.abort_request(list(running))
+
+    def _ask(self, engine: Any, request_id: str, prompt: Prompt, sampling: Sampling) -> None:
+        check_prompts([prompt], self._context)
+        params = sampling_params(prompt, sampling, stop_ids=sorted(self.stop_ids), context=self._context)
+        engine.add_request(request_id, {"prompt_token_ids": list(prompt.token_ids)}, params)
+
+
+def _together() -> Any:
+    """vLLM's group of the ranks that share one copy of the model."""
+    from vllm.distributed.parallel_state import get_tp_group
+
+    return get_tp_group()
 
 
 def _rollout(completion: Any, version: int) -> Rollout:
@@ -204,40 +280,6 @@ def _check_ranks(tensor_parallel: int) -> None:
             f"rollout.tensor_parallel: must divide the {ranks} process(es) of a node (distributed.processes); got "
             f"{tensor_parallel}"
         )
-
-
-def request_seed(seed: int, draw_id: str) -> int:
-    """Seed of one draw's responses, below 2^63."""
-    return int.from_bytes(hashlib.blake2b(f"{seed}/{draw_id}".encode(), digest_size=8).digest()) >> 1
-
-
-def distinct_responses(sampling: Sampling) -> int:
-    """Responses that vLLM is asked for: it refuses to give the greedy one more than once."""
-    return 1 if sampling.temperature == 0.0 else sampling.group_size
-
-
-def repeated(rollouts: list[Rollout], sampling: Sampling) -> tuple[Rollout, ...]:
-    """A whole group of the distinct responses."""
-    return tuple(rollouts * (sampling.group_size // len(rollouts)))
-
-
-def sampling_params(prompt: Prompt, sampling: Sampling, *, stop_ids: list[int], context: int) -> SamplingParams:
-    """What vLLM is asked for one prompt; the response of index i gets the seed of index 0 plus i."""
-    from vllm import SamplingParams
-    from vllm.sampling_params import RequestOutputKind
-
-    return SamplingParams(
-        n=distinct_responses(sampling),
-        temperature=sampling.temperature,
-        top_p=sampling.top_p,
-        max_tokens=response_limit(prompt, sampling, context),
-        stop_token_ids=stop_ids,
-        seed=request_seed(sampling.seed, prompt.draw_id),
-        logprobs=0,
-        flat_logprobs=True,
-        detokenize=False,
-        output_kind=RequestOutputKind.FINAL_ONLY,
-    )
 
 
 def renew_tied_head(model: nn.Module) -> None:

@@ -34,9 +34,9 @@ def play(words):
     host = Host(4, Limits())
     talkers.Counter.made.clear()
 
-    def play(say, prompts, *, tokens=100, size=1, turns=8, context=1000, interruptible=True, **callbacks):
+    def play(say, prompts, *, tokens=100, size=1, turns=8, context=1000, ranks_together=1, **callbacks):
         engine = talkers.Scripted(say, context)
-        engine.interruptible = interruptible
+        engine.ranks_together = ranks_together
         observations = Observations(tokenizer, stops, chat=False, max_tokens=16)
         turning = TurnsEngine(engine, host, observations, tokenizer, max_turns=turns, context=context)
         groups = turning.generate(prompts, Sampling(size, tokens), **callbacks)
@@ -158,9 +158,9 @@ def test_each_response_has_the_room_that_it_left(play):
 
 def test_ranks_that_share_a_model_call_alike(play):
     for reference in ("0", "2"):
-        groups, calls = play(says_a, [prompt("p", reference)], turns=4, interruptible=False)
+        groups, calls = play(says_a, [prompt("p", reference)], turns=4, ranks_together=2)
         assert len(calls) == 4 and len(groups) == 1
-    assert play(says_a, [], turns=4, interruptible=False)[0] == []
+    assert play(says_a, [], turns=4, ranks_together=2)[0] == []
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_wrapped_engine_is_what_it_was(words):
     turning = TurnsEngine(
         engine, host, Observations(tokenizer, stops, chat=False, max_tokens=8), tokenizer, max_turns=2, context=50
     )
-    assert turning.stop_ids == {END} and turning.interruptible
+    assert turning.stop_ids == {END} and turning.ranks_together == 1
     turning.load_weights([], 7)
     assert engine.version == 7
     turning.close()

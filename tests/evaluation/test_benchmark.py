@@ -51,6 +51,7 @@ class ScriptedEngine(RolloutEngine):
             groups.append(RolloutGroup(prompt, tuple(_rollout(text) for text in SCRIPT[prompt.id])))
             if progress:
                 progress(len(groups) * sampling.group_size, len(prompts) * sampling.group_size)
+            on_group(groups[-1])
         return groups
 
     def load_weights(self, source, version):
@@ -162,27 +163,27 @@ def test_reading_another_table_names_its_columns(tmp_path):
 def test_a_stopped_evaluation_samples_only_what_is_missing(tmp_path):
     parts = Parts(tmp_path / "parts", key="weights-1")
     with pytest.raises(KeyboardInterrupt):
-        run(ScriptedEngine(breaks_at="p2"), parts=parts, prompts_per_part=1)
+        run(ScriptedEngine(breaks_at="p2"), kept=parts, kept_together=1)
     engine, seen = ScriptedEngine(), []
-    resumed = run(engine, parts=parts, prompts_per_part=1, progress=lambda done, total: seen.append((done, total)))
+    resumed = run(engine, kept=parts, kept_together=1, progress=lambda done, total: seen.append((done, total)))
     assert engine.asked == ["p2"]
     assert resumed == run()
     assert seen == [(12, 12)]
 
 
 def test_parts_of_other_weights_are_not_taken_over(tmp_path):
-    run(parts=Parts(tmp_path, key="weights-1"))
+    run(kept=Parts(tmp_path, key="weights-1"))
     engine = ScriptedEngine()
-    run(engine, parts=Parts(tmp_path, key="weights-2"))
+    run(engine, kept=Parts(tmp_path, key="weights-2"))
     assert engine.asked == ["p0", "p1", "p2"]
 
 
 def test_a_damaged_part_is_answered_again(tmp_path, capsys):
-    run(parts=Parts(tmp_path, key="weights-1"), prompts_per_part=1)
+    run(kept=Parts(tmp_path, key="weights-1"), kept_together=1)
     damaged, *_ = sorted(tmp_path.glob("*.parquet"))
     damaged.write_bytes(damaged.read_bytes()[:-20])
     engine = ScriptedEngine()
-    assert run(engine, parts=Parts(tmp_path, key="weights-1"), prompts_per_part=1) == run()
+    assert run(engine, kept=Parts(tmp_path, key="weights-1"), kept_together=1) == run()
     assert len(engine.asked) == 1
     assert f"{damaged}: " in capsys.readouterr().err
 
@@ -195,11 +196,11 @@ def test_an_interrupted_write_is_no_part(tmp_path):
 def test_shards_merge_to_the_whole(tmp_path):
     # Two ranks share the folder of parts, and a third run with other ranks uses what they left.
     parts = Parts(tmp_path, key="weights-1")
-    shards = [run(prompts=PROMPTS[rank::2], parts=parts) for rank in (0, 1)]
+    shards = [run(prompts=PROMPTS[rank::2], kept=parts) for rank in (0, 1)]
     order = [prompt.id for prompt in PROMPTS]
     assert BenchmarkResult.merge(reversed(shards), order) == run()
     engine = ScriptedEngine()
-    assert [run(engine, prompts=PROMPTS[rank::3], parts=parts).problems[0].id for rank in range(3)] == order
+    assert [run(engine, prompts=PROMPTS[rank::3], kept=parts).problems[0].id for rank in range(3)] == order
     assert engine.asked == []
 
 
@@ -210,7 +211,7 @@ def test_a_missing_shard_is_noticed():
 
 def test_progress_counts_responses_over_all_parts():
     seen = []
-    run(prompts_per_part=2, progress=lambda done, total: seen.append((done, total)))
+    run(kept_together=2, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(4, 12), (8, 12), (12, 12)]
 
 

@@ -67,6 +67,6 @@ def test_random_weights_are_graded_like_any_others(run, tmp_path):
 def test_sharding_and_resuming_change_nothing(run, tmp_path):
     whole = run(PROMPTS)
     parts = Parts(tmp_path, key="weights")
-    run(PROMPTS[:2], parts=parts, prompts_per_part=1)
-    shards = [run(PROMPTS[rank::2], parts=parts, prompts_per_part=1) for rank in range(2)]
+    run(PROMPTS[:2], kept=parts, kept_together=1)
+    shards = [run(PROMPTS[rank::2], kept=parts, kept_together=1) for rank in range(2)]
     assert BenchmarkResult.merge(shards, [prompt.id for prompt in PROMPTS]) == whole

@@ -19,8 +19,8 @@ def found(shape, *settings, **assumed):
     return idle_of(make_plan(config, shape, hardware), config)
 
 
-def test_equal_lengths_leave_nobody_waiting(shape):
-    alike = found(shape, "rollout.engine=vllm", response_sigma=1e-9)
+def test_equal_lengths_that_all_have_room_leave_nobody_waiting(shape):
+    alike = found(shape, "rollout.engine=vllm", "rollout.group_size=4", response_sigma=1e-9)
     assert alike.generation == pytest.approx(0.0, abs=1e-6)
     assert alike.updates == pytest.approx(0.0, abs=1e-6)
 
@@ -32,10 +32,9 @@ def test_unequal_lengths_are_waited_for(shape, engine):
     assert much.updates < 0.05, "rows are packed to equal cost"
 
 
-def test_one_queue_waits_less_than_prompts_that_are_dealt_out(shape):
-    dealt = found(shape, "rollout.engine=vllm", "rollout.tensor_parallel=4")
-    one = found(shape, "rollout.engine=served", "rollout.servers=[http://a,http://b]", "rollout.tensor_parallel=4")
-    assert one.generation < dealt.generation
+def test_more_prompts_in_one_queue_wait_less(shape):
+    few, many = (found(shape, "rollout.engine=vllm", f"train.prompts_per_step={count}") for count in (256, 4096))
+    assert many.generation < few.generation / 2
 
 
 def test_a_batch_is_taken_by_who_is_done_with_the_one_before():

@@ -169,9 +169,9 @@ dist.barrier()  # the trainer's group is still there
 """
 
 
-def run_on_two_ranks(tmp_path, engine):
+def run_on_two_ranks(tmp_path, engine, program_text=PROGRAM):
     program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(tests=str(Path(__file__).parent), engine=engine))
+    program.write_text(program_text.format(tests=str(Path(__file__).parent), engine=engine))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
     root = str(Path(__file__).parents[2])
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=300)
@@ -182,6 +182,61 @@ def run_on_two_ranks(tmp_path, engine):
 def test_two_ranks_with_vllm_beside_them_generate_their_own_prompts(folder, tmp_path, tensor_parallel):
     arguments = f"{folder!r}, eos_token_id=STOP, context=CONTEXT, dtype='float32', tensor_parallel={tensor_parallel}"
     run_on_two_ranks(tmp_path, f"from fipo.rollout.vllm import VllmEngine\nengine = VllmEngine({arguments})")
+
+
+TAKING = """
+import sys, time
+import torch
+import torch.distributed as dist
+sys.path.insert(0, {tests!r})
+from test_vllm import CONTEXT, STOP, Sampling, build, prompts
+from fipo.distributed.bootstrap import World
+from fipo.distributed.work_queue import taken
+
+dist.init_process_group("gloo")
+world = World(dist.get_rank(), 2, 0, torch.device("cpu"))
+{engine}
+sampling = Sampling(group_size=engine._slots // 4, max_response_tokens=24, seed=3)
+asked = prompts(26)
+engine.load_weights(build(1).named_parameters(), 1)
+
+parts = engine.parts(asked, sampling, 2)
+copies = 2 // engine.ranks_together
+assert [len(part) for part in parts] == ([4, 4] + [1] * 18 if copies == 2 else [4] + [2] * 11), parts
+assert sorted(place for part in parts for place in part) == list(range(26))
+own = []
+def on_group(group):
+    own.append(group.prompt)
+    if world.rank:
+        time.sleep(0.5)  # a rank that is slow
+mine = (parts[number] for number in taken(world, len(parts), engine.ranks_together))
+found = engine.generate_parts(asked, mine, sampling, on_group=on_group)
+assert sorted(own, key=asked.index) == [asked[place] for place in sorted(found)]
+counts = world.gather(len(found))
+assert sum(counts) == 26
+assert counts == [13, 13] if copies == 1 else counts[0] > counts[1] + 4, counts
+
+# Whoever has taken a prompt, and whatever else was under way: the same responses.
+everyone = {{place: group for part in world.gather(found) for place, group in part.items()}}
+if copies == 2:
+    at_once = engine.generate(asked, sampling)
+else:
+    half = engine.generate(asked[world.rank :: 2], sampling)
+    at_once = [world.gather(half)[place % 2][place // 2] for place in range(26)]
+for place, group in enumerate(at_once):
+    assert everyone[place].prompt == group.prompt
+    for one, other in zip(everyone[place].rollouts, group.rollouts, strict=True):
+        assert one.token_ids.tolist() == other.token_ids.tolist()
+engine.close()
+dist.barrier()
+"""
+
+
+@pytest.mark.parametrize("tensor_parallel", [1, 2])
+def test_ranks_with_vllm_beside_them_take_prompts_from_one_queue(folder, tmp_path, tensor_parallel):
+    arguments = f"{folder!r}, eos_token_id=STOP, context=CONTEXT, dtype='float32', tensor_parallel={tensor_parallel}"
+    engine = f"from fipo.rollout.vllm import VllmEngine\nengine = VllmEngine({arguments})"
+    run_on_two_ranks(tmp_path, engine, TAKING)
 
 
 def test_two_ranks_share_a_server(vllm_servers, folder, tmp_path):

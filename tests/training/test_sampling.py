@@ -9,6 +9,7 @@ import torch
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import load_config
 from fipo.distributed.bootstrap import StopRequested, World
+from fipo.rollout.engine import RolloutEngine
 from fipo.training.rl.advantages import compared
 from fipo.training.rl.sampling import PromptStream, collect, has_signal
 from fipo.training.rl.timing import Timer
@@ -66,21 +67,22 @@ class OneRank(World):
         return [item]
 
 
-class EngineAndScorer:
+class EngineAndScorer(RolloutEngine):
     """Every third prompt teaches; counts what was asked."""
-
-    interruptible = True
 
     def __init__(self, teaches):
         self.teaches, self.asked, self.seeds = teaches, [], []
 
-    def parts(self, prompts, sampling, ranks):
-        return [list(range(len(prompts)))]
-
-    def generate(self, prompts, sampling, on_group, progress=None):
+    def generate(self, prompts, sampling, progress=None, on_group=None):
         self.asked.append(len(prompts))
         self.seeds.append(sampling.seed)
         return [group(prompt) for prompt in prompts]
+
+    def load_weights(self, source, version):
+        pass
+
+    def close(self):
+        pass
 
     def begin(self, group):
         pass
@@ -144,7 +146,7 @@ def test_each_draw_of_a_prompt_in_a_step_is_told_from_the_others():
 
 def test_a_stop_request_ends_generation_at_once_and_takes_nothing():
     class AskedToStop(EngineAndScorer):
-        def generate(self, prompts, sampling, on_group, progress=None):
+        def generate(self, prompts, sampling, progress=None, on_group=None):
             world.request_stop()
             raise AssertionError("generation went on")
 

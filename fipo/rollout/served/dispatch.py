@@ -16,8 +16,8 @@ import numpy as np
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
 from fipo.errors import RolloutError
 from fipo.rollout.engine import OnGroup, OnResponses, Sampling, response_limit
+from fipo.rollout.requests import distinct_responses, repeated, request_seed
 from fipo.rollout.served.replicas import Replicas, answer
-from fipo.rollout.vllm import distinct_responses, repeated, request_seed
 
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -13,15 +12,16 @@ from fipo.config import Benchmark, Config, Model
 from fipo.data.contamination import contaminated
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import weights_dtype
+from fipo.distributed.work_queue import of_its_share, taken
 from fipo.environments.notice import notice
-from fipo.evaluation.benchmark import PROMPTS_PER_PART, evaluate
+from fipo.evaluation.benchmark import Graders, answer, check_problems
 from fipo.evaluation.parts import Parts
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import problems_table, write_result
 from fipo.models import load_stops, load_tokenizer
 from fipo.models.stops import Stops
 from fipo.records import Evaluated, Scores
-from fipo.rewards.pool import GraderPool, open_pool
+from fipo.rewards.pool import open_pool
 from fipo.rollout.engine import RolloutEngine, Sampling
 from fipo.rollout.factory import open_engine
 from fipo.rollout.weights import stored_weights
@@ -120,30 +120,29 @@ def _evaluate(
     problems: Path,
     benchmark: str,
     label: str,
-    graders: GraderPool,
+    graders: Graders,
 ) -> BenchmarkResult:
     config, world, settings = job.config, job.world, job.config.data.benchmarks[benchmark]
     prompts = [tokenize(problem, tokenizer, config.data.asked_as(benchmark)) for problem in read_problems(problems)]
-    if prompts:
-        stops.check_prompt(prompts[0].token_ids, tokenizer)
-    mine = prompts[world.rank :: world.size]
-    parts = Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}")
-    sampling = _sampling(config, settings)
-    rounds = math.ceil(len({prompt.id for prompt in mine} - parts.read().keys()) / PROMPTS_PER_PART)
-    most = int(world.max([rounds])[0])
-    shard = mine and evaluate(
-        benchmark,
-        mine,
+    check_problems(benchmark, prompts)
+    stops.check_prompt(prompts[0].token_ids, tokenizer)
+    kept = Parts(job.workspace.directory / "parts", key=f"{job.workspace.fingerprint}/{label}/{benchmark}")
+    done, sampling = kept.read(), _sampling(config, settings)
+    everywhere = set().union(*world.gather(set(done)))
+    left = [prompt for prompt in prompts if prompt.id not in everywhere]
+    parts = engine.parts(left, sampling, world.size)
+    done |= answer(
+        left,
+        (parts[number] for number in taken(world, len(parts), engine.ranks_together)),
         engine,
         sampling=sampling,
         tokenizer=tokenizer,
         graders=graders,
-        progress=partial(job.part, f"{label} on {benchmark}"),
-        parts=parts,
+        kept=kept,
+        progress=of_its_share(partial(job.part, f"{label} on {benchmark}"), len(left) * sampling.group_size, world),
     )
-    for _ in range(most - rounds):  # ranks that share a model generate for each other, so all must call alike
-        engine.generate([], sampling)
-    return BenchmarkResult.merge(filter(None, world.gather(shard)), [prompt.id for prompt in prompts])
+    shards = world.gather(BenchmarkResult(benchmark, tuple(done.values())))
+    return BenchmarkResult.merge(shards, [prompt.id for prompt in prompts])
 
 
 def _sampling(config: Config, benchmark: Benchmark) -> Sampling:

@@ -15,7 +15,7 @@ import numpy as np
 from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
 from fipo.distributed.bootstrap import StopRequested, World
-from fipo.distributed.work_queue import taken
+from fipo.distributed.work_queue import of_its_share, taken
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import OnGroup, OnResponses, RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
@@ -137,7 +137,7 @@ def generate_and_score(
         StopRequested: on every rank, when any was asked to stop; nothing is returned then.
     """
     began, mine = time.perf_counter(), None
-    with suppress(StopRequested), world.interruptible() if engine.interruptible else nullcontext():
+    with suppress(StopRequested), world.interruptible() if engine.ranks_together == 1 else nullcontext():
         with timer("generate"):
             generated = _taken(prompts, engine, sampling, world, scorer.begin, progress)
         with timer("score"):
@@ -162,17 +162,9 @@ def _taken(
 ) -> dict[int, RolloutGroup]:
     """What this rank generates, by place among the prompts."""
     parts = engine.parts(prompts, sampling, world.size)
-    found: dict[int, RolloutGroup] = {}
-    for part in taken(world, len(parts)):
-        asked, told = [prompts[place] for place in parts[part]], _after(progress, len(found) * sampling.group_size)
-        groups = engine.generate(asked, sampling, progress=told, on_group=on_group)
-        found |= zip(parts[part], groups, strict=True)
-    return found
-
-
-def _after(progress: OnResponses | None, before: int) -> OnResponses | None:
-    """The progress of a part that this rank takes after so many responses; how many parts will follow nobody knows."""
-    return progress and (lambda done, responses: progress(before + done, before + responses))
+    mine = (parts[number] for number in taken(world, len(parts), engine.ranks_together))
+    told = progress and of_its_share(progress, len(prompts) * sampling.group_size, world)
+    return engine.generate_parts(prompts, mine, sampling, told, on_group)
 
 
 def has_signal(group: RolloutGroup) -> bool:
