@@ -1,8 +1,6 @@
 """One queue of prompts over the ranks: a slow rank takes fewer, and nobody can tell from the responses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -13,11 +11,10 @@ from fipo.distributed.work_queue import taken
 WORKER = Path(__file__).with_name("queue_worker.py")
 
 
-def test_a_rank_that_sticks_leaves_its_share_to_the_other(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(WORKER)]
-    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+def test_a_rank_that_sticks_leaves_its_share_to_the_other(warm, tmp_path):
+    code, printed = warm.run(WORKER, tmp_path, ranks=2)
+    assert code == 0, printed
+    steps = [json.loads(line) for line in printed.splitlines() if line.startswith("[{")]
     assert len(steps) == 2
     for fast, slow in steps:
         assert (fast["calls"], slow["calls"]) == (5, 1), "six parts of two prompts"
