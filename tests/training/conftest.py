@@ -92,6 +92,12 @@ class ForkedRun:
             assert printed[-1], f"{line!r} was never printed:\n{''.join(printed)}"
         return job
 
+    def all_steps(self):
+        """To the end of training."""
+        for do, step in ((self.run, "prepare"), (self, "sft"), (self, "train")):
+            code, output = do(step)
+            assert code == 0, output
+
     def __call__(self, step, *settings, fresh=False):
         """Run a step's job to its end: (exit code, what it printed)."""
         job = self.start(step, *settings, fresh=fresh)
@@ -103,14 +109,12 @@ FOUR_STEPS = ("train.steps=4", "distributed.processes=2")
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tmp_path_factory):
+def tiny_run(warm, tmp_path_factory):
     """Trained to its end, and nothing happened to it."""
 
     def make(folder):
         run = TinyRun(folder, *FOUR_STEPS)
-        for step in ("prepare", "sft", "train"):
-            code, output = run(step)
-            assert code == 0, output
+        ForkedRun(warm, run).all_steps()
         (folder / "undisturbed").write_text(run.result("train").outputs["model"].sha256)
 
     return TinyRun(made_once(tmp_path_factory, "tiny", make), *FOUR_STEPS)
