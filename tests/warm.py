@@ -71,7 +71,7 @@ class Warm:
         socket.send_fds(self._socket, [json.dumps(request).encode()], [out, code])
         os.close(out)
         os.close(code)
-        return WarmJob(int(self._socket.recv(64)), open(printed, errors="replace"), status)  # noqa: SIM115 - it closes it
+        return WarmJob(int(self._socket.recv(64)), os.fdopen(printed, errors="replace"), status)
 
     def run(self, program: str | Path, *arguments: object, ranks: int, **environment: str) -> tuple[int, str]:
         """Start a job and wait for it: its exit code, and what it printed."""
@@ -142,8 +142,13 @@ def _job(request: dict[str, Any], out: int, status: int) -> None:
     ranks = [fork.Process(target=_rank, args=(request, rank, port)) for rank in range(request["ranks"])]
     for rank in ranks:
         rank.start()
+
+    def stop(*_: object) -> None:
+        for rank in ranks:
+            rank.terminate()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: [rank.terminate() for rank in ranks])
+        signal.signal(number, stop)
     waiting, code = list(ranks), 0
     while waiting:
         multiprocessing.connection.wait([rank.sentinel for rank in waiting])

@@ -78,8 +78,8 @@ class ForkedRun:
         if fresh:
             run.step(step).discard()
         run.record_settings()
-        arguments = "--config", run.write_settings()
-        return self._warm.start(program or STEPS[step].job, *arguments, ranks=config.distributed.processes, **environment)
+        job, arguments = program or STEPS[step].job, ("--config", run.write_settings())
+        return self._warm.start(job, *arguments, ranks=config.distributed.processes, **environment)
 
     def start_held(self, line, *settings, fresh=False):
         """Training that has printed this line and waits to be stopped or killed; see tests/held.py."""
