@@ -1,5 +1,6 @@
 """The pipeline on the smallest recipe, run once for all tests that look at what it leaves."""
 
+import gc
 import json
 import os
 import shutil
@@ -17,6 +18,9 @@ import pytest
 from fipo.config import Config, load_config
 from fipo.run.result import StepResult
 from tests.made_once import made_once
+
+# Of what thousands of modules make nothing is garbage, and to look for it is half of the time that their import takes.
+gc.disable()
 
 # Each worker of pytest-xdist, and all that its tests start, has a core of its own: threads that share cores only wait.
 if worker := os.environ.get("PYTEST_XDIST_WORKER"):
@@ -43,6 +47,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         slow[item.path] += item.get_closest_marker("slow") is not None
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: turn(item.path, slow, of_the_pipeline))
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays: the collector need not look at it again."""
+    gc.freeze()
+    gc.enable()
 
 
 def turn(path: Path, slow: Mapping[Path, int], of_the_pipeline: Mapping[Path, int]) -> tuple[int, int]:

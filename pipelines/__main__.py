@@ -142,7 +142,32 @@ def _parameters(options: argparse.Namespace) -> dict[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
+    pipeline, endpoint = _of_a_pipeline(), _of_an_endpoint()
 
+    run = commands.add_parser("run", parents=[pipeline], help="run a pipeline on this machine")
+    run.set_defaults(command=_run)
+
+    compile_ = commands.add_parser("compile", help="write the packages that a cluster runs")
+    compile_.add_argument("--output", type=Path, help="folder (default: pipelines/compiled)")
+    compile_.set_defaults(command=_compile)
+
+    submit = commands.add_parser("submit", parents=[pipeline, endpoint], help="start a run on a cluster")
+    submit.set_defaults(command=_submit)
+
+    schedule = commands.add_parser(
+        "schedule", parents=[pipeline, endpoint], help="have a cluster run a pipeline by the clock"
+    )
+    _add_schedule(schedule)
+
+    list_ = commands.add_parser("list", parents=[endpoint], help="schedules and runs on a cluster")
+    list_.set_defaults(command=_list)
+
+    reap = commands.add_parser("reap", help="delete training jobs whose pipeline run has ended")
+    reap.set_defaults(command=_reap)
+    return parser
+
+
+def _of_a_pipeline() -> argparse.ArgumentParser:
     pipeline = argparse.ArgumentParser(add_help=False)
     which = pipeline.add_mutually_exclusive_group()
     which.add_argument("--pipeline", default="fipo_training", help="default: %(default)s")
@@ -164,37 +189,24 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME=VALUE",
         help="another parameter of the pipeline, such as run_nodes=2",
     )
+    return pipeline
+
+
+def _of_an_endpoint() -> argparse.ArgumentParser:
     endpoint = argparse.ArgumentParser(add_help=False)
     endpoint.add_argument("--host", default="", help="URL of Kubeflow Pipelines (default: KF_PIPELINES_ENDPOINT)")
     endpoint.add_argument("--namespace", default="", help="profile, where Kubeflow has several users")
     endpoint.add_argument("--experiment", default="fipo", help="Kubeflow's experiment (default: %(default)s)")
+    return endpoint
 
-    run = commands.add_parser("run", parents=[pipeline], help="run a pipeline on this machine")
-    run.set_defaults(command=_run)
 
-    compile_ = commands.add_parser("compile", help="write the packages that a cluster runs")
-    compile_.add_argument("--output", type=Path, help="folder (default: pipelines/compiled)")
-    compile_.set_defaults(command=_compile)
-
-    submit = commands.add_parser("submit", parents=[pipeline, endpoint], help="start a run on a cluster")
-    submit.set_defaults(command=_submit)
-
-    schedule = commands.add_parser(
-        "schedule", parents=[pipeline, endpoint], help="have a cluster run a pipeline by the clock"
-    )
+def _add_schedule(schedule: argparse.ArgumentParser) -> None:
     schedule.add_argument("--name", required=True, help="one schedule of a name is active; a changed one replaces it")
     schedule.add_argument("--cron", default="", help="six fields, seconds first: '0 0 3 * * *' is every night at three")
     schedule.add_argument("--max-concurrency", type=int, default=1, help="runs at the same time (default: %(default)s)")
     schedule.add_argument("--catch-up", action="store_true", help="make up for runs missed while the schedule was off")
     schedule.add_argument("--off", action="store_true", help="stop the schedule")
     schedule.set_defaults(command=_schedule)
-
-    list_ = commands.add_parser("list", parents=[endpoint], help="schedules and runs on a cluster")
-    list_.set_defaults(command=_list)
-
-    reap = commands.add_parser("reap", help="delete training jobs whose pipeline run has ended")
-    reap.set_defaults(command=_reap)
-    return parser
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fipo.config import Distributed
+from tests.warm import Warm
 
 
 def handlers():
@@ -62,3 +63,11 @@ def world(leaves_no_handler, joined, monkeypatch):
     yield world
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """A process whose forks are ranks; see tests/warm.py."""
+    warm = Warm()
+    yield warm
+    warm.close()

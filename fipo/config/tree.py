@@ -45,7 +45,16 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        train, algorithm = self.train, self.algorithm
+        self._require_updates()
+        self._require_rollouts()
+        self._require_ranks()
+        require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
+        self._require_jobs()
+        self._require_benchmarks()
+        return self
+
+    def _require_updates(self) -> None:
+        train = self.train
         require(
             train.prompts_per_step % train.mini_batch_prompts == 0,
             "train.prompts_per_step",
@@ -53,36 +62,41 @@ class Config(Section):
             train.prompts_per_step,
         )
         require(
-            algorithm.loss != "fipo" or train.updates_per_step > 1,
+            self.algorithm.loss != "fipo" or train.updates_per_step > 1,
             "train.mini_batch_prompts",
             "less than train.prompts_per_step with algorithm.loss = fipo: with one update per rollout batch every "
             "influence weight is 1 and FIPO is DAPO (use algorithm.loss = dapo if that is meant)",
             train.mini_batch_prompts,
         )
+
+    def _require_rollouts(self) -> None:
+        rollout, overlong, correction = self.rollout, self.reward.overlong_buffer_tokens, self.algorithm.correction
         require(
-            self.reward.overlong_buffer_tokens < self.rollout.max_response_tokens,
+            overlong < rollout.max_response_tokens,
             "reward.overlong_buffer_tokens",
-            f"less than rollout.max_response_tokens ({self.rollout.max_response_tokens})",
-            self.reward.overlong_buffer_tokens,
+            f"less than rollout.max_response_tokens ({rollout.max_response_tokens})",
+            overlong,
         )
         require(
-            not self.rollout.max_staleness or algorithm.correction != "none",
+            not rollout.max_staleness or correction != "none",
             "algorithm.correction",
             "truncate or mask with rollout.max_staleness: responses come from older weights",
-            algorithm.correction,
+            correction,
         )
         require(
-            not self.rollout.max_staleness or self.rollout.engine != "vllm",
+            not rollout.max_staleness or rollout.engine != "vllm",
             "rollout.engine",
             "served or transformers with rollout.max_staleness: vllm beside the trainer sleeps during the updates",
-            self.rollout.engine,
+            rollout.engine,
         )
         require(
-            self.rollout.max_staleness <= 1 or self.rollout.engine == "served",
+            rollout.max_staleness <= 1 or rollout.engine == "served",
             "rollout.max_staleness",
             "0 or 1 unless rollout.engine = served: others end a batch before they take new weights",
-            self.rollout.max_staleness,
+            rollout.max_staleness,
         )
+
+    def _require_ranks(self) -> None:
         distributed = self.distributed
         least = {"none": 0, "optimizer": 1, "parameters": 3}[distributed.offload]
         require(
@@ -92,19 +106,20 @@ class Config(Section):
             distributed.zero_stage,
         )
         require(
-            distributed.sequence_parallel == 1 or algorithm.placebo != "shuffle",
+            distributed.sequence_parallel == 1 or self.algorithm.placebo != "shuffle",
             "distributed.sequence_parallel",
             "1 with algorithm.placebo = shuffle, which needs whole rows",
             distributed.sequence_parallel,
         )
-        require(not self.sft.steps or self.data.sft, "data.sft", "at least one source when sft.steps > 0", "none")
+
+    def _require_jobs(self) -> None:
+        jobs, engine = self.trainjob, self.rollout.engine
         require(
-            not self.trainjob.runtime or self.run.directory.is_absolute(),
+            not jobs.runtime or self.run.directory.is_absolute(),
             "run.directory",
             "an absolute path on a volume that all pods share, with trainjob.runtime",
             self.run.directory,
         )
-        jobs, engine = self.trainjob, self.rollout.engine
         require(
             not jobs.runtime
             or engine == "transformers"
@@ -115,12 +130,13 @@ class Config(Section):
             "trainjob.runtime does not (the overlay gpu has fipo-vllm)",
             "none",
         )
+
+    def _require_benchmarks(self) -> None:
         for field, name in [
             ("gate.benchmark", self.gate.benchmark),
             *((f"gate.rules.{index}.benchmark", rule.benchmark) for index, rule in enumerate(self.gate.rules)),
         ]:
             require(not name or name in self.data.benchmarks, field, f"one of {', '.join(self.data.benchmarks)}", name)
-        return self
 
     @property
     def run_directory(self) -> Path:

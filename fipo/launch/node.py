@@ -7,6 +7,7 @@ attempt makes sense; so does this module.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
     A worker that a signal ended counts as 128 plus its number, as in a shell; a stop on request as `STOPPED`.
     """
+    gc.freeze()  # what was imported never dies: the end of the process need not look at it
     guard_output()
     setattr(api, "LocalElasticAgent", _Agent)  # noqa: B010 - torchrun takes no other, and types may not be assigned
     # torch 2.13 else gives restarted workers the store of those before, with the addresses of the dead.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -101,6 +102,7 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
     try:
         config = load_config(options.config)
         with join_world(config.distributed, seed=config.run.seed) as world:
+            gc.freeze()  # what was imported never dies: neither training nor the end of the process looks at it again
             workspace = Run(config).step(step, Identity.read(options.identity) if options.identity else None)
             with workspace.attempt() if world.is_main else nullcontext() as attempt:
                 steps = config.sft.steps if step == "sft" else config.train.steps

@@ -3,18 +3,15 @@
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 from tests.chaos.bench import ORDER, Bench
 from tests.chaos.cases import Case, before
 from tests.chaos.faulty import Faulty
 from tests.mlflow_server import Server
-from tests.waiting import free_port, listens, wait_until
+from tests.object_stores import serve_moto
 
 KEYS = {"aws_access_key_id": "access", "aws_secret_access_key": "of-the-test", "region_name": "us-east-1"}
 
@@ -34,7 +31,7 @@ class Servers:
 
     def s3(self) -> int:
         """The port of moto."""
-        self._s3 = self._s3 or self._ends.enter_context(_moto())
+        self._s3 = self._s3 or self._ends.enter_context(serve_moto())
         return self._s3
 
     def mlflow(self) -> Server:
@@ -45,19 +42,6 @@ class Servers:
             self._mlflow.start()
             self._ends.callback(self._mlflow.kill)
         return self._mlflow
-
-
-@contextlib.contextmanager
-def _moto() -> Iterator[int]:
-    port = free_port()
-    command = [str(Path(sys.executable).parent / "moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: listens(port))
-        yield port
-    finally:
-        server.kill()
-        server.wait()
 
 
 def faulty_store(step: str, faults: tuple[str, ...], seed: int, servers: Servers) -> Case:

@@ -1,7 +1,5 @@
-"""The engine and its checkpoints on real ranks: torchrun, gloo, DeepSpeed."""
+"""The engine and its checkpoints on real ranks: gloo, DeepSpeed."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,15 +10,18 @@ WORKER = Path(__file__).with_name("stages_worker.py")
 ADAPTERS = Path(__file__).with_name("lora_worker.py")
 
 
-def run(ranks, *arguments, worker=WORKER):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
-    done = subprocess.run([*command, str(worker), *map(str, arguments)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture
+def run(warm):
+    def run(ranks, *arguments, worker=WORKER):
+        code, printed = warm.run(worker, *arguments, ranks=ranks)
+        assert code == 0, printed
+        return printed
+
+    return run
 
 
 @pytest.mark.slow
-def test_every_stage_equals_plain_adamw_and_resumes_bit_for_bit(tmp_path):
+def test_every_stage_equals_plain_adamw_and_resumes_bit_for_bit(run, tmp_path):
     """On four ranks; then two, at another stage, continue from the same checkpoint to the same losses."""
     written = run(4, tmp_path, "write")
     assert [line for line in written.splitlines() if line.endswith("write ok")] == [
@@ -30,5 +31,5 @@ def test_every_stage_equals_plain_adamw_and_resumes_bit_for_bit(tmp_path):
 
 
 @pytest.mark.slow
-def test_an_adapter_trains_as_pefts_at_every_stage_and_resumes_bit_for_bit(tmp_path):
+def test_an_adapter_trains_as_pefts_at_every_stage_and_resumes_bit_for_bit(run, tmp_path):
     assert run(2, tmp_path, worker=ADAPTERS).count("adapter ok") == 4

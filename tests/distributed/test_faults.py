@@ -1,8 +1,6 @@
-"""Faults of one rank, on two real ranks: torchrun, gloo, DeepSpeed."""
+"""Faults of one rank, on two real ranks: gloo, DeepSpeed."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,12 +10,10 @@ CASES = re.findall(r"^def (\w+)\(world, folder\):", WORKER.read_text(encoding="u
 
 
 @pytest.fixture(scope="module")
-def passed(tmp_path_factory):
+def passed(warm, tmp_path_factory):
     """Names of the worker's cases that passed, and all that it printed."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(WORKER)]
-    folder = str(tmp_path_factory.mktemp("faults"))
-    done = subprocess.run([*command, folder], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    return {line.removesuffix(" ok") for line in done.stdout.splitlines() if line.endswith(" ok")}, done.stdout
+    _, printed = warm.run(WORKER, tmp_path_factory.mktemp("faults"), ranks=2)
+    return {line.removesuffix(" ok") for line in printed.splitlines() if line.endswith(" ok")}, printed
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 
 from fipo.run.run import Run
 from fipo.tracking import read_journal
-from tests.training.conftest import TinyRun
+from tests.training.conftest import ForkedRun, TinyRun
 
 GAME = [
     "data.train=[{generator: {digits: 3, seed: 1}, limit: 60, environment: guess}]",
@@ -23,12 +23,10 @@ GAME = [
 
 
 @pytest.fixture(scope="module")
-def game(tmp_path_factory):
-    run = TinyRun(tmp_path_factory.mktemp("game"), *GAME)
-    for step in ("prepare", "sft", "train"):
-        code, output = run(step)
-        assert code == 0, output
-    return run
+def game(warm, tmp_path_factory):
+    game = ForkedRun(warm, TinyRun(tmp_path_factory.mktemp("game"), *GAME))
+    game.all_steps()
+    return game
 
 
 def recorded(run):
@@ -66,9 +64,9 @@ def test_responses_have_turns_and_the_games_verdict(game):
 @pytest.mark.slow
 def test_a_stopped_run_has_the_same_turns(game):
     weights, before = game.result("train").outputs["model"].sha256, recorded(game)
-    stopped = game.start_held("step 1/2", "--fresh")
+    stopped = game.start_held("step 1/2", fresh=True)
     stopped.send_signal(signal.SIGINT)
-    output, _ = stopped.communicate(timeout=500)
+    output, _ = stopped.communicate()
     assert stopped.returncode == 75, output
     code, output = game("train")
     assert code == 0 and "from step 1" in output, output
@@ -79,5 +77,5 @@ def test_a_stopped_run_has_the_same_turns(game):
 def test_an_environment_that_cannot_be_is_refused_by_name(game):
     name = "tests.environments.talkers:NoStep"
     source = f"[{{generator: {{digits: 3, seed: 1}}, limit: 60, environment: '{name}'}}]"
-    code, output = game("prepare", "--set", f"data.train={source}")
+    code, output = game.run("prepare", "--set", f"data.train={source}")
     assert code == 2 and f"data.train[0].environment: environment '{name}' must be a class with" in output, output

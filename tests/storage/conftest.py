@@ -1,11 +1,6 @@
 """Real stores to test against: a folder, moto (honours conditions) and rclone (checks secrets, keeps bytes)."""
 
-import contextlib
-import os
-import subprocess
-import sys
 import uuid
-from pathlib import Path
 from types import SimpleNamespace
 
 import boto3
@@ -13,28 +8,8 @@ import pytest
 from botocore.config import Config
 
 from fipo.storage import open_store
-from tests.waiting import free_port, listens, wait_until
-
-BIN = Path(sys.executable).parent
-KEYS = ("access", "secret-of-the-test")
-
-
-@contextlib.contextmanager
-def serving(command: list[str], port: int):
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: listens(port))
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-@contextlib.contextmanager
-def serve_rclone(folder: Path, port: int, keys=KEYS):
-    command = [str(BIN / "rclone"), "serve", "s3", str(folder), "--addr", f"127.0.0.1:{port}"]
-    with serving([*command, "--auth-key", ",".join(keys), "--config", os.devnull], port) as process:
-        yield process
+from tests.object_stores import KEYS, serve_moto, serve_rclone
+from tests.waiting import free_port
 
 
 @pytest.fixture(scope="session")
@@ -45,8 +20,7 @@ def servers():
 
 @pytest.fixture(scope="session")
 def moto():
-    port = free_port()
-    with serving([str(BIN / "moto_server"), "-H", "127.0.0.1", "-p", str(port)], port):
+    with serve_moto() as port:
         yield f"http://127.0.0.1:{port}"
 
 

@@ -18,11 +18,6 @@ from fipo.training.rl.unfinished import Unfinished
 FOUR_UPDATES = ("train.steps=2", "train.mini_batch_prompts=1", "train.checkpoint_every=2")
 
 
-@pytest.fixture(scope="module")
-def sets():
-    return [part for setting in FOUR_UPDATES for part in ("--set", setting)]
-
-
 def metrics_of(run):
     """Of each step, but for the times."""
     found: dict[int, dict[str, float]] = {}
@@ -35,33 +30,33 @@ def metrics_of(run):
 
 
 @pytest.fixture(scope="module")
-def whole(tiny_run, sets):
+def whole(forked_run):
     """The weights and the metrics of training to which nothing happens."""
-    code, output = tiny_run("train", "--fresh", *sets)
+    code, output = forked_run("train", *FOUR_UPDATES, fresh=True)
     assert code == 0, output
-    return tiny_run.result("train").outputs["model"].sha256, metrics_of(tiny_run)
+    return forked_run.result("train").outputs["model"].sha256, metrics_of(forked_run)
 
 
 @pytest.mark.slow
-def test_a_stop_is_honoured_there(tiny_run, sets, whole):
-    stopped = tiny_run.start_held("step 2, update 2", "--fresh", *sets)
+def test_a_stop_is_honoured_there(forked_run, whole):
+    stopped = forked_run.start_held("step 2, update 2", *FOUR_UPDATES, fresh=True)
     stopped.send_signal(signal.SIGINT)
-    output, _ = stopped.communicate(timeout=500)
+    output, _ = stopped.communicate()
     assert stopped.returncode == 75 and "stopped on request, saved up to step 2" in output, output
     assert "step 2/2" not in output, "the step was not finished"
-    code, output = tiny_run("train", *sets)
+    code, output = forked_run("train", *FOUR_UPDATES)
     assert code == 0 and "from step 1" in output, output
-    assert (tiny_run.result("train").outputs["model"].sha256, metrics_of(tiny_run)) == whole
+    assert (forked_run.result("train").outputs["model"].sha256, metrics_of(forked_run)) == whole
 
 
 @pytest.mark.slow
-def test_what_the_clock_saved_there_outlives_a_kill_and_another_number_of_ranks(tiny_run, sets, whole):
-    process = tiny_run.start_held("step 1, update 3", "--fresh", *sets, "--set", "train.checkpoint_minutes=1e-6")
-    process.kill()  # and with it the workers, on which nothing is saved but what the clock has made them
-    process.communicate(timeout=500)
-    code, output = tiny_run("train", *sets, "--set", "distributed.processes=1")
+def test_what_the_clock_saved_there_outlives_a_kill_and_another_number_of_ranks(forked_run, whole):
+    job = forked_run.start_held("step 1, update 3", *FOUR_UPDATES, "train.checkpoint_minutes=1e-6", fresh=True)
+    job.send_signal(signal.SIGKILL)  # and with it the ranks, on which nothing is saved but what the clock has made them
+    job.communicate()
+    code, output = forked_run("train", *FOUR_UPDATES, "distributed.processes=1")
     assert code == 0 and "from step 0" in output, output
-    for one, other in zip(metrics_of(tiny_run), whole[1], strict=True):
+    for one, other in zip(metrics_of(forked_run), whole[1], strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-5)
         assert one["train/updates"] == 4.0
 

@@ -6,10 +6,9 @@ import sys
 import pytest
 
 from fipo.config import load_config
-from fipo.run.run import Run
 from fipo.tracking import read_journal
 from tests import two_nodes
-from tests.struck import RECIPE, Job, discard
+from tests.struck import RECIPE
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +34,17 @@ def test_two_nodes_one_worker_killed_and_one_frozen(config, undisturbed):
     assert outcome.frozen_seconds - outcome.killed_seconds > config.distributed.timeout_seconds / 4
 
 
-def poisoned(tiny_run, passes):
+def poisoned(forked_run, passes):
     """Train on one rank, from the start, with NaN for losses: (exit code, output, metrics of each step)."""
-    config = load_config(
-        RECIPE,
-        [*tiny_run.settings, "distributed.processes=1", "train.max_skipped_updates=2", "train.checkpoint_every=1"],
-    )
-    discard(config)
-    job = Job()
-    job.start(config, "node", "--standalone", "--nproc-per-node", "1", module="tests.poisoned", POISONED=passes)
-    [code] = job.wait()
-    journal = read_journal(Run(config).step("train").directory / "journal.jsonl")
-    return code, job.output(), [metrics for _, metrics in journal]
+    settings = ("distributed.processes=1", "train.max_skipped_updates=2", "train.checkpoint_every=1")
+    job = forked_run.start("train", *settings, fresh=True, program="tests.poisoned", POISONED=passes)
+    output, _ = job.communicate()
+    return job.returncode, output, [metrics for _, metrics in read_journal(forked_run.journal(*settings))]
 
 
 @pytest.mark.slow
-def test_nan_returns_to_the_checkpoint_and_training_ends_well(tiny_run):
-    code, output, metrics = poisoned(tiny_run, "5-6")  # step 3: a step has two updates of one pass each
+def test_nan_returns_to_the_checkpoint_and_training_ends_well(forked_run):
+    code, output, metrics = poisoned(forked_run, "5-6")  # step 3: a step has two updates of one pass each
     assert code == 0, output
     assert "step 3: 2 updates in a row were left out" in output
     assert "back to the checkpoint of step 2, and on with other data" in output
@@ -60,7 +53,7 @@ def test_nan_returns_to_the_checkpoint_and_training_ends_well(tiny_run):
 
 
 @pytest.mark.slow
-def test_nan_without_end_says_what_to_do(tiny_run):
-    code, output, _ = poisoned(tiny_run, "3-1000")
+def test_nan_without_end_says_what_to_do(forked_run):
+    code, output, _ = poisoned(forked_run, "3-1000")
     assert code == 65, output
     assert "again after a return to the last checkpoint and with other data: lower learning_rate" in output

@@ -109,12 +109,11 @@ def test_no_batch_is_begun_before_a_checkpoint_that_comes_first(step, most, ahea
 
 
 @pytest.mark.slow
-def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
-    settings = [part for setting in AHEAD for part in ("--set", setting)]
-    code, output = tiny_run("train", *settings)
+def test_responses_are_one_step_stale_except_after_a_checkpoint(forked_run):
+    code, output = forked_run("train", *AHEAD)
     assert code == 0, output
-    undisturbed = tiny_run.result("train").outputs["model"].sha256
-    logged = read_journal(tiny_run.journal(*AHEAD))
+    undisturbed = forked_run.result("train").outputs["model"].sha256
+    logged = read_journal(forked_run.journal(*AHEAD))
     steps = {step: metrics for step, metrics in logged if "rollout/staleness_mean" in metrics}
     updates = {step: metrics["train/updates"] for step, metrics in steps.items()}
     staleness = {
@@ -125,11 +124,11 @@ def test_responses_are_one_step_stale_except_after_a_checkpoint(tiny_run):
     assert steps[1]["train/mismatch_log_prob_gap_max"] < 1e-4 < steps[2]["train/mismatch_log_prob_gap_max"]
 
     # A run that continues from the checkpoint after step 3 samples step 4 from the same weights.
-    stopped = tiny_run.start_held("step 3/4", "--fresh", *settings)
+    stopped = forked_run.start_held("step 3/4", *AHEAD, fresh=True)
     stopped.send_signal(signal.SIGINT)
-    output, _ = stopped.communicate(timeout=500)
+    output, _ = stopped.communicate()
     assert stopped.returncode == 75, output
-    code, output = tiny_run("train", *settings)
+    code, output = forked_run("train", *AHEAD)
     assert code == 0, output
     assert "from step 3" in output, output
-    assert tiny_run.result("train").outputs["model"].sha256 == undisturbed
+    assert forked_run.result("train").outputs["model"].sha256 == undisturbed

@@ -55,11 +55,11 @@ def test_a_finished_step_is_reused(tiny_run, undisturbed):
 
 
 @pytest.mark.slow
-def test_one_rank_trains_as_two_do(tiny_run, undisturbed):
+def test_one_rank_trains_as_two_do(forked_run, undisturbed):
     """The same responses, whichever rank samples them, and the same loss, however the rows are split."""
-    journal = tiny_run.journal()
+    journal = forked_run.journal()
     two = dict(losses(journal))
-    code, output = tiny_run("train", "--fresh", "--set", "distributed.processes=1")
+    code, output = forked_run("train", "distributed.processes=1", fresh=True)
     assert code == 0, output
     assert "1 process(es)" in output
     one = dict(losses(journal))

@@ -4,17 +4,17 @@ import pytest
 
 
 @pytest.mark.slow
-def test_training_ends_with_the_step_that_spends_the_budget(tiny_run):
-    alone = ("--set", "distributed.processes=1", "--set", "train.learning_rate=2e-6")
-    code, output = tiny_run("train", *alone, "--set", "train.token_budget=1")
+def test_training_ends_with_the_step_that_spends_the_budget(forked_run):
+    alone = ("distributed.processes=1", "train.learning_rate=2e-6")
+    code, output = forked_run("train", *alone, "train.token_budget=1")
     assert code == 0, output
     assert "step 1/4" in output
     assert "step 2/4" not in output
-    assert "validation/accuracy" in tiny_run.result("train").metrics
-    tokens = tiny_run.result("train").metrics["rollout/sampled_tokens"]
+    assert "validation/accuracy" in forked_run.result("train").metrics
+    tokens = forked_run.result("train").metrics["rollout/sampled_tokens"]
 
     # A larger budget continues from there; the tokens of the first step count.
-    code, output = tiny_run("train", *alone, "--set", f"train.token_budget={int(tokens) + 1}")
+    code, output = forked_run("train", *alone, f"train.token_budget={int(tokens) + 1}")
     assert code == 0, output
     assert "from step 1" in output
     assert "step 2/4" in output

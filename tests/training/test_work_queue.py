@@ -1,8 +1,6 @@
 """One queue of prompts over the ranks: a slow rank takes fewer, and nobody can tell from the responses."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
@@ -13,26 +11,25 @@ from fipo.distributed.work_queue import taken
 WORKER = Path(__file__).with_name("queue_worker.py")
 
 
-def on_two_ranks(folder, what):
+def on_two_ranks(warm, folder, what):
     """What both ranks say of two batches."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(WORKER)]
-    done = subprocess.run([*command, str(folder), what], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    steps = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    code, printed = warm.run(WORKER, folder, what, ranks=2)
+    assert code == 0, printed
+    steps = [json.loads(line) for line in printed.splitlines() if line.startswith("[{")]
     assert len(steps) == 2
     return steps
 
 
-def test_a_rank_that_sticks_leaves_its_share_to_the_other(tmp_path):
-    for fast, slow in on_two_ranks(tmp_path, "train"):
+def test_a_rank_that_sticks_leaves_its_share_to_the_other(warm, tmp_path):
+    for fast, slow in on_two_ranks(warm, tmp_path, "train"):
         assert (fast["calls"], slow["calls"]) == (5, 1), "six parts of two prompts"
         assert (fast["begun"], slow["begun"]) == (10, 2), "who generates begins to grade"
         assert fast["numbers"] == slow["numbers"] == list(range(12)), "in the order of the prompts, on every rank"
         assert fast["told"] == list(range(1, 11))
 
 
-def test_so_it_does_in_an_evaluation(tmp_path):
-    for fast, slow in on_two_ranks(tmp_path, "evaluate"):
+def test_so_it_does_in_an_evaluation(warm, tmp_path):
+    for fast, slow in on_two_ranks(warm, tmp_path, "evaluate"):
         assert (fast["kept"], slow["kept"]) == (10, 2)
         for rank in (fast, slow):
             assert (rank["problems"], rank["right"]) == (12, ["3", "6", "9"])
