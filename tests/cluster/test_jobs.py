@@ -1,0 +1,168 @@
+"""The half that needs Kubeflow Trainer alone: tasks as pods, their TrainJobs, and what is lost in mid-run."""
+
+import json
+import re
+
+import pytest
+
+from tests.cluster.target import eventually, mlflow_parents, tiny_settings
+from tests.cluster.tasks import STEPS, Tasks
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(7200)]
+
+TWO_NODES = "trainjob.nodes=2"
+LONG = ("sft.steps=2500", "sft.checkpoint_every=50", "sft.evaluate_every=2500")
+"""Settings of a warm-up that lasts a minute or more."""
+
+
+@pytest.fixture(scope="module")
+def begin(applied, session):
+    """`begin(stem, *settings)`: the tasks of a run of that name, after `configure`."""
+    begun = []
+
+    def make(stem, *settings):
+        tasks = Tasks(applied, f"{stem}-{session}", [*tiny_settings(), *applied.settings, TWO_NODES, *settings])
+        begun.append(tasks)
+        tasks.begin()
+        return tasks
+
+    yield make
+    for tasks in begun:
+        tasks.end()
+
+
+@pytest.fixture(scope="module")
+def finished(begin, session):
+    """A run that has gone through every step, its model promoted."""
+    serving = ("deploy.enabled=true", "deploy.cpus=1", "deploy.memory=2Gi")
+    tasks = begin("steps", f"registry.model_name=fipo-{session}", *serving)
+    for step in STEPS:
+        tasks.run(step, todo=" ".join(STEPS), decision="promote")
+    return tasks
+
+
+def test_every_step_runs_as_a_pod_and_its_jobs_on_two_nodes(finished, note):
+    jobs = finished.jobs()
+    assert len(jobs) == 3
+    for job in jobs:
+        conditions = {entry["type"]: entry["status"] for entry in job["status"]["conditions"]}
+        assert conditions.get("Complete") == "True", (job["metadata"]["name"], conditions)
+        assert job["spec"]["trainer"]["numNodes"] == 2
+    with finished.target.forwarded("mlflow", 5000) as url:
+        assert set(mlflow_parents(url, finished.name).values()) == {"FINISHED"}
+    note(f"{len(STEPS)} steps, {len(jobs)} TrainJobs of two nodes")
+
+
+def test_the_same_run_again_finds_all_of_it(finished):
+    assert finished.configure() == "deploy"
+    assert len(finished.jobs()) == 3
+
+
+def test_the_champion_is_served_and_asked(finished, session, note):
+    target, name = finished.target, f"fipo-{session}"
+    if not target.kubectl("get", "serviceaccount", "fipo-server", "--ignore-not-found", "--output", "name"):
+        pytest.skip("the overlay is without k8s/components/serving")
+    try:
+        pod = finished.start("deploy")
+        assert finished.wait(pod) == "Succeeded", finished.log(pod)[-3000:]
+        assert f"http://{name}.{target.namespace}.svc/v1" in finished.log(pod)
+        (server,) = target.objects("pods", f"app.kubernetes.io/name={name}")
+        assert server["spec"]["serviceAccountName"] == "fipo-server"
+        again = finished.start("deploy")
+        assert finished.wait(again) == "Succeeded", finished.log(again)[-3000:]
+        (same,) = target.objects("pods", f"app.kubernetes.io/name={name}")
+        assert same["metadata"]["uid"] == server["metadata"]["uid"], "the same version is left alone"
+        note(name)
+    finally:
+        for kind in ("deployment", "service"):
+            target.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
+
+
+@pytest.fixture
+def training(begin):
+    """`training(stem)`: a run whose warm-up has saved its first checkpoint, the task's pod, and its job's."""
+
+    def make(stem):
+        tasks = begin(stem, *LONG)
+        tasks.run("prepare")
+        pod = tasks.start("sft")
+        tasks.wait_for(pod, r"step ([1-9]\d\d+)/")
+        nodes = [one["metadata"]["name"] for one in tasks.node_pods()]
+        assert len(nodes) == 2
+        return tasks, pod, nodes
+
+    return make
+
+
+def continued(tasks, pod):
+    """At which step the job of this task went on, once it has ended well."""
+    assert tasks.wait(pod) == "Succeeded", tasks.log(pod)[-3000:]
+    step = int(re.findall(r"process\(es\), from step (\d+)", tasks.log(pod))[-1])
+    assert step >= 50, "from its last checkpoint"
+    return step
+
+
+@pytest.mark.parametrize("way", ["deleted", "evicted"])
+def test_a_lost_pod_of_a_job_costs_no_more_than_its_last_steps(training, note, way):
+    tasks, pod, nodes = training(f"lost-{way}")
+    lose(tasks, nodes[1], way)
+    step = continued(tasks, pod)
+    (job,) = tasks.jobs()
+    job_set = json.loads(tasks.target.kubectl("get", "jobset", job["metadata"]["name"], "--output", "json"))
+    assert job_set["status"]["restarts"] == 1
+    note(f"{nodes[1]} {way}; all pods began again at step {step}")
+
+
+def lose(tasks, pod, way):
+    """Take a pod away as a person does, or as a drained node."""
+    if way == "deleted":
+        tasks.target.kubectl("delete", "pod", pod, "--wait=false")
+    else:
+        tasks.target.evict(pod)
+
+
+def test_a_deleted_launcher_takes_its_job_along_and_its_successor_goes_on(training, note):
+    tasks, pod, _ = training("launcher")
+    tasks.target.kubectl("delete", "pod", pod, "--wait=false")
+    eventually(lambda: tasks.left() == [], 300, "the job is still there", lambda: str(tasks.left()))
+    note(f"its successor began at step {continued(tasks, tasks.start('sft'))}")
+
+
+def test_an_evicted_launcher_leaves_its_job_to_its_successor(training, note):
+    tasks, pod, nodes = training("moved")
+    if not tasks.flow:
+        pytest.skip("no workflows here: the job's owner is the pod itself, and goes with it")
+    tasks.target.evict(pod)
+    assert tasks.wait(pod) in ("Gone", "Failed")
+    successor = tasks.start("sft")
+    tasks.wait_for(successor, "found again")
+    assert [one["metadata"]["name"] for one in tasks.node_pods()] == nodes, "no pod of the job has noticed"
+    assert tasks.wait(successor) == "Succeeded", tasks.log(successor)[-3000:]
+
+
+def test_a_run_that_is_ended_leaves_nothing(training, note):
+    tasks, _, _ = training("ended")
+    tasks.end()
+    note(f"{eventually(lambda: tasks.left() == [], 300, 'something is left', lambda: str(tasks.left())):.0f} s")
+
+
+def test_wrong_settings_are_tried_once(begin, note):
+    tasks = begin("wrong")
+    pod = tasks.start("sft")  # before `prepare`: there are no data
+    assert tasks.wait(pod) == "Failed"
+    assert tasks.jobs() == []
+    note(tasks.log(pod).strip().splitlines()[-1][:80])
+
+
+def test_applying_the_overlay_again_changes_nothing(applied):
+    before = versions(applied)
+    if applied.overlay.parts:
+        applied.kubectl("apply", "--kustomize", str(applied.overlay))
+    assert versions(applied) == before
+
+
+def versions(target):
+    """Generation of everything that the overlay makes."""
+    kinds = "deployments,statefulsets,configmaps,trainingruntimes,cronjobs,networkpolicies,roles"
+    found = target.objects(kinds, "app.kubernetes.io/part-of=fipo")
+    return {f"{item['kind']} {item['metadata']['name']}": item["metadata"].get("generation") for item in found}
