@@ -23,6 +23,14 @@ HANDED_OVER = {"env": TASK["env"], "volumes": TASK["volumes"], "volumeMounts": T
 """What Kubeflow's driver fills in for `dsl.TaskConfig`."""
 SHOWN = "outputs: "
 """Before the last line of a task's log, its outputs as JSON."""
+START = """
+setsid "$@" & task=$!
+trap 'kill -TERM -$task' TERM
+while kill -0 $task 2>/dev/null; do wait $task; code=$?; done
+test $code != 0 || { printf "\\n%s" "$SHOWN"; cat /tmp/task/*.json; }
+exit $code
+"""
+"""A request to stop reaches all of a task's processes, as Argo's executor passes it on."""
 STEPS = ("prepare", "doctor", "sft", "train", "evaluate", "gate", "register", "report")
 
 
@@ -52,6 +60,11 @@ class Tasks:
         self.overrides = outputs["overrides"]
         return str(outputs["todo"])
 
+    def finish(self, state: str) -> None:
+        """The exit handler."""
+        status = {"state": state, "pipelineJobResourceName": self.name, "pipelineTaskName": "steps"}
+        self.run("finish", status=status, recipe_changes=list(self.settings), run_name=self.name)
+
     def run(self, task: str, **given: Any) -> dict[str, Any]:
         """A task to its good end; returns its output parameters."""
         pod = self.start(task, **given)
@@ -72,10 +85,9 @@ class Tasks:
         program = executor.command(
             task, "demo", [], "/tmp/task", PACKAGE, overrides=self.overrides, task_config=HANDED_OVER, **given
         )
-        show = f'"$@" && printf "\\n{SHOWN}" && cat /tmp/task/{task}.json'
-        main["command"] = ["sh", "-c", show, "sh", *program]
+        main["command"] = ["sh", "-c", START, "sh", *program]
         name = {"name": "KFP_POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-        main["env"].append(name)
+        main["env"] += [name, {"name": "SHOWN", "value": SHOWN}]
         made["spec"] |= {"initContainers": [], "containers": [main]}
         made["metadata"] = {"generateName": f"{self.name}-{task}-", "labels": {"fipo-test": self.name}}
         if self.flow:

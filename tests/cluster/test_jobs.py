@@ -33,11 +33,10 @@ def begin(applied, session):
 
 @pytest.fixture(scope="module")
 def finished(begin, session):
-    """A run that has gone through every step, its model promoted."""
-    serving = ("deploy.enabled=true", "deploy.cpus=1", "deploy.memory=2Gi")
-    tasks = begin("steps", f"registry.model_name=fipo-{session}", *serving)
+    """A run that has gone through every step."""
+    tasks = begin("steps", f"registry.model_name=fipo-{session}")
     for step in STEPS:
-        tasks.run(step, todo=" ".join(STEPS), decision="promote")
+        tasks.run(step, todo=" ".join(STEPS), decision="keep")
     return tasks
 
 
@@ -54,28 +53,8 @@ def test_every_step_runs_as_a_pod_and_its_jobs_on_two_nodes(finished, note):
 
 
 def test_the_same_run_again_finds_all_of_it(finished):
-    assert finished.configure() == "deploy"
+    assert finished.configure() == "nothing"
     assert len(finished.jobs()) == 3
-
-
-def test_the_champion_is_served_and_asked(finished, session, note):
-    target, name = finished.target, f"fipo-{session}"
-    if not target.kubectl("get", "serviceaccount", "fipo-server", "--ignore-not-found", "--output", "name"):
-        pytest.skip("the overlay is without k8s/components/serving")
-    try:
-        pod = finished.start("deploy")
-        assert finished.wait(pod) == "Succeeded", finished.log(pod)[-3000:]
-        assert f"http://{name}.{target.namespace}.svc/v1" in finished.log(pod)
-        (server,) = target.objects("pods", f"app.kubernetes.io/name={name}")
-        assert server["spec"]["serviceAccountName"] == "fipo-server"
-        again = finished.start("deploy")
-        assert finished.wait(again) == "Succeeded", finished.log(again)[-3000:]
-        (same,) = target.objects("pods", f"app.kubernetes.io/name={name}")
-        assert same["metadata"]["uid"] == server["metadata"]["uid"], "the same version is left alone"
-        note(name)
-    finally:
-        for kind in ("deployment", "service"):
-            target.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
 
 
 @pytest.fixture
@@ -113,6 +92,19 @@ def test_a_lost_pod_of_a_job_costs_no_more_than_its_last_steps(training, note, w
     note(f"{nodes[1]} {way}; all pods began again at step {step}")
 
 
+def test_a_pod_that_is_lost_as_it_starts_does_not_wait_to_be_killed(begin, note):
+    """Before there is anything to save, in none of the minutes that a running one may take."""
+    tasks = begin("early")
+    tasks.run("prepare")
+    pod = tasks.start("sft")
+    eventually(lambda: len(tasks.node_pods()) == 2, tasks.target.limit_seconds, "no pod of the job runs")
+    first = tasks.node_pods()[0]["metadata"]["name"]
+    lose(tasks, first, "deleted")
+    seconds = eventually(lambda: tasks.target.phase(first) == "Gone", 150, f"{first} is still there")
+    assert tasks.wait(pod) == "Succeeded", tasks.log(pod)[-3000:]
+    note(f"gone after {seconds:.0f} s")
+
+
 def lose(tasks, pod, way):
     """Take a pod away as a person does, or as a drained node."""
     if way == "deleted":
@@ -121,18 +113,12 @@ def lose(tasks, pod, way):
         tasks.target.evict(pod)
 
 
-def test_a_deleted_launcher_takes_its_job_along_and_its_successor_goes_on(training, note):
-    tasks, pod, _ = training("launcher")
-    tasks.target.kubectl("delete", "pod", pod, "--wait=false")
-    eventually(lambda: tasks.left() == [], 300, "the job is still there", lambda: str(tasks.left()))
-    note(f"its successor began at step {continued(tasks, tasks.start('sft'))}")
-
-
-def test_an_evicted_launcher_leaves_its_job_to_its_successor(training, note):
-    tasks, pod, nodes = training("moved")
-    if not tasks.flow:
-        pytest.skip("no workflows here: the job's owner is the pod itself, and goes with it")
-    tasks.target.evict(pod)
+@pytest.mark.parametrize("way", ["deleted", "evicted"])
+def test_a_lost_launcher_leaves_its_job_to_its_successor(training, way):
+    """Its shell ends at once, and all else in the container with it: nothing could be deleted in between."""
+    tasks, pod, nodes = training(f"launcher-{way}")
+    needs_workflow(tasks)
+    lose(tasks, pod, way)
     assert tasks.wait(pod) in ("Gone", "Failed")
     successor = tasks.start("sft")
     tasks.wait_for(successor, "found again")
@@ -140,10 +126,22 @@ def test_an_evicted_launcher_leaves_its_job_to_its_successor(training, note):
     assert tasks.wait(successor) == "Succeeded", tasks.log(successor)[-3000:]
 
 
-def test_a_run_that_is_ended_leaves_nothing(training, note):
-    tasks, _, _ = training("ended")
-    tasks.end()
-    note(f"{eventually(lambda: tasks.left() == [], 300, 'something is left', lambda: str(tasks.left())):.0f} s")
+def needs_workflow(tasks):
+    if not tasks.flow:
+        pytest.skip("no workflows here: the job's owner is the pod itself, and goes with it")
+
+
+def test_the_exit_handler_and_the_garbage_collector_leave_nothing(training, note):
+    """A run that is terminated in mid-job, and then deleted."""
+    tasks, pod, _ = training("ended")
+    needs_workflow(tasks)
+    lose(tasks, pod, "deleted")
+    tasks.finish("CANCELED")
+    seconds = eventually(lambda: tasks.left() == [], 300, "something is left", lambda: str(tasks.left()))
+    tasks.target.kubectl("delete", "workflows.argoproj.io", tasks.name)
+    mine = ("pods", f"fipo-test={tasks.name}")
+    eventually(lambda: tasks.target.objects(*mine) == [], 300, "pods of tasks are left")
+    note(f"no job after {seconds:.0f} s, no pod after the workflow")
 
 
 def test_wrong_settings_are_tried_once(begin, note):
@@ -152,6 +150,37 @@ def test_wrong_settings_are_tried_once(begin, note):
     assert tasks.wait(pod) == "Failed"
     assert tasks.jobs() == []
     note(tasks.log(pod).strip().splitlines()[-1][:80])
+
+
+SECRET = {"env": {"name": "X", "valueFrom": {"secretKeyRef": {"name": "nonesuch", "key": "x"}}}}
+CONFIG_MAP = {"volumeMounts": {"name": "nonesuch", "mountPath": "/nonesuch"}}
+
+
+@pytest.mark.parametrize(
+    ("kind", "more", "said"),
+    [("secret", SECRET, 'secret "nonesuch" not found'), ("volume", CONFIG_MAP, 'configmap "nonesuch" not found')],
+)
+def test_pods_that_kubelet_cannot_start_are_told_and_given_up(begin, applied, kind, more, said, note):
+    """In a runtime of somebody's own."""
+    (runtime, *_) = applied.objects("trainingruntimes", "app.kubernetes.io/part-of=fipo")
+    spec = runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    for field, entry in more.items():
+        spec["containers"][0][field].append(entry)
+    spec["volumes"].append({"name": "nonesuch", "configMap": {"name": "nonesuch"}})  # none where nothing mounts it
+    runtime["metadata"] = {"name": f"fipo-without-{kind}", "labels": {"fipo-test": "runtime"}}
+    applied.create(runtime)
+    try:
+        tasks = begin(
+            f"stuck-{kind}", f"trainjob.runtime={runtime['metadata']['name']}", "trainjob.patience_seconds=15"
+        )
+        tasks.run("prepare")
+        pod = tasks.start("sft")
+        assert tasks.wait(pod) == "Failed"
+        assert "could not start for 15 s" in tasks.log(pod) and said in tasks.log(pod)
+        note(next(line for line in tasks.log(pod).splitlines() if line.startswith("remedy:")))
+        eventually(lambda: tasks.left() == [], 300, "something is left", lambda: str(tasks.left()))
+    finally:
+        applied.kubectl("delete", "trainingruntime", runtime["metadata"]["name"], "--wait=false")
 
 
 def test_applying_the_overlay_again_changes_nothing(applied):
