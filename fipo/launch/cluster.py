@@ -97,10 +97,12 @@ class Cluster:
         return list(found["items"])
 
     def log(self, pod: str, container: str, **options: Any) -> list[str]:
-        """Lines of a container's log; none while it has not started."""
+        """Lines of a container's log; none while it cannot be had: nothing of a job's fate hangs on it."""
         try:
             read = self._core.read_namespaced_pod_log
-            answer = self._call(read, name=pod, container=container, _preload_content=False, **options)
+            answer = self._ask(read, name=pod, container=container, _preload_content=False, **options)
+        except Unavailable:  # a lost node does not answer, however well the API server does
+            return []
         except _Refused as refused:
             if refused.status in (400, 404):  # the container is waiting, or the pod has just been deleted
                 return []
@@ -116,15 +118,20 @@ class Cluster:
         wait = Wait("the Kubernetes API", PATIENCE_SECONDS)
         while True:
             try:
-                return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
-            except client.ApiException as error:
-                problem = _translated(error, self.namespace)
-            except urllib3.exceptions.HTTPError as error:
-                problem = Unavailable(f"the Kubernetes API cannot be reached: {error}")
-            if not isinstance(problem, Unavailable) or wait.over:
-                raise problem
-            print(f"[launch] {problem}; trying again: {wait}", flush=True)
+                return self._ask(call, **arguments)
+            except Unavailable as problem:
+                if wait.over:
+                    raise
+                print(f"[launch] {problem}; trying again: {wait}", flush=True)
             time.sleep(POLL_SECONDS)
+
+    def _ask(self, call: Callable[..., Any], **arguments: Any) -> Any:
+        try:
+            return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
+        except client.ApiException as error:
+            raise _translated(error, self.namespace) from None
+        except urllib3.exceptions.HTTPError as error:
+            raise Unavailable(f"the Kubernetes API cannot be reached: {error}") from None
 
 
 class _Refused(LaunchError):

@@ -55,6 +55,36 @@ class Target:
             raise ClusterError(f"{' '.join(command)}\n{done.stderr.strip()}")
         return done.stdout
 
+    def create(self, manifest: dict[str, Any]) -> str:
+        """Make an object; returns it as JSON."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(manifest, file)
+            file.flush()
+            return self.kubectl("create", "--filename", file.name, "--output", "json")
+
+    def serves(self, resource: str) -> bool:
+        """Whether the cluster knows this kind of object."""
+        return resource in self.kubectl("api-resources", "--output", "name").split()
+
+    def account(self) -> str:
+        """The service account of the tasks, by the overlay."""
+        binding = ["get", "rolebinding", "fipo-launcher", "--output", "jsonpath={.subjects[0].name}"]
+        return self.kubectl(*binding)
+
+    def phase(self, pod: str) -> str:
+        """Of a pod; `Gone` where there is none."""
+        read = ["get", "pod", pod, "--ignore-not-found", "--output", "jsonpath={.status.phase}"]
+        return self.kubectl(*read) or "Gone"
+
+    def evict(self, pod: str) -> None:
+        """Ask a pod to leave as a drained node does."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/eviction"
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": self.namespace}}
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump(body, file)
+            file.flush()
+            self.kubectl("create", "--raw", path, "--filename", file.name)
+
     def objects(self, resource: str, selector: str = "") -> list[dict[str, Any]]:
         """Objects of the namespace."""
         labels = ["--selector", selector] if selector else []

@@ -131,6 +131,8 @@ class ApiServer:
         """(verb, resource) that the service account may use; see `act_as`."""
         self.used: set[tuple[str, str]] = set()
         self.created = 0
+        self.lost_node: int = 0
+        """The status with which every log is refused: the API server asks the pod's node for it."""
         self.lingering = False
         """Deleted objects stay, marked, until the test removes them: Kubernetes waits for their pods."""
         self.on_create: Callable[[dict[str, Any]], None] = lambda manifest: None
@@ -209,6 +211,8 @@ class ApiServer:
         if method == "PATCH":
             table[name[0]]["metadata"] |= (body or {})["metadata"]
             return 200, table[name[0]]
+        if name[1:] == ["log"] and self.lost_node:
+            return self.lost_node, {"message": "dial tcp 10.0.0.7:10250: connect: connection refused"}
         if name[1:] == ["log"]:
             return self._log(name[0], query)
         if resource == "trainjobs" and self.script:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from fipo.config import load_config
-from tests.cluster import target
+from tests.cluster import conftest, target
 from tests.cluster.target import ClusterError, Target, artifact_uris, eventually, open_artifact, tiny_settings
 from tests.k8s.whole_cluster import Objects, install_kubeflow
 from tests.pipelines.conftest import PipelinesServer
@@ -107,6 +108,19 @@ def test_what_kubectl_says_is_told(here, tmp_path, monkeypatch):
     refused = r"port-forward service/mlflow nothing .* does not listen within 0.5 s (.*\n)*not found"
     with pytest.raises(ClusterError, match=refused), here.forwarded("mlflow nothing", 5000):
         pass
+
+
+def test_without_kubeflow_pipelines_their_half_is_left_out(here, tmp_path, monkeypatch):
+    kubectl = tmp_path / "kubectl"
+    kubectl.write_text('#!/bin/sh\necho "services \\"ml-pipeline-ui\\" not found" >&2; exit 1\n')
+    kubectl.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(pytest.skip.Exception, match="no Kubeflow Pipelines"):
+        conftest.ui(here)
+    kubectl.write_text("#!/bin/sh\n")
+    monkeypatch.setattr(conftest, "forward", lambda *way: nullcontext("the way"))
+    with conftest.ui(here) as url:
+        assert url == "the way"
 
 
 def test_a_runs_jobs_and_pods_are_found(here, monkeypatch):

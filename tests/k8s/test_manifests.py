@@ -15,7 +15,7 @@ import yaml
 import fipo
 from fipo.config import load_config
 from fipo.errors import PERMANENT
-from fipo.launch.node import SAVE_SECONDS
+from fipo.launch.agent import SAVE_SECONDS
 from fipo_kfp.pipelines.tasks import CONFIG
 from tests.k8s.immutable import kept, rendered
 

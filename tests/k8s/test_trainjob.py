@@ -163,6 +163,33 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(job, api, fault, c
     assert api.created == 1
 
 
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+def test_a_log_that_a_lost_node_keeps_stops_nobody(job, api, status, capsys):
+    """The job goes on elsewhere, and its log with it."""
+    lost = api.add_pod(job.name)
+    api.log(lost, "step 1")
+
+    def elsewhere(_):
+        api.lost_node = 0
+        api.log(api.add_pod(job.name, attempt=1), "step 2")
+
+    api.lost_node = status
+    api.script = [*[lambda _: None] * 5, elsewhere, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    printed = capsys.readouterr().out
+    assert "step 2" in printed and "trying again" not in printed
+
+
+def test_a_job_that_fails_on_a_lost_node_says_so_without_its_log(job, api):
+    terminated = {"terminated": {"exitCode": 65, "reason": "Error"}}
+    api.add_pod(job.name, phase="Failed", containerStatuses=[{"name": "node", "state": terminated}])
+    api.lost_node = 500
+    api.script = [lambda _: api.finish(job.name, "Failed", "no luck")]
+    with pytest.raises(LaunchError, match=r"(?s)no luck.*exit code 65") as failed:
+        run_train_job(job, Cluster())
+    assert failed.value.exit_code == 65
+
+
 def test_an_api_server_that_stays_away_ends_the_step(job, api, monkeypatch):
     api.jobs[job.name] = job.manifest()
     api.script = [lambda _: setattr(api, "faults", [503] * 1000)]

@@ -1,11 +1,14 @@
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tests.waiting import free_port
+from tests.waiting import free_port, wait_until
 
 WORKER = r"""
 import os, signal, sys, time
@@ -63,6 +66,52 @@ def test_a_stop_on_request_leaves_time_to_save(node):
     assert done.returncode == 75, done.stderr
     assert "saved" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def started():
+    """`started(*options)`: a process that is left to itself, which would train, and takes signals."""
+    processes = []
+
+    def start(*options):
+        command = [sys.executable, "-m", "fipo.launch.node", *options, "--module", "worker", "0"]
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        wait_until(lambda: handles_sigterm(processes[-1]))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def handles_sigterm(process):
+    """The first process of a container is not even ended by a signal that it does not handle."""
+    (caught,) = re.findall(r"SigCgt:\s*(\w+)", Path(f"/proc/{process.pid}/status").read_text())
+    return int(caught, 16) >> signal.SIGTERM - 1 & 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="which signals are handled is read in /proc")
+def test_a_stop_while_it_still_imports_ends_it(started):
+    process = started("--standalone")
+    assert "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text(), "it handles them first"
+    process.terminate()
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 75 and "before any worker ran" in said
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="which signals are handled is read in /proc")
+def test_a_stop_while_it_waits_for_other_nodes_ends_it(started):
+    """Within PyTorch, which hears no handler: the first node takes its call, and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as first:
+        port = str(first.getsockname()[1])
+        where = ("--nnodes=2", "--node-rank=1", "--master-addr=127.0.0.1", f"--master-port={port}")
+        process = started(*where)
+        first.settimeout(300)
+        with first.accept()[0]:
+            process.terminate()
+            _, said = process.communicate(timeout=60)
+    assert process.returncode == 75 and "before any worker ran" in said
 
 
 def test_takes_what_kubeflow_trainer_sets(node, monkeypatch):
