@@ -23,9 +23,11 @@ SECRET = (
 """Keys of the secret, which become variables of the same name; one that it lacks is not set."""
 VOLUME = ("fipo-runs", "/runs")
 """Claim and mount path of work in progress, which the pods of a job share and a retried task finds again."""
-RETRIES = {"num_retries": 3, "backoff_duration": "30s", "backoff_factor": 2.0, "backoff_max_duration": "600s"}
+RETRIES = {"num_retries": 3, "backoff_duration": "30s", "backoff_factor": 2.0, "backoff_max_duration": "720h"}
 """Of a task that was lost with its node. Which failures are repeated is for the cluster to say, and Kubeflow's workflow
-defaults say `retryPolicy: OnError`: infrastructure alone. What was wrong with the settings or the data stays failed."""
+defaults say `retryPolicy: OnError`: infrastructure alone. What was wrong with the settings or the data stays failed.
+The maximum is no pause between two attempts: Argo counts it from the start of the first one, repeats nothing after it,
+and ends the attempt that runs then. A month is longer than any task."""
 LARGE = {"cpu": "250m", "memory": "2Gi", "memory_limit": "32Gi"}
 """Of a task that works on data itself, see `place`."""
 USER = 10001
