@@ -115,7 +115,8 @@ class Target:
     def submit(self, name: str, *settings: str, recipe: str = "demo") -> str:
         """Start a run of the smallest size; returns its id."""
         done = self.pipelines("submit", *self.run_arguments(name, *settings, recipe=recipe))
-        found = re.search(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.stdout)
+        # KFP's client prints links to the pipeline and the experiment before the one to the run.
+        found = re.search(r"(?<=/runs/details/)[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", done.stdout)
         if not found:
             raise ClusterError(f"submit printed no run id: {done.stdout}")
         return found.group()
