@@ -38,7 +38,7 @@ def check_cron(expression: str) -> str:
 
 
 def _valid(part: str, low: int, high: int, names: list[str]) -> bool:
-    match = re.fullmatch(r"(?P<all>[*?])?(?P<first>\w+)?(-(?P<last>\w+))?(/(?P<step>\d+))?", part)
+    match = re.fullmatch(r"(?P<all>[*?])?(?P<first>\w+)?(-(?P<last>\w+))?(/(?P<step>\d+))?", part, re.ASCII)
     if not match or (match["all"] is None) == (match["first"] is None) or (match["all"] and match["last"]):
         return False
     given = [end for end in (match["first"], match["last"]) if end]

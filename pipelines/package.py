@@ -33,6 +33,8 @@ class _Pipelines(Mapping[str, GraphComponent]):
 PIPELINES = _Pipelines()
 COMPILED = Path(__file__).parent / "compiled"
 """The packages of the shipped image; a test holds them against the source."""
+KINDS = {"String": str, "Integer": int, "List": list}
+"""Of a parameter, and what its value must be; Kubeflow takes 2.5 for an integer, and its tasks do not."""
 DOCS = "https://github.com/fipo-rl/fipo/blob/main/docs/deploy.md"
 
 
@@ -72,6 +74,8 @@ def arguments(pipeline: str, parameters: Mapping[str, str], changes: list[str]) 
         try:
             given[name] = text if inputs[name].type == "String" else json.loads(text)
         except json.JSONDecodeError:
+            given[name] = None
+        if type(given[name]) is not KINDS[inputs[name].type]:  # not isinstance: `true` is no number of machines
             raise ConfigError(f"parameter {name}: expected {inputs[name].type} as JSON, got {text!r}") from None
     for change in changes:
         refuse_unfilled("setting", change)

@@ -204,6 +204,10 @@ def _find_or_upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[
         if pipeline_id is None:
             uploaded = client.upload_pipeline(package, name, description=what, namespace=namespace or None)
             pipeline_id = uploaded.pipeline_id
+            # With it came a version under the pipeline's own name: the one that says its number follows below.
+            for version in client.list_pipeline_versions(pipeline_id).pipeline_versions or []:
+                if version.display_name == name:
+                    client.delete_pipeline_version(pipeline_id, version.pipeline_version_id)
         pages = _pages(client.list_pipeline_versions, "pipeline_versions", pipeline_id=pipeline_id)
         known = {version.display_name: version for version in pages}
         for version in known.values():
@@ -266,7 +270,9 @@ def _explained() -> Iterator[None]:
 
 
 def _message(error: kfp_server_api.ApiException) -> str:
+    """Uploads answer with `error_message`, all else with `message`, and what stands before the server with a text."""
     try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
+        body = json.loads(error.body)
+        return str(body.get("message") or body["error_message"])
+    except (AttributeError, TypeError, ValueError, KeyError):
         return str(error.body or "").strip()

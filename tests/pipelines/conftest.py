@@ -17,6 +17,7 @@ class PipelinesServer:
         self.pipelines, self.versions, self.experiments, self.runs, self.recurring = [], [], [], [], []
         self.tokens, self.faults, self.uploads = set(), [], []
         self.multi_user = False
+        self.refused_upload = 0
         self.on_upload = lambda: None
         """Called before the first upload is looked at."""
         self._ids = (f"id-{number}" for number in itertools.count())
@@ -50,6 +51,11 @@ class PipelinesServer:
                 return {"pipelines": self._filtered(mine, query)}
             case ("GET", ["pipelines", pipeline_id, "versions"]):
                 return {"pipeline_versions": [item for item in self.versions if item["pipeline_id"] == pipeline_id]}
+            case ("DELETE", ["pipelines", pipeline_id, "versions", version_id]):
+                (version,) = [item for item in self.versions if item["pipeline_version_id"] == version_id]
+                assert version["pipeline_id"] == pipeline_id
+                self.versions.remove(version)
+                return {}
             case ("GET", ["experiments"]):
                 return {"experiments": self._filtered(self.experiments, query)}
             case ("POST", ["experiments"]):
@@ -103,6 +109,9 @@ class PipelinesServer:
                     status, answer = 200, {"multi_user": server.multi_user}
                 elif server.faults:
                     status, answer = server.faults.pop(0), {"message": "scripted"}
+                elif server.refused_upload and "/upload" in self.path:  # the real server words these otherwise
+                    status = server.refused_upload
+                    answer = {"error_message": "scripted", "error_details": "scripted, at length"}
                 else:
                     try:
                         status, answer = 200, server.answer(self.command, self.path, body)

@@ -33,6 +33,8 @@ def test_blanks_do_not_matter():
         ("0 1- 0 * * *", "minute"),
         ("0 *5 0 * * *", "minute"),
         ("0 , 0 * * *", "minute"),
+        ("0 \N{SUPERSCRIPT TWO} 3 * * *", "minute"),
+        ("0 0 \N{ARABIC-INDIC DIGIT THREE} * * *", "hour"),
     ],
 )
 def test_what_it_does_not(expression, field):
