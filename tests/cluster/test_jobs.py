@@ -33,10 +33,12 @@ def begin(applied, session):
 
 @pytest.fixture(scope="module")
 def finished(begin, session):
-    """A run that has gone through every step."""
-    tasks = begin("steps", f"registry.model_name=fipo-{session}")
+    """A run that has gone through every step, its model promoted."""
+    serving = ("deploy.enabled=true", "deploy.cpus=1", "deploy.memory=2Gi")
+    passing = ("gate.minimum=0.01", "sft.steps=400", "train.learning_rate=1e-9")  # not worse than before RL
+    tasks = begin("steps", f"registry.model_name=fipo-{session}", *passing, *serving)
     for step in STEPS:
-        tasks.run(step, todo=" ".join(STEPS), decision="keep")
+        tasks.run(step, todo=" ".join(STEPS), decision="promote")
     return tasks
 
 
@@ -53,8 +55,28 @@ def test_every_step_runs_as_a_pod_and_its_jobs_on_two_nodes(finished, note):
 
 
 def test_the_same_run_again_finds_all_of_it(finished):
-    assert finished.configure() == "nothing"
+    assert finished.configure() == "deploy"
     assert len(finished.jobs()) == 3
+
+
+def test_the_champion_is_served_and_asked(finished, session, note):
+    target, name = finished.target, f"fipo-{session}"
+    if not target.kubectl("get", "serviceaccount", "fipo-server", "--ignore-not-found", "--output", "name"):
+        pytest.skip("the overlay is without k8s/components/serving")
+    try:
+        pod = finished.start("deploy")
+        assert finished.wait(pod) == "Succeeded", finished.log(pod)[-3000:]
+        assert f"http://{name}.{target.namespace}.svc/v1" in finished.log(pod)
+        (server,) = target.objects("pods", f"app.kubernetes.io/name={name}")
+        assert server["spec"]["serviceAccountName"] == "fipo-server"
+        again = finished.start("deploy")
+        assert finished.wait(again) == "Succeeded", finished.log(again)[-3000:]
+        (same,) = target.objects("pods", f"app.kubernetes.io/name={name}")
+        assert same["metadata"]["uid"] == server["metadata"]["uid"], "the same version is left alone"
+        note(name)
+    finally:
+        for kind in ("deployment", "service"):
+            target.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
 
 
 @pytest.fixture
