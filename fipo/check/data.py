@@ -49,7 +49,7 @@ def sources(look: Look) -> Iterator[Finding]:
 def _require_columns(setting: str, source: Source, columns: Sequence[str]) -> None:
     """Raise ConfigError where a column that is named is not there."""
     named = {"prompt_column": source.prompt_column, "answer_column": source.answer_column}
-    if setting.startswith("data.sft"):
+    if setting.startswith("data.sft") or source.max_demonstration_tokens:
         named["response_column"] = source.response_column
     named |= {f"columns.{index}": name for index, name in enumerate(source.columns)}
     if not columns:

@@ -11,12 +11,15 @@ from fipo.data.schema import Problem
 from fipo.environments.host import Host
 from fipo.environments.notice import notice
 from fipo.errors import ConfigError, RewardError, RolloutError
-from fipo.findings import Finding
+from fipo.findings import Finding, excerpt
 from fipo.rewards.functions import accuracy, find, partial
 from fipo.rewards.sandbox.client import Limits
 
 ROWS = 8
 """One that an environment cannot begin with may be the row's fault; so many are not."""
+
+SHOWN_CHARACTERS = 120
+"""Of a response."""
 
 BUILTIN = {"accuracy": accuracy, "partial": partial, "overlong": accuracy}
 """Of which only the names count here."""
@@ -94,5 +97,5 @@ def one_reward(look: Look) -> Iterator[Finding]:
     if not score.components:
         raise RewardError(f"grader {problem.grader} has no verdict on the answer to the first row: {score.explanation}")
     parts = ", ".join(f"{name} {value:g}" for name, value in score.components.items())
-    said = f"{text[:80]!r} is {score.outcome}: {parts}; the reward is {score.reward:g}"
+    said = f"{excerpt(text, SHOWN_CHARACTERS)!r} is {score.outcome}: {parts}; the reward is {score.reward:g}"
     yield Finding("one reward", "ok" if score.accuracy or problem.grader == "tests" else "warning", said)

@@ -29,7 +29,7 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
         source: names the columns.
         name: the problem's source, unless the row names its own.
         refusal: why a grader cannot grade against a reference answer.
-        demonstration: whether a response is required (else it is ignored).
+        demonstration: whether a response is required; else it is read where the source limits its length.
 
     Raises:
         RowError: the row is broken, incomplete, or its answer cannot be verified.
@@ -46,7 +46,7 @@ def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demons
     prompt = _text(_prompt(lookup(record, source.prompt_column)), source.prompt_column, Reason.NO_PROMPT)
     answer = _text(_answer(record, source), source.answer_column, Reason.NO_ANSWER)
     response = ""
-    if demonstration:
+    if demonstration or source.max_demonstration_tokens:
         response = _text(lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
         response = _ended(response, answer, source)
     columns = _columns(record, source)

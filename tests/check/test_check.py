@@ -1,6 +1,7 @@
 """`fipo check`: everything that can be refused, in seconds, by the code that the steps go through."""
 
 import json
+import shutil
 import socket
 from pathlib import Path
 
@@ -84,6 +85,17 @@ def test_the_chat_template_and_its_end_are_shown(recipe, small):
     assert "MB of safetensors" in findings["model"].found
     findings, _ = found(recipe, f"model={{name_or_path: {small}}}")
     assert findings["tokenizer"].status == "warning" and "data.chat is false" in findings["tokenizer"].found
+
+
+def test_a_template_that_writes_todays_date_is_warned_of(recipe, small, tmp_path):
+    shutil.copytree(small, tmp_path / "dated")
+    dated = "{% set date_string = date_string or strftime_now('%Y') %}{{ date_string }} " + CHAT
+    (tmp_path / "dated" / "chat_template.jinja").write_text(dated)
+    told = [f"model={{name_or_path: {tmp_path / 'dated'}}}", "data.chat=true"]
+    row = found(recipe, *told)[0]["one row"]
+    assert row.status == "warning" and "writes today's date" in row.found and "date_string" in row.found
+    row = found(recipe, *told, "data.chat_template_arguments={date_string: '4'}")[0]["one row"]
+    assert row.status == "ok" and "as text: '4 <user> Add" in row.found
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def test_a_file_of_ones_own_fills_the_recipe_in(tmp_path, name, rows, columns):
 
 
 @pytest.mark.parametrize("machine", KINDS)
-def test_every_machine_has_a_recipe_that_loads(tmp_path, machine):
+def test_every_machine_has_a_recipe_that_loads(tmp_path, monkeypatch, machine):
+    # Nothing listens there: no test asks the real hub.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     data = write(tmp_path / "gsm.jsonl", GSM8K)
     init(tmp_path / machine, data=data, model="org/Model-Instruct", machine=machine)
     config = load_config(tmp_path / machine / "recipe.yaml")
