@@ -81,7 +81,8 @@ def evaluate(name: str, function: RewardFunction, response: Response) -> float:
     Raises:
         RewardError: it raised, or returned something else than a finite number.
     """
-    where = f"reward function {name}, response to prompt {response.prompt.id} ({excerpt(response.text, SHOWN_CHARACTERS)!r})"
+    text = excerpt(response.text, SHOWN_CHARACTERS)
+    where = f"reward function {name}, response to prompt {response.prompt.id} ({text!r})"
     try:
         value = function(response)
         value = value.item() if hasattr(value, "item") else value  # one number of numpy or torch
