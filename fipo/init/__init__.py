@@ -55,9 +55,9 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
     context |= {"uri": os.path.relpath(data, folder) if data else ROWS, "default_model": DEFAULT}
     sized = ""
     if start:
-        from fipo.init.machines import WISHES
+        from fipo.init.machines import smallest
 
-        context["machine"] = WISHES[kind]
+        context["machine"] = smallest(kind)
         _write(folder, context)
         context["machine"], sized = _sizes(folder, kind)
     _write(folder, context)
@@ -71,19 +71,22 @@ def this_kind() -> str:
 
 
 def _sizes(folder: Path, kind: str) -> tuple[Sizes, str]:
-    """What of a kind's wishes the machine can do for the model of the recipe in `folder`, and that for people."""
-    from fipo.init.machines import WISHES, devices_of, fitted
+    """What the machine can do with the model of the recipe in `folder`, and that for people."""
+    from fipo.init.machines import devices_of, fitted, smallest
 
     recipe = str(folder / RECIPE)
     try:
         shapes = shapes_of(load_config(recipe).model)
     except ConfigError as error:
-        return WISHES[kind], f"not fitted to the model: {error}"
+        return smallest(kind), f"the smallest, not fitted to the model: {error}"
     devices = devices_of(kind)
     sizes, plan = fitted(kind, lambda more: load_config(recipe, more), shapes, devices)
+    hours = sizes.steps * plan.time.total / 3600
     fits = f"{plan.memory.peak / 2**30:.1f} of {plan.available / 2**30:.1f} GiB of each of {plan.gpus} rank(s)"
     verdict = (
-        f"by plan {fits}, {plan.time.total / 60:.1f} minutes a step" if plan.fits else f"too small: {plan.problem}"
+        f"by plan {fits}, {plan.time.total / 60:.1f} minutes a step, {hours:.1f} hours of RL"
+        if plan.fits
+        else f"too small: {plan.problem}"
     )
     return sizes, f"{devices.name}; {verdict}"
 
