@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,14 @@ EXAMPLES = RunningSums(digits=5, modulus=2, worked=0.5, partly=0.0, seed=1)
 Twenty rows do for a model made in seconds: a guess is right every other time, and that is enough to learn from."""
 
 
-def init(folder: Path, *, data: Path | None = None, model: str = "", machine: str | None = None) -> list[str]:
+def init(
+    folder: Path,
+    *,
+    data: Path | None = None,
+    model: str = "",
+    machine: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> list[str]:
     """Write the files; returns what to do next, as lines.
 
     Args:
@@ -32,6 +40,7 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
         data: rows of one's own; None writes twenty examples.
         model: a folder or a name on the hub; empty makes a tiny one for the examples, and takes a small instruct model
             of the hub for rows of one's own.
+        columns: of `data`, those that hold `prompt`, `answer` and `response`; what is not named is told by the names.
         machine: one of `fipo.planning.hardware.KINDS`; None is what this machine is like.
 
     Raises:
@@ -42,7 +51,7 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
     if there:
         raise ConfigError(f"init: {folder / there[0]} is there already: name another folder, or remove it")
     kind = machine or this_kind()
-    found = look_at_data(data) if data else None
+    found = look_at_data(data, columns) if data else None
     start = look_at_model(model, folder) if model or found else None
     folder.mkdir(parents=True, exist_ok=True)
     if found is None:

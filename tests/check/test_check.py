@@ -174,6 +174,22 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
 
 
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"question": "Solve it.", "solution": str(n)} for n in range(9)], "8 repeat the prompt of another row"),
+        (
+            [{"question": f"{n}?", "solution": f"Anna has {n} green apples."} for n in range(9)],
+            "most answers are sentences, such as 'Anna has 0 green apples.'",
+        ),
+    ],
+)
+def test_rows_that_can_hardly_be_meant_are_warned_of(recipe, rows, words):
+    (recipe.parent / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    findings, _ = found(recipe)
+    assert findings["data.train[0]"].status == "warning" and words in findings["data.train[0]"].found
+
+
 def test_demonstrations_that_nobody_can_read_are_refused(recipe):
     rows = [{**row, "response": f"It is {row['solution']}, I think"} for row in ROWS]
     (recipe.parent / "sft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

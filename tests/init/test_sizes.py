@@ -101,8 +101,9 @@ def test_a_larger_machine_of_the_same_kind_has_longer_responses_larger_groups_an
 def test_the_recipe_has_them_all(kind, tmp_path):
     """As it is written, and as overrides of another one: what a plan was made of is what runs."""
     odd = replace(
-        Sizes(), engine=smallest(kind).engine, max_response_tokens=640, group_size=6, steps=70, lora=True, processes=3, zero_stage=2, activation_checkpointing=True, tensor_parallel=2,
-        gpu_memory_fraction=0.3, prompts_per_step=12, max_tokens_per_micro_batch=777,
+        Sizes(), engine=smallest(kind).engine, max_response_tokens=640, group_size=6, steps=70, lora=True, processes=3,
+        zero_stage=2, activation_checkpointing=True, tensor_parallel=2, gpu_memory_fraction=0.3, prompts_per_step=12,
+        max_tokens_per_micro_batch=777,
     )  # fmt: skip
     context = {"name": "x", "data": None, "model": FoundModel("org/m", chat=True), "uri": "rows.jsonl"}
     recipes = []
