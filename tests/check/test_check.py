@@ -1,6 +1,7 @@
 """`fipo check`: everything that can be refused, in seconds, by the code that the steps go through."""
 
 import json
+import re
 import shutil
 import socket
 from pathlib import Path
@@ -172,6 +173,18 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
     (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}')
     with pytest.raises(ConfigError, match=r"model-1\.safetensors is missing"):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+
+
+def test_a_slow_reward_function_is_told_with_what_a_step_of_it_takes(recipe):
+    (recipe.parent.parent / "lazy_rewards.py").write_text(
+        "import time\nfrom lazy_neighbour import pause\ndef lazy(response):\n    time.sleep(pause)\n    return 1\n"
+    )
+    (recipe.parent.parent / "lazy_neighbour.py").write_text("pause = 0.6\n")
+    settings = "train.prompts_per_step=8", "train.mini_batch_prompts=4", "rollout.group_size=4"
+    row = found(recipe, "reward.functions={accuracy: 1, 'lazy_rewards:lazy': 1}", *settings)[0]["one reward"]
+    assert row.status == "warning", row.found
+    assert "lazy_rewards:lazy 1; the reward is 2. It takes 0.6 s" in row.found
+    assert re.search(r"the 32 responses of a step (19|2\d) s in all", row.found)
 
 
 @pytest.mark.parametrize(
