@@ -166,6 +166,9 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
         weights.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"model\.safetensors is damaged, or was not copied to its end"):
             require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n")
+    with pytest.raises(ConfigError, match=r"model\.safetensors is a pointer of Git LFS .*git lfs pull"):
+        require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
     weights.unlink()
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(ConfigError, match=r"it has no \*\.safetensors, but pytorch_model\.bin"):
