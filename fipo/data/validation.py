@@ -123,7 +123,9 @@ def _text(value: Any, column: str, missing: Reason) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise RowError(Reason.NOT_UNICODE, f"column {column!r}: {error.reason} at {error.start}") from None
+        was_bytes = "\udc80" <= value[error.start] <= "\udcff"  # as `surrogateescape` keeps them, in a table of text
+        why = "bytes that are no UTF-8: save the file as CSV in UTF-8" if was_bytes else error.reason
+        raise RowError(Reason.NOT_UNICODE, f"column {column!r}: {why} at {error.start}") from None
     return value.strip()
 
 
