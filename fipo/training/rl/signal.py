@@ -57,7 +57,7 @@ class SignalWatch:
 
     def _shown(self, sample: Sample) -> str:
         """Problem and response, each on one line with its beginning and its end."""
-        response = self._tokenizer.decode(sample.rollout.token_ids.tolist(), skip_special_tokens=True)
+        response = str(self._tokenizer.decode(sample.rollout.token_ids.tolist(), skip_special_tokens=True))
         return " -> ".join(repr(excerpt(text, SHOWN_CHARACTERS)) for text in (sample.prompt.text, response))
 
 
