@@ -21,7 +21,8 @@ CHAT = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 ROWS_URI = "uri: mine/rows.jsonl, prompt_column: question"
-ROWS = [{"question": f"Add modulo 5 : {n % 5} 1 2", "solution": str((n + 3) % 5)} for n in range(60)]
+NUMBERS = [(n % 5, (1 + n // 5) % 5, (2 + n // 25) % 5) for n in range(60)]
+ROWS = [{"question": f"Add modulo 5 : {a} {b} {c}", "solution": str((a + b + c) % 5)} for a, b, c in NUMBERS]
 
 
 @pytest.fixture(scope="module")
