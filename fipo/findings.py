@@ -28,6 +28,15 @@ class Finding:
     """The command or file that mends it; empty when all is well, or where what was found says it."""
 
 
+def excerpt(text: str, characters: int) -> str:
+    """For one line or a small box: the beginning and the end of a text, of so many characters together; where it is
+    longer, with what is left out between them."""
+    if len(text) <= characters:
+        return text
+    end = characters // 3  # how it ends matters, and less of it tells
+    return f"{text[: characters - end]} [… {len(text) - characters:,} characters …] {text[-end:]}"
+
+
 def failed(findings: Sequence[Finding]) -> bool:
     """Whether something is wrong without which a run cannot end well."""
     return any(finding.status == "failed" for finding in findings)

@@ -20,6 +20,7 @@ from fipo.config import Config, load_config
 from fipo.errors import FipoError, Interrupted
 from fipo.files import private_folder
 from fipo.report.display import live_display
+from fipo.run.run import Run
 from fipo_kfp.components.form import Form, now
 from fipo_kfp.pipelines.console import quiet_kubeflow
 from fipo_kfp.pipelines.package import PIPELINES, arguments
@@ -59,6 +60,7 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
                 for_here(**given)
         except RuntimeError as error:
             if stop.requested:
+                Run(config).close("CANCELED")  # a task that stopped counts as failed with Kubeflow
                 raise Interrupted("stopped; the same command continues where it was") from None
             raise StepFailed(f"step {_failed_step(error)!r} failed; its message is above. {folder}") from None
     return config

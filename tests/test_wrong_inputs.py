@@ -136,7 +136,10 @@ SOURCES = {
     "{uri: array.json}": (DATA, "begins as a JSON array"),
     "{uri: twice.csv}": (DATA, "column 'answer' stands twice"),
     "{uri: other.csv}": (SETTINGS, "no column 'prompt'; there are question, solution; did you mean 'question'?"),
-    "{uri: latin.csv}": (DATA, "not valid Unicode"),
+    "{uri: latin.csv}": (
+        DATA,
+        "not valid Unicode, column 'prompt': bytes that are no UTF-8: save the file as CSV in UTF-8",
+    ),
     "{uri: rows.jsonl, answer_column: anser}": (SETTINGS, "did you mean 'answer'?"),
     "{uri: rows.jsonl, columns: [unit]}": (SETTINGS, "no column 'unit'"),
     "{uri: rows.jsonl, grader: tests}": (SETTINGS, "of the first 5 it takes none"),

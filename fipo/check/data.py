@@ -18,11 +18,14 @@ from fipo.data.schema import Problem
 from fipo.data.sources import columns_of, is_elsewhere, read_rows
 from fipo.data.validation import to_problem
 from fipo.errors import ConfigError, DataError
-from fipo.findings import Finding
+from fipo.findings import Finding, Status, excerpt
 from fipo.inputs.external import A_DATA_SET, named
 
 ROWS = 50
 """One that cannot be used may be the row's fault; so many are not."""
+
+SENTENCE = 5
+"""Words of an answer that is none by itself."""
 
 
 def sources(look: Look) -> Iterator[Finding]:
@@ -38,18 +41,33 @@ def sources(look: Look) -> Iterator[Finding]:
         found, faults = _sound(setting, source, look)
         look.sound[setting] = [problem for _, problem in found]
         demonstrations = _demonstrations(setting, source, found, look)
+        doubts = "" if setting.startswith("data.sft") else _doubts(source, look.sound[setting])
         name = Path(source.uri).name if source.uri else "the generator"
         rows = f"{name}: {len(found)} of the first {len(found) + len(faults)} rows are sound"
         counts = Counter(error.reason for _, error in faults)
         reasons = "".join(f"; {count} {reason}" for reason, count in counts.most_common())
         example = f" (line {faults[0][0].line}: {faults[0][1].detail})" if faults and faults[0][1].detail else ""
-        yield Finding(setting, "warning" if faults else "ok", f"{rows}{reasons}{example}{demonstrations}")
+        status: Status = "warning" if faults or doubts else "ok"
+        yield Finding(setting, status, f"{rows}{reasons}{example}{doubts}{demonstrations}")
+
+
+def _doubts(source: Source, problems: Sequence[Problem]) -> str:
+    """What preparation does with these rows that may not be meant, or what can hardly be learned from them."""
+    repeated = len(problems) - len({problem.id for problem in problems})
+    told = f"; {repeated} repeat the prompt of another row" if 2 * repeated > len(problems) else ""
+    sentences = [one.answer for one in problems if len(one.answer.split()) >= SENTENCE]
+    if source.grader == "math" and 2 * len(sentences) > len(problems):
+        told += (
+            f"; most answers are sentences, such as {excerpt(sentences[0], 60)!r}, and a response is right with the "
+            "same words alone: is the bare answer in another column, or after a mark (answer_after)?"
+        )
+    return told
 
 
 def _require_columns(setting: str, source: Source, columns: Sequence[str]) -> None:
     """Raise ConfigError where a column that is named is not there."""
     named = {"prompt_column": source.prompt_column, "answer_column": source.answer_column}
-    if setting.startswith("data.sft"):
+    if setting.startswith("data.sft") or source.max_demonstration_tokens:
         named["response_column"] = source.response_column
     named |= {f"columns.{index}": name for index, name in enumerate(source.columns)}
     if not columns:

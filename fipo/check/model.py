@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fipo.check.look import Look
 from fipo.config import Model
 from fipo.errors import ConfigError, DataError
-from fipo.findings import Finding
+from fipo.findings import Finding, excerpt
 from fipo.inputs.external import model_commit
 
 if TYPE_CHECKING:
@@ -34,19 +34,18 @@ def tokenizer(look: Look) -> Iterator[Finding]:
 
 def one_row(look: Look) -> Iterator[Finding]:
     """A problem as the model sees it, as text and as tokens."""
-    from fipo.data.schema import render
+    from fipo.data.schema import reads_the_clock, render
 
     data, (problem, prompt) = look.config.data, _first(look)
     text = render(problem.prompt, look.tokenizer, data)
     look.stops.check_prompt(prompt.token_ids, look.tokenizer)
     tokens = look.tokenizer.convert_ids_to_tokens(list(prompt.token_ids))
-    shown = text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]} ..."
     cut = " ..." if len(tokens) > SHOWN_TOKENS else ""
     lines = [
-        f"as text: {shown!r}",
+        f"as text: {excerpt(text, SHOWN_CHARACTERS)!r}",
         f"as {len(tokens)} tokens: {' '.join(tokens[:SHOWN_TOKENS])}{cut}",
         f"stops at: {look.stops.names(look.tokenizer)}",
-        f"answer: {problem.answer[:SHOWN_CHARACTERS]!r}, graded by {problem.grader}",
+        f"answer: {excerpt(problem.answer, SHOWN_CHARACTERS)!r}, graded by {problem.grader}",
     ]
     if data.system_prompt:
         lines.insert(0, f"data.system_prompt: {data.system_prompt!r}")
@@ -55,19 +54,26 @@ def one_row(look: Look) -> Iterator[Finding]:
     too_long = len(tokens) > data.max_prompt_tokens
     if too_long:
         lines.append(f"longer than data.max_prompt_tokens = {data.max_prompt_tokens}: it would be removed")
-    yield Finding("one row", "warning" if too_long else "ok", "\n".join(lines))
+    by_the_day = reads_the_clock(look.tokenizer, data)
+    if by_the_day:
+        argument = "date_string" if "date_string" in str(look.tokenizer.chat_template) else "what it takes instead"
+        lines.append(
+            "the chat template writes today's date: tomorrow's prompts, and what is learned from them, are others. "
+            f"data.chat_template_arguments fixes it: {argument}, as in {{date_string: 26 Jul 2024}}"
+        )
+    yield Finding("one row", "warning" if too_long or by_the_day else "ok", "\n".join(lines))
 
 
 def _first(look: Look) -> tuple[Problem, Prompt]:
     """The first sound row of the training data that the tokenizer has tokens for; DataError where there is none."""
-    from fipo.data.schema import tokenize
+    from fipo.data.schema import ANY_PROBLEM, render, tokenize
 
     problems = look.problems
     for problem in problems:
         try:
             return problem, tokenize(problem, look.tokenizer, look.config.data)
         except DataError:
-            raise
+            render(ANY_PROBLEM, look.tokenizer, look.config.data)  # or it is not the row's fault
         except Exception:  # the tokenizers library raises nothing narrower; preparation sets the row aside
             continue
     raise DataError(

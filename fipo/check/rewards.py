@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -11,12 +12,16 @@ from fipo.data.schema import Problem
 from fipo.environments.host import Host
 from fipo.environments.notice import notice
 from fipo.errors import ConfigError, RewardError, RolloutError
-from fipo.findings import Finding
+from fipo.findings import Finding, excerpt
 from fipo.rewards.functions import accuracy, find, partial
 from fipo.rewards.sandbox.client import Limits
 
 ROWS = 8
 """One that an environment cannot begin with may be the row's fault; so many are not."""
+
+SHOWN_CHARACTERS = 120
+"""Of a response."""
+SLOW_SECONDS = 0.5
 
 BUILTIN = {"accuracy": accuracy, "partial": partial, "overlong": accuracy}
 """Of which only the names count here."""
@@ -89,10 +94,20 @@ def one_reward(look: Look) -> Iterator[Finding]:
     rollout = Rollout(token_ids, np.zeros(len(token_ids), np.float32), FinishReason.STOP, 0)
     limit = config.rollout.max_response_tokens
     with Scorer(config.reward, max_response_tokens=limit, tokenizer=look.tokenizer) as scorer:
+        began = time.monotonic()
         [group] = scorer.score([RolloutGroup(prompt, (rollout,))])
+        if time.monotonic() - began > SLOW_SECONDS:  # or it was a grader's process that started
+            began = time.monotonic()
+            scorer.score([RolloutGroup(prompt, (rollout,))])
+        seconds = time.monotonic() - began
     [score] = group.scores
     if not score.components:
         raise RewardError(f"grader {problem.grader} has no verdict on the answer to the first row: {score.explanation}")
     parts = ", ".join(f"{name} {value:g}" for name, value in score.components.items())
-    said = f"{text[:80]!r} is {score.outcome}: {parts}; the reward is {score.reward:g}"
-    yield Finding("one reward", "ok" if score.accuracy or problem.grader == "tests" else "warning", said)
+    said = f"{excerpt(text, SHOWN_CHARACTERS)!r} is {score.outcome}: {parts}; the reward is {score.reward:g}"
+    slow = seconds > SLOW_SECONDS
+    if slow:
+        responses = config.train.prompts_per_step * config.rollout.group_size
+        said += f". It takes {seconds:.1f} s; the {responses:,} responses of a step {responses * seconds:,.0f} s in all"
+    right = score.accuracy or problem.grader == "tests"
+    yield Finding("one reward", "ok" if right and not slow else "warning", said)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from fipo.commands.options import RECIPE, Commands, read_config
+from fipo.errors import ConfigError
 from fipo.planning.hardware import KINDS
 from fipo.run.step import STEPS, steps_to
 
@@ -17,6 +18,8 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     init = commands.add_parser("init", help="write a recipe, rows, a benchmark and a reward function that run")
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where (default: here)")
     init.add_argument("--data", type=Path, metavar="FILE", help="your rows: JSONL, JSON array, CSV, .gz or parquet")
+    for kind in ("prompt", "answer", "response"):
+        init.add_argument(f"--{kind}-column", default="", metavar="NAME", help=f"column of the {kind} in FILE")
     init.add_argument("--model", default="", metavar="NAME", help="a folder with a model, or its name on the hub")
     init.add_argument("--machine", choices=KINDS, help="what it shall run on (default: as this one is)")
     init.set_defaults(command=_init)
@@ -55,7 +58,13 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
 def _init(options: argparse.Namespace) -> None:
     from fipo.init import init
 
-    print("\n".join(init(options.folder, data=options.data, model=options.model, machine=options.machine)))
+    columns = {kind: vars(options)[f"{kind}_column"] for kind in ("prompt", "answer", "response")}
+    if any(columns.values()) and not options.data:
+        raise ConfigError(
+            "--prompt-column, --answer-column and --response-column need --data FILE, whose columns they are"
+        )
+    made = init(options.folder, data=options.data, model=options.model, machine=options.machine, columns=columns)
+    print("\n".join(made))
 
 
 def _check(options: argparse.Namespace) -> None:

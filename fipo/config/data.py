@@ -98,6 +98,10 @@ class Source(Section):
     """The answer is what follows the last occurrence of this text in its column (GSM8K: `####`)."""
     response_column: str = "response"
     """Column of the demonstration, for `data.sft`."""
+    max_demonstration_tokens: int | None = Field(None, ge=1)
+    """Rows whose demonstration is longer, its end included, are dropped and counted; null keeps them all. In `data.sft`
+    one that is longer than `rollout.max_response_tokens` teaches an answer that RL cuts off; in `data.train` and a
+    benchmark, short solutions tell which problems are easy."""
     ending: Literal["", "boxed"] = ""
     """How a demonstration ends, for `data.sft`: `boxed` puts the answer into a box, which the graders read, in place of
     `answer_after` and what follows (GSM8K: `#### 72`); empty leaves it as it is."""
@@ -200,9 +204,6 @@ class Data(Section):
     """What the chat template is told besides the messages, such as `{enable_thinking: false}` for Qwen3."""
     max_prompt_tokens: int = Field(2048, ge=1)
     """Longer prompts are dropped and counted."""
-    max_demonstration_tokens: int | None = Field(None, ge=1)
-    """Longer demonstrations, their end included, are dropped and counted; null keeps them all. One that is longer than
-    `rollout.max_response_tokens` teaches an answer that RL cuts off."""
     near_duplicate_jaccard: Probability | None = 0.9
     """Of problems whose word 5-grams overlap at least this much, the first is kept; null keeps them all."""
     decontamination_ngram: int = Field(13, ge=1)

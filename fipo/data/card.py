@@ -144,7 +144,8 @@ def _counts(reasons: Mapping[str, int]) -> str:
 
 
 def _rules(data: Data) -> list[str]:
-    near, most = data.near_duplicate_jaccard, data.max_demonstration_tokens
+    near = data.near_duplicate_jaccard
+    longest = {name: source.max_demonstration_tokens for name, source in data.sources.items()}
     return [
         "Of equal prompts the first row is kept; the same prompt with another answer is set aside.",
         "Near duplicates were kept."
@@ -153,7 +154,11 @@ def _rules(data: Data) -> list[str]:
         f"What shares {data.decontamination_ngram} consecutive words with a benchmark is in no set to learn from.",
         "Words that many problems share which are otherwise unlike each other do not count.",
         f"Prompts of over {data.max_prompt_tokens:,} tokens, template included, are left out.",
-        *([f"So are demonstrations of over {most:,} tokens, their end included."] if most else []),
+        *(
+            f"So are rows of {name} whose demonstration is over {most:,} tokens, its end included."
+            for name, most in longest.items()
+            if most
+        ),
         f"{data.validation_fraction:.1%} of each set to learn from are held out, chosen by the hash of the prompt.",
     ]
 

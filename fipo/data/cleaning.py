@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 
 from transformers import PreTrainedTokenizerBase
@@ -16,9 +16,10 @@ from fipo.data.manifest import Overlaps, Quarantine, Tally
 from fipo.data.overlap import BenchmarkIndex, Template, split_words
 from fipo.data.progress import OnRows
 from fipo.data.rows import Reason, Row, RowError
-from fipo.data.schema import Problem, encode, render
+from fipo.data.schema import ANY_PROBLEM, Problem, encode, render
 from fipo.data.sources import read_rows
 from fipo.data.validation import Refusal, to_problem
+from fipo.errors import DataError
 
 BATCH = 1024
 """Problems tokenized at once, and read ahead to find a source's template."""
@@ -118,7 +119,8 @@ class Cleaner:
                 detail = f"an earlier row with this prompt has another answer than {problem.answer!r}"
                 self.rules.quarantine.add(tally, row, RowError(Reason.CONFLICT, detail))
                 continue
-            demonstration = hashlib.sha256(key + problem.response.encode()).digest()
+            response = problem.response if self.demonstrations else ""
+            demonstration = hashlib.sha256(key + response.encode()).digest()
             if demonstration in self._demonstrated:
                 tally.remove(Reason.DUPLICATE)
                 continue
@@ -143,32 +145,48 @@ class Cleaner:
 
     def _short_enough(self, found: Found, origin: Origin) -> Iterator[Candidate]:
         data, tally = self.rules.data, origin.tally
-        for batch in batched(found, BATCH):
-            for (row, problem), tokens in zip(batch, self._tokens([p for _, p in batch]), strict=True):
+        for batch in batched(self._rendered(found, tally), BATCH):
+            lengths = self._tokens([(problem, text) for _, problem, text in batch])
+            for (row, problem, _), tokens in zip(batch, lengths, strict=True):
                 if tokens is None:
                     detail = "the text holds what is not in the tokenizer's vocabulary"
                     self.rules.quarantine.add(tally, row, RowError(Reason.UNENCODABLE, detail))
                 elif tokens[0] > data.max_prompt_tokens:
                     tally.remove(Reason.TOO_MANY_TOKENS)
-                elif tokens[1] > (data.max_demonstration_tokens or tokens[1]):
+                elif tokens[1] > (origin.source.max_demonstration_tokens or tokens[1]):
                     tally.remove(Reason.LONG_DEMONSTRATION)
                 else:
-                    yield Candidate(origin, problem, tokens[0])
+                    kept = problem if self.demonstrations else replace(problem, response="")
+                    yield Candidate(origin, kept, tokens[0])
 
-    def _tokens(self, problems: list[Problem]) -> list[tuple[int, int] | None]:
+    def _rendered(self, found: Found, tally: Tally) -> Iterator[tuple[Row, Problem, str]]:
+        """With the text that the model is given.
+
+        Raises:
+            DataError: the chat template takes no problem at all.
+        """
+        tokenizer, data = self.rules.tokenizer, self.rules.data
+        for row, problem in found:
+            try:
+                yield row, problem, render(problem.prompt, tokenizer, data)
+            except DataError as error:
+                render(ANY_PROBLEM, tokenizer, data)  # or the template and the settings are at fault, and not the row
+                self.rules.quarantine.add(tally, row, RowError(Reason.UNRENDERABLE, str(error)))
+
+    def _tokens(self, rendered: list[tuple[Problem, str]]) -> list[tuple[int, int] | None]:
         """Lengths of each prompt as the model sees it and of the demonstration with its end, 0 where there is none.
 
         None where either cannot be encoded.
         """
         tokenizer, data = self.rules.tokenizer, self.rules.data
-        texts = [render(problem.prompt, tokenizer, data) for problem in problems]
-        demonstrations = [0] * len(problems)
+        demonstrations = [0] * len(rendered)
         try:
-            if self.demonstrations:
-                encoded = tokenizer([problem.response for problem in problems], add_special_tokens=False)
+            if any(problem.response for problem, _ in rendered):
+                encoded = tokenizer([problem.response for problem, _ in rendered], add_special_tokens=False)
                 demonstrations = [len(ids) + 1 for ids in encoded.input_ids]
-            return list(zip(map(len, encode(texts, tokenizer, data)), demonstrations, strict=True))
+            prompts = encode([text for _, text in rendered], tokenizer, data)
+            return list(zip(map(len, prompts), demonstrations, strict=True))
         except Exception:  # The tokenizers library raises nothing narrower, for the whole batch at once.
-            if len(problems) == 1:
+            if len(rendered) == 1:
                 return [None]
-            return [lengths for problem in problems for lengths in self._tokens([problem])]
+            return [lengths for one in rendered for lengths in self._tokens([one])]

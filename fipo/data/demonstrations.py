@@ -9,13 +9,14 @@ from fipo.data.manifest import Tally
 from fipo.data.rows import Row
 from fipo.data.schema import Problem
 from fipo.errors import DataError, RewardError
+from fipo.findings import excerpt
 from fipo.outcome import Outcome
 from fipo.rewards.pool import GraderPool, Item
 
 EXAMPLES = 3
 """Demonstrations shown that are not correct."""
-SHOWN_CHARACTERS = 60
-"""Of the end of each."""
+SHOWN_CHARACTERS = 120
+"""Of each."""
 
 
 class Demonstrations:
@@ -40,8 +41,8 @@ class Demonstrations:
                 outcome = Outcome.UNPARSED
             tally.demonstrations[outcome] = tally.demonstrations.get(outcome, 0) + 1
             if outcome is not Outcome.CORRECT and len(self._examples) < EXAMPLES:
-                end = problem.response[-SHOWN_CHARACTERS:]
-                self._examples.append(f"line {row.line} is {outcome}, answer {problem.answer[:40]!r}, and ends {end!r}")
+                shown = excerpt(problem.response, SHOWN_CHARACTERS)
+                self._examples.append(f"line {row.line} is {outcome}, answer {problem.answer[:40]!r}, in {shown!r}")
 
     def close(self, tally: Tally, source: Source) -> list[str]:
         """What is to be said of a source's demonstrations: lines, none where all are correct.

@@ -36,6 +36,7 @@ _OTHERS = {
     b"BZh": "compressed by bzip2: unpack it (bunzip2)",
     b"\x28\xb5\x2f\xfd": "compressed by zstd: unpack it (unzstd)",
     b"SQLite format 3": "an SQLite database: export the table as CSV",
+    b"version https://": "a pointer of Git LFS: fetch the file (git lfs pull)",
     b"ARROW1": "an Arrow file: write it as parquet",
 }
 """By their first bytes, files of other kinds, and what to do about them."""

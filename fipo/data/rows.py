@@ -30,6 +30,7 @@ class Reason(StrEnum):
     NO_COLUMN = "a grader's column is missing"
     UNVERIFIABLE = "answer cannot be verified"
     GULLIBLE = "answer accepts another one"
+    UNRENDERABLE = "the chat template refuses or changes it"
     UNENCODABLE = "the tokenizer cannot encode it"
     CONFLICT = "same prompt, other answer"
     DUPLICATE = "exact duplicate"

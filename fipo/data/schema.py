@@ -19,6 +19,8 @@ from fipo.errors import DataError
 COLUMNS = ("id", "prompt", "answer", "response", "source", "grader", "columns", "environment")
 SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMNS])
 """Layout of every prepared file."""
+ANY_PROBLEM = "What is 1 + 1?"
+"""A chat template that takes any problem takes this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,19 @@ def render(prompt: str, tokenizer: PreTrainedTokenizerBase, data: Data) -> str:
             f"another form, such as a list of texts and images. It makes {chat[:200]!r} of {text[:200]!r}"
         )
     return chat
+
+
+def reads_the_clock(tokenizer: PreTrainedTokenizerBase, data: Data) -> bool:
+    """Whether the chat template writes the present date into prompts: what comes of a run then changes with the day."""
+    if not data.chat:
+        return False
+    render(ANY_PROBLEM, tokenizer, data)
+    no_clock = data.chat_template_arguments | {"strftime_now": "no function"}
+    try:
+        render(ANY_PROBLEM, tokenizer, data.model_copy(update={"chat_template_arguments": no_clock}))
+    except DataError:
+        return True
+    return False
 
 
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:

@@ -29,7 +29,7 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
         source: names the columns.
         name: the problem's source, unless the row names its own.
         refusal: why a grader cannot grade against a reference answer.
-        demonstration: whether a response is required (else it is ignored).
+        demonstration: whether a response is required; else it is read where the source limits its length.
 
     Raises:
         RowError: the row is broken, incomplete, or its answer cannot be verified.
@@ -46,7 +46,7 @@ def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demons
     prompt = _text(_prompt(lookup(record, source.prompt_column)), source.prompt_column, Reason.NO_PROMPT)
     answer = _text(_answer(record, source), source.answer_column, Reason.NO_ANSWER)
     response = ""
-    if demonstration:
+    if demonstration or source.max_demonstration_tokens:
         response = _text(lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
         response = _ended(response, answer, source)
     columns = _columns(record, source)
@@ -123,7 +123,9 @@ def _text(value: Any, column: str, missing: Reason) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise RowError(Reason.NOT_UNICODE, f"column {column!r}: {error.reason} at {error.start}") from None
+        was_bytes = "\udc80" <= value[error.start] <= "\udcff"  # as `surrogateescape` keeps them, in a table of text
+        why = "bytes that are no UTF-8: save the file as CSV in UTF-8" if was_bytes else error.reason
+        raise RowError(Reason.NOT_UNICODE, f"column {column!r}: {why} at {error.start}") from None
     return value.strip()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,14 @@ EXAMPLES = RunningSums(digits=5, modulus=2, worked=0.5, partly=0.0, seed=1)
 Twenty rows do for a model made in seconds: a guess is right every other time, and that is enough to learn from."""
 
 
-def init(folder: Path, *, data: Path | None = None, model: str = "", machine: str | None = None) -> list[str]:
+def init(
+    folder: Path,
+    *,
+    data: Path | None = None,
+    model: str = "",
+    machine: str | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> list[str]:
     """Write the files; returns what to do next, as lines.
 
     Args:
@@ -32,6 +40,7 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
         data: rows of one's own; None writes twenty examples.
         model: a folder or a name on the hub; empty makes a tiny one for the examples, and takes a small instruct model
             of the hub for rows of one's own.
+        columns: of `data`, those that hold `prompt`, `answer` and `response`; what is not named is told by the names.
         machine: one of `fipo.planning.hardware.KINDS`; None is what this machine is like.
 
     Raises:
@@ -42,7 +51,7 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
     if there:
         raise ConfigError(f"init: {folder / there[0]} is there already: name another folder, or remove it")
     kind = machine or this_kind()
-    found = look_at_data(data) if data else None
+    found = look_at_data(data, columns) if data else None
     start = look_at_model(model, folder) if model or found else None
     folder.mkdir(parents=True, exist_ok=True)
     if found is None:
@@ -55,9 +64,9 @@ def init(folder: Path, *, data: Path | None = None, model: str = "", machine: st
     context |= {"uri": os.path.relpath(data, folder) if data else ROWS, "default_model": DEFAULT}
     sized = ""
     if start:
-        from fipo.init.machines import WISHES
+        from fipo.init.machines import smallest
 
-        context["machine"] = WISHES[kind]
+        context["machine"] = smallest(kind)
         _write(folder, context)
         context["machine"], sized = _sizes(folder, kind)
     _write(folder, context)
@@ -71,19 +80,22 @@ def this_kind() -> str:
 
 
 def _sizes(folder: Path, kind: str) -> tuple[Sizes, str]:
-    """What of a kind's wishes the machine can do for the model of the recipe in `folder`, and that for people."""
-    from fipo.init.machines import WISHES, devices_of, fitted
+    """What the machine can do with the model of the recipe in `folder`, and that for people."""
+    from fipo.init.machines import devices_of, fitted, smallest
 
     recipe = str(folder / RECIPE)
     try:
         shapes = shapes_of(load_config(recipe).model)
     except ConfigError as error:
-        return WISHES[kind], f"not fitted to the model: {error}"
+        return smallest(kind), f"the smallest, not fitted to the model: {error}"
     devices = devices_of(kind)
     sizes, plan = fitted(kind, lambda more: load_config(recipe, more), shapes, devices)
+    hours = sizes.steps * plan.time.total / 3600
     fits = f"{plan.memory.peak / 2**30:.1f} of {plan.available / 2**30:.1f} GiB of each of {plan.gpus} rank(s)"
     verdict = (
-        f"by plan {fits}, {plan.time.total / 60:.1f} minutes a step" if plan.fits else f"too small: {plan.problem}"
+        f"by plan {fits}, {plan.time.total / 60:.1f} minutes a step, {hours:.1f} hours of RL"
+        if plan.fits
+        else f"too small: {plan.problem}"
     )
     return sizes, f"{devices.name}; {verdict}"
 

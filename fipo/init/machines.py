@@ -1,4 +1,4 @@
-"""What a run may be like on a kind of machine: wishes, and what of them `fipo plan` says that the machine can do."""
+"""The sizes of a run on a kind of machine: as long, as many and for as long as `fipo plan` says that it can."""
 
 from __future__ import annotations
 
@@ -14,25 +14,43 @@ from fipo.planning.plan import Hardware, Plan, make_plan
 from fipo.planning.this_machine import Devices, its_cores, its_gpus
 
 MICRO_BATCHES = (32768, 16384, 8192, 4096, 2048, 1024, 512)
-FEWEST = 4
+RESPONSES = (4096, 2048, 1024, 512, 256, 128)
+"""Limits of a response, in tokens."""
+GROUPS = (16, 8, 4)
+FEWEST, MOST = 4, 256
 """Prompts of a step."""
+STEPS = (10, 500)
+"""Fewer teach nothing; more are for those who have seen these."""
+WARM_UP = (20, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long one waits, in seconds."""
+
+    step: float
+    run: float
+    """For RL; a fifth of it for the warm-up before."""
+
+
+PATIENCE = {
+    "laptop": Patience(6 * 60, 60 * 60),
+    "one-gpu": Patience(5 * 60, 8 * 3600),
+    "node": Patience(10 * 60, 48 * 3600),
+}
+"""By kind of machine: an hour, a working day, a weekend. What is done in it is the plan's to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
     """Of a run with a model of one's own; each is a setting of the recipe."""
 
-    steps: int
-    prompts_per_step: int
-    """At most; a step takes no longer than `step_seconds`."""
-    group_size: int
-    max_prompt_tokens: int
-    max_response_tokens: int
-    sft_steps: int
-    sft_batch_size: int
-    step_seconds: float
-    engine: str
-    samples: int
+    max_response_tokens: int = RESPONSES[-1]
+    group_size: int = GROUPS[-1]
+    prompts_per_step: int = FEWEST
+    steps: int = STEPS[0]
+    sft_steps: int = 2 * WARM_UP[0]
+    engine: str = "transformers"
     max_tokens_per_micro_batch: int = MICRO_BATCHES[0]
     processes: int = 0
     """0 is one for each device."""
@@ -44,13 +62,27 @@ class Sizes:
     tensor_parallel: int = 1
 
     @property
+    def max_prompt_tokens(self) -> int:
+        """A problem is rarely longer than what is said about it."""
+        return min(2048, max(256, self.max_response_tokens))
+
+    @property
+    def sft_batch_size(self) -> int:
+        """Demonstrations of a step of the warm-up."""
+        return 8 if self.prompts_per_step < 32 else 32
+
+    @property
     def mini_batch_prompts(self) -> int:
         """Two updates a step or more: with one, FIPO is DAPO."""
         return self.prompts_per_step // (4 if self.prompts_per_step >= 32 else 2)
 
     def settings(self) -> list[str]:
-        """Those that the plan may change, as overrides of the recipe."""
+        """Those that the plan decides, as overrides of the recipe."""
         return [
+            f"data.max_prompt_tokens={self.max_prompt_tokens}",
+            f"rollout.max_response_tokens={self.max_response_tokens}",
+            f"rollout.group_size={self.group_size}",
+            f"train.steps={self.steps}",
             f"train.prompts_per_step={self.prompts_per_step}",
             f"train.mini_batch_prompts={self.mini_batch_prompts}",
             f"train.max_tokens_per_micro_batch={self.max_tokens_per_micro_batch}",
@@ -63,12 +95,6 @@ class Sizes:
         ]
 
 
-WISHES = {
-    "laptop": Sizes(10, 8, 4, 256, 160, 40, 8, step_seconds=360, engine="transformers", samples=1),
-    "one-gpu": Sizes(100, 64, 8, 1024, 1024, 200, 32, step_seconds=300, engine="vllm", samples=4),
-    "node": Sizes(300, 256, 16, 2048, 4096, 500, 64, step_seconds=600, engine="vllm", samples=8),
-}
-"""By kind: how long responses are, how many, and how long one waits for a step. Memory and time decide the rest."""
 _SHOWN_GPU = Devices(GPUS["h100"], 8, True, "H100s, 79 GiB each, since this machine has no GPU")
 
 
@@ -80,13 +106,20 @@ def devices_of(kind: str) -> Devices:
     return found if kind == "node" else replace(found, count=1)
 
 
+def smallest(kind: str) -> Sizes:
+    """What anything can do; a GPU has vLLM."""
+    return Sizes(engine="transformers" if kind == "laptop" else "vllm")
+
+
 def fitted(
     kind: str, change: Callable[[Sequence[str]], Config], shapes: Mapping[bool, ModelShape], devices: Devices
 ) -> tuple[Sizes, Plan]:
     """The largest sizes that the plan lets pass, and that plan; the smallest of all where none fits.
 
-    What costs least is tried first: smaller micro-batches, activations computed again, one process for all cores or
-    weights in parts, an adapter. Then prompts are left out until a step is over in time.
+    Responses come first: the longest of which a small step is over in time, and which fit. What costs least is tried
+    first for that: smaller micro-batches, activations computed again, one process for all cores or weights in parts,
+    an adapter. Then groups and prompts grow until a step takes as long as one waits for it, and there are as many steps
+    as one waits for.
 
     Args:
         kind: one of `fipo.planning.hardware.KINDS`.
@@ -94,24 +127,58 @@ def fitted(
         shapes: of the model, without and with an adapter.
         devices: what it shall run on.
     """
+    patience = PATIENCE[kind]
 
     def plan_of(sizes: Sizes) -> Plan:
         ranks = sizes.processes or devices.count
         hardware = Hardware(devices.for_each(ranks), 1, ranks, 1, devices.assumptions, devices.on_gpu)
         return make_plan(change(sizes.settings()), shapes[sizes.lora], hardware)
 
-    sizes, plan = WISHES[kind], plan_of(WISHES[kind])
-    for smaller in _smaller(sizes, devices):
+    def in_time(plan: Plan) -> bool:
+        return plan.fits and plan.time.total <= patience.step
+
+    sizes = smallest(kind)
+    plan = plan_of(sizes)
+    for tokens in RESPONSES:
+        longer = replace(sizes, max_response_tokens=tokens)
+        if tokens > RESPONSES[-1] and plan_of(longer).time.total > patience.step:
+            continue
+        found = ((one, plan_of(one)) for one in _smaller(longer, devices))
+        sizes, plan = next((pair for pair in found if pair[1].fits), (sizes, plan))
         if plan.fits:
             break
-        sizes, plan = smaller, plan_of(smaller)
-    while plan.fits and plan.time.total > sizes.step_seconds and sizes.prompts_per_step > FEWEST:
-        sizes = replace(sizes, prompts_per_step=sizes.prompts_per_step // 2)
-        plan = plan_of(sizes)
-    return sizes, plan
+    for grown in _grown(sizes):
+        larger = plan_of(grown)
+        if in_time(larger):
+            sizes, plan = grown, larger
+    per_token = (plan.time.updates + plan.time.communication) / plan.work.tokens_trained
+    update = sizes.sft_batch_size * plan.work.row * per_token
+    return replace(
+        sizes,
+        steps=_within(STEPS, patience.run / plan.time.total),
+        sft_steps=_within(WARM_UP, patience.run / 5 / update),
+    ), plan
+
+
+def _grown(sizes: Sizes) -> Iterator[Sizes]:
+    """Larger ones, each larger than those before it: groups of eight, then more prompts, then groups of sixteen."""
+    yield replace(sizes, group_size=8)
+    prompts = FEWEST
+    while prompts < MOST:
+        prompts *= 2
+        yield replace(sizes, group_size=8, prompts_per_step=prompts)
+    yield replace(sizes, group_size=16, prompts_per_step=prompts)
+
+
+def _within(bounds: tuple[int, int], count: float) -> int:
+    """A number of steps for people: of one or two digits that are not zero."""
+    least, most = bounds
+    unit = 100 if count >= 100 else 10
+    return max(least, min(most, int(count // unit) * unit))
 
 
 def _smaller(wish: Sizes, devices: Devices) -> Iterator[Sizes]:
+    """The same work in less memory, the cheapest way first."""
     longest = wish.max_prompt_tokens + wish.max_response_tokens
     micro_batches: list[dict[str, Any]] = [
         {"max_tokens_per_micro_batch": tokens} for tokens in MICRO_BATCHES if tokens >= longest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -9,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from fipo.config import Source
-from fipo.data.columns import USUAL
-from fipo.data.sources import columns_of, read_rows
+from fipo.data.columns import USUAL, no_column, present
+from fipo.data.formats import read_file
+from fipo.data.rows import Row
+from fipo.data.sources import columns_of
 from fipo.errors import ConfigError, DataError
 
 LOOKED_AT = 500
@@ -44,46 +47,93 @@ class FoundData:
         return f"problem from {self.prompt_column!r}, answer from {self.answer_column!r}{after}{response}"
 
 
-def look_at_data(path: Path) -> FoundData:
+def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundData:
     """Which columns hold what.
 
+    Args:
+        path: the rows.
+        named: columns that the user names, by `prompt`, `answer` and `response`.
+
     Raises:
-        ConfigError: no column has one of the usual names.
+        ConfigError: no column has one of the usual names, or there is none of a name that is given.
         DataError: the file cannot be read, or is empty.
     """
     if not path.is_file():
         raise DataError(f"--data {path}: there is no such file")
-    columns = columns_of(Source(uri=str(path.absolute())))
+    uri = str(path.absolute())
+    columns = columns_of(Source(uri=uri))
     if not columns:
         raise DataError(f"--data {path}: no row of it can be read")
-    prompt, answer = _named("prompt", columns, path), _named("answer", columns, path)
-    response = next((name for name in USUAL["response"] if name in columns and name not in (prompt, answer)), "")
-    source = Source(
-        uri=str(path.absolute()), prompt_column=prompt, answer_column=answer, response_column=response or "response"
-    )
-    rows = [row.content for row in islice(read_rows(source), LOOKED_AT) if isinstance(row.content, Mapping)]
-    answers = [str(row.get(answer, "")) for row in rows]
+    rows = [row.content for row in _first_rows(path, columns) if isinstance(row.content, Mapping)]
+    values = _values(rows)
+    chosen: dict[str, str] = {}
+    for kind in ("prompt", "answer", "response"):
+        told = (named or {}).get(kind, "")
+        if told and told not in values:
+            raise ConfigError(f"--{kind}-column: {path} has {no_column(told, values)}")
+        chosen[kind] = told or _usual(kind, {name: values[name] for name in values if name not in chosen.values()})
+        if not chosen[kind] and kind != "response":
+            raise ConfigError(
+                f"--data {path}: no column is named as the {kind} usually is ({', '.join(USUAL[kind])}); there are "
+                f"{', '.join(map(repr, values))}. Name it: --{kind}-column NAME"
+            )
+    prompt, answer, response = chosen.values()
+    answers = [str(value) for value in values[answer]]
     after = next((mark for mark in MARKS if _share(mark in text for text in answers) > 0.8), "")
     letters = _share(len(text.strip("() .")) == 1 and text.strip("() .").isalpha() for text in answers) > 0.9
     return FoundData(
         prompt_column=prompt,
         answer_column=answer,
         answer_after=after,
-        response_column=answer if after else response,
+        response_column=response or (answer if after else ""),
         grader="choice" if letters else "math",
-        benchmark=_spread([dict(row) for row in rows]),
+        benchmark=_spread([{name: row[name] for name in present(row, filter(None, chosen.values()))} for row in rows]),
     )
 
 
-def _named(kind: str, columns: Sequence[str], path: Path) -> str:
-    lower = {name.casefold(): name for name in columns}
-    found = next((lower[name] for name in USUAL[kind] if name in lower), None)
-    if found is None:
-        raise ConfigError(
-            f"--data {path}: no column is named as the {kind} usually is ({', '.join(USUAL[kind])}); there are "
-            f"{', '.join(columns)}. Rename it, or run `fipo init` without --data and name it in the recipe"
-        )
+def _first_rows(path: Path, columns: Sequence[str]) -> list[Row]:
+    """Those that tell; where a row cannot be read, without the columns that are to blame for it, if any are."""
+
+    def read(wanted: Sequence[str]) -> list[Row]:
+        return list(islice(read_file(path, str(path), wanted), LOOKED_AT))
+
+    rows = read(columns)
+    if not any(row.error for row in rows):
+        return rows
+    sound = [name for name in columns if not any(row.error for row in read([name]))]
+    return read(sound) if sound else rows
+
+
+def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """The values of each column that is not always empty; those inside a struct by its name with a dot."""
+    found: dict[str, list[Any]] = {}
+    for row in rows:
+        for name, value in row.items():
+            inside = {f"{name}.{field}": one for field, one in value.items()} if isinstance(value, Mapping) else {}
+            for path, one in (inside or {name: value}).items():
+                if one not in (None, ""):
+                    found.setdefault(path, []).append(one)
     return found
+
+
+def _usual(kind: str, values: Mapping[str, Sequence[Any]]) -> str:
+    """The column of a usual name, the commonest first, as it is or inside a struct; else the only one that has such a
+    name among its words; empty where there is none, or several may be meant.
+
+    One with the same text in all rows holds no problem and no answer.
+    """
+    names = [name for name, found in values.items() if len(found) == 1 or any(one != found[0] for one in found)]
+    for spelled in (str.casefold, lambda name: name.rpartition(".")[2].casefold()):
+        for usual in USUAL[kind]:
+            if found := next((name for name in names if spelled(name) == usual), ""):
+                return found
+    among = [name for name in names if any(set(usual.split("_")) <= _words(name) for usual in USUAL[kind])]
+    return among[0] if len(among) == 1 else ""
+
+
+def _words(name: str) -> set[str]:
+    """`Correct Answer`, `correct_answer` and `correctAnswer` have two."""
+    return {word.casefold() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name.rpartition(".")[2])}
 
 
 def _share(hits: Iterable[bool]) -> float:

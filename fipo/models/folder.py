@@ -18,6 +18,8 @@ WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
 FLOATS = {"F64", "F32", "F16", "BF16"}
+POINTER = b"version https://git-lfs"
+"""What a clone without Git LFS has in the place of a large file."""
 _LAYERS = re.compile(r"(?:num_|n_)(?:hidden_|decoder_)?layers?")
 _MOST_LAYERS = 4096
 _ROOM = 2
@@ -127,6 +129,9 @@ def _tensors(path: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each, by the header, which the library holds against the length of the file."""
     from safetensors import SafetensorError, safe_open
 
+    with path.open("rb") as file:
+        if file.read(len(POINTER)) == POINTER:
+            raise _refusal(f"{path} is a pointer of Git LFS and not the weights: fetch them (git lfs pull)")
     try:
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping

@@ -13,6 +13,7 @@ import numpy as np
 
 from fipo.data.manifest import Manifest
 from fipo.evaluation.results import GradedResponse, ProblemResult
+from fipo.findings import excerpt
 from fipo.report.data import Comparison, Said, SameProblem, SetAside, TokenInfluence
 
 SHOWN_PROBLEMS = 3
@@ -104,27 +105,18 @@ def warnings_in(said: Sequence[str]) -> list[str]:
     return [text if count == 1 else f"{text} (the newest of {count})" for text, count in newest]
 
 
-def shortened(text: str) -> str:
-    """Its beginning and its end."""
-    if len(text) <= SHOWN_CHARACTERS:
-        return text
-    end = SHOWN_CHARACTERS // 3
-    left_out = len(text) - SHOWN_CHARACTERS
-    return f"{text[: SHOWN_CHARACTERS - end]}\n… {left_out:,} characters …\n{text[-end:]}"
-
-
 def _same(before: ProblemResult, after: ProblemResult) -> SameProblem:
     return SameProblem(after.problem, after.answer, _graded(before.responses[0]), _graded(after.responses[0]))
 
 
 def _graded(response: GradedResponse) -> Said:
     outcome = "truncated" if response.truncated and not response.correct else str(response.outcome)
-    return Said(shortened(response.text), outcome, response.tokens)
+    return Said(excerpt(response.text, SHOWN_CHARACTERS), outcome, response.tokens)
 
 
 def _said(row: dict[str, Any]) -> Said:
     truncated = row["finish_reason"] == "length" and row["outcome"] != "correct"
-    return Said(shortened(row["response"]), "truncated" if truncated else row["outcome"], row["tokens"])
+    return Said(excerpt(row["response"], SHOWN_CHARACTERS), "truncated" if truncated else row["outcome"], row["tokens"])
 
 
 def _influence(sample: dict[str, Any]) -> TokenInfluence:

@@ -55,7 +55,7 @@ def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:
     summaries = {name: result.scores() for name, result in runs.items()}
     baseline, first = next(iter(summaries.items()))
     table = _table(
-        f"{first.benchmark}: {first.problems:,} problems, {first.k} responses each",
+        f"{first.benchmark}: {first.problems:,} problems, {first.k} response{'s' * (first.k > 1)} each",
         f"Change: points against {baseline}, paired by problem. In brackets: 95% bootstrap intervals",
         ("", "run", "score", "change", "p"),
         names=2,
@@ -76,7 +76,7 @@ def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:
 def _benchmark(comparison: Comparison) -> Table:
     before, after = comparison.baseline.scores(), comparison.candidate.scores()
     table = _table(
-        f"{comparison.name}: {after.problems:,} held-out problems, {after.k} responses each",
+        f"{comparison.name}: {after.problems:,} held-out problems, {after.k} response{'s' * (after.k > 1)} each",
         "Change: points, paired by problem. In brackets: 95% bootstrap intervals",
         ("", "warm-up", "trained", "change"),
     )

@@ -11,8 +11,12 @@ from numbers import Real
 
 from fipo.batch import FinishReason, Prompt
 from fipo.errors import ConfigError, RewardError
+from fipo.findings import excerpt
 from fipo.outcome import Outcome
 from fipo.rewards.names import ENTRY_POINTS
+
+SHOWN_CHARACTERS = 300
+"""Of a response that a function fails on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,11 @@ def evaluate(name: str, function: RewardFunction, response: Response) -> float:
     Raises:
         RewardError: it raised, or returned something else than a finite number.
     """
-    where = f"reward function {name}, response to prompt {response.prompt.id} (…{response.text[-200:]!r})"
+    text = excerpt(response.text, SHOWN_CHARACTERS)
+    where = f"reward function {name}, response to prompt {response.prompt.id} ({text!r})"
     try:
         value = function(response)
+        value = value.item() if hasattr(value, "item") else value  # one number of numpy or torch
     except Exception as error:
         raise RewardError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(value, Real) or not math.isfinite(value):

@@ -1,6 +1,8 @@
 """`fipo check`: everything that can be refused, in seconds, by the code that the steps go through."""
 
 import json
+import re
+import shutil
 import socket
 from pathlib import Path
 
@@ -19,7 +21,8 @@ CHAT = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 ROWS_URI = "uri: mine/rows.jsonl, prompt_column: question"
-ROWS = [{"question": f"Add modulo 5 : {n % 5} 1 2", "solution": str((n + 3) % 5)} for n in range(60)]
+NUMBERS = [(n % 5, (1 + n // 5) % 5, (2 + n // 25) % 5) for n in range(60)]
+ROWS = [{"question": f"Add modulo 5 : {a} {b} {c}", "solution": str((a + b + c) % 5)} for a, b, c in NUMBERS]
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,17 @@ def test_the_chat_template_and_its_end_are_shown(recipe, small):
     assert "MB of safetensors" in findings["model"].found
     findings, _ = found(recipe, f"model={{name_or_path: {small}}}")
     assert findings["tokenizer"].status == "warning" and "data.chat is false" in findings["tokenizer"].found
+
+
+def test_a_template_that_writes_todays_date_is_warned_of(recipe, small, tmp_path):
+    shutil.copytree(small, tmp_path / "dated")
+    dated = "{% set date_string = date_string or strftime_now('0') %}{{ date_string }} " + CHAT
+    (tmp_path / "dated" / "chat_template.jinja").write_text(dated)
+    told = [f"model={{name_or_path: {tmp_path / 'dated'}}}", "data.chat=true"]
+    row = found(recipe, *told)[0]["one row"]
+    assert row.status == "warning" and "writes today's date" in row.found and "date_string" in row.found
+    row = found(recipe, *told, "data.chat_template_arguments={date_string: '4'}")[0]["one row"]
+    assert row.status == "ok" and "as text: '4 <user> Add" in row.found
 
 
 @pytest.mark.parametrize(
@@ -153,6 +167,9 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
         weights.write_bytes(damaged)
         with pytest.raises(ConfigError, match=r"model\.safetensors is damaged, or was not copied to its end"):
             require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+    weights.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 538090408\n")
+    with pytest.raises(ConfigError, match=r"model\.safetensors is a pointer of Git LFS .*git lfs pull"):
+        require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
     weights.unlink()
     (folder / "pytorch_model.bin").touch()
     with pytest.raises(ConfigError, match=r"it has no \*\.safetensors, but pytorch_model\.bin"):
@@ -160,6 +177,34 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
     (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}')
     with pytest.raises(ConfigError, match=r"model-1\.safetensors is missing"):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+
+
+def test_a_slow_reward_function_is_told_with_what_a_step_of_it_takes(recipe):
+    (recipe.parent.parent / "lazy_rewards.py").write_text(
+        "import time\nfrom lazy_neighbour import pause\ndef lazy(response):\n    time.sleep(pause)\n    return 1\n"
+    )
+    (recipe.parent.parent / "lazy_neighbour.py").write_text("pause = 0.6\n")
+    settings = "train.prompts_per_step=8", "train.mini_batch_prompts=4", "rollout.group_size=4"
+    row = found(recipe, "reward.functions={accuracy: 1, 'lazy_rewards:lazy': 1}", *settings)[0]["one reward"]
+    assert row.status == "warning", row.found
+    assert "lazy_rewards:lazy 1; the reward is 2. It takes 0.6 s" in row.found
+    assert re.search(r"the 32 responses of a step (19|2\d) s in all", row.found)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([{"question": "Solve it.", "solution": str(n)} for n in range(9)], "8 repeat the prompt of another row"),
+        (
+            [{"question": f"{n}?", "solution": f"Anna has {n} green apples."} for n in range(9)],
+            "most answers are sentences, such as 'Anna has 0 green apples.'",
+        ),
+    ],
+)
+def test_rows_that_can_hardly_be_meant_are_warned_of(recipe, rows, words):
+    (recipe.parent / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    findings, _ = found(recipe)
+    assert findings["data.train[0]"].status == "warning" and words in findings["data.train[0]"].found
 
 
 def test_demonstrations_that_nobody_can_read_are_refused(recipe):

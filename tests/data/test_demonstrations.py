@@ -52,7 +52,7 @@ def test_what_the_grader_cannot_read_is_refused_with_examples(prepared):
         prepared(solutions)
     said = str(caught.value)
     assert "20 unparsed" in said and "max_wrong_demonstrations = 0.1" in said and "`ending: boxed`" in said
-    assert said.count("line ") == 3 and "=> 2,001 <=" in said
+    assert said.count("line ") == 3 and "=> 2,001 <=" in said and "He has 2000 + 1" in said
 
 
 def test_a_few_that_are_wrong_are_said_and_kept(prepared, capsys, tmp_path):

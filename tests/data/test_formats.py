@@ -173,6 +173,7 @@ def test_damage_is_said_in_one_sentence_wherever_it_is(tmp_path, kind):
     [
         ("rows.csv", "prompt,answer\na,1\n".encode("utf-16"), "UTF-16: save it as UTF-8"),
         ("rows.jsonl", LINES.encode("utf-16"), "UTF-16"),
+        ("rows.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n", "git lfs pull"),
         ("rows.xlsx", b"PK\x03\x04rest", "spreadsheet"),
         ("rows.jsonl.xz", b"\xfd7zXZ\x00rest", "unxz"),
         ("rows.jsonl.zst", b"\x28\xb5\x2f\xfdrest", "unzstd"),

@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import json
 import os
@@ -8,9 +9,11 @@ import pytest
 
 from fipo.config import load_config
 from fipo.data.manifest import Manifest
+from fipo.data.prepare import prepare
 from fipo.data.rows import Reason
 from fipo.errors import DataError
 from fipo.models import load_tokenizer
+from tests.data.conftest import Prepared
 
 LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen"
 
@@ -131,15 +134,40 @@ def test_long_prompts_are_removed_template_included(configure, run):
     assert prepared.tally().removed == {Reason.TOO_MANY_TOKENS: 1}
 
 
-def test_long_demonstrations_are_removed_their_end_counted(configure, run):
+def test_long_demonstrations_are_removed_their_end_counted(configure, run, write):
     train = rows("one", "two")
     sft = [{**train[0], "response": "a b c"}, {**train[1], "response": "a b c d"}]
-    prepared = run(configure(train, rows("three"), sft, max_demonstration_tokens=4))
+    source = {"uri": write("sft.jsonl", sft), "max_demonstration_tokens": 4}
+    prepared = run(configure(train, rows("three"), source))
     assert prepared.prompts("sft") == ["one"]
     assert prepared.tally("sft").removed == {Reason.LONG_DEMONSTRATION: 1}
     assert prepared.prompts() == ["one", "two"]
     card = (prepared.folder / "data-card.md").read_text()
-    assert "So are demonstrations of over 4 tokens, their end included." in card
+    assert "So are rows of data.sft[0] whose demonstration is over 4 tokens, its end included." in card
+
+
+REFUSES_TOOLS = (
+    "{% for message in messages %}{% if '<tool' in message.content %}{{ raise_exception('a tool, and none is there') }}"
+    "{% endif %}{{ message.content.split('</think>')[-1] }}{% endfor %}"
+)
+
+
+def test_a_row_that_the_chat_template_refuses_or_changes_is_set_aside(configure, tokenizer, tmp_path):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = REFUSES_TOOLS
+    told = "<think> it </think> What is it"
+    train, sft = rows("one", "call <tool", told), [{**row, "response": "r"} for row in rows("call <tool twice", "five")]
+    config = configure(train, rows("four", "a </think> b"), sft, chat=True)
+    manifest = prepare(config, tokenizer, tmp_path / "out", refusal=lambda *_: "", progress=lambda *_: None)
+    prepared = Prepared(manifest, tmp_path / "out")
+    assert (prepared.prompts(), prepared.prompts("sft")) == (["one"], ["five"])
+    assert [one.quarantined.get(Reason.UNRENDERABLE) for one in manifest.sources] == [1, 2, 1]
+    aside = [json.loads(line) for line in (tmp_path / "out" / "quarantine.jsonl").read_text().splitlines()]
+    assert ["a tool, and none is there" in one["detail"] for one in aside] == [False, True, False, True]
+
+    tokenizer.chat_template = "{{ raise_exception('never') }}"
+    with pytest.raises(DataError, match=r"data\.chat: the chat template .* refuses a problem .*never"):
+        prepare(config, tokenizer, tmp_path / "out", refusal=lambda *_: "", progress=lambda *_: None)
 
 
 def test_what_the_tokenizer_cannot_encode_is_set_aside(configure, run):

@@ -4,7 +4,7 @@ import pytest
 
 from fipo.config import Data, load_config
 from fipo.data.files import ProblemWriter
-from fipo.data.schema import Problem, content_id, read_problems, render, tokenize
+from fipo.data.schema import Problem, content_id, read_problems, reads_the_clock, render, tokenize
 from fipo.errors import ConfigError, DataError
 from fipo.models import load_tokenizer
 
@@ -61,6 +61,24 @@ def test_a_template_that_refuses_a_system_message_is_no_fault_of_the_rows(tokeni
 def test_what_only_a_chat_template_takes_is_refused_without_one(setting):
     with pytest.raises(ConfigError, match=r"data: .*must be empty without data\.chat"):
         load_config("demo", [f"data.{setting}"])
+
+
+# As Llama 3.1's template has it.
+DATED = (
+    "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
+    "Today Date: {{ date_string }} {% for message in messages %}{{ message.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "arguments", "reads"),
+    [(DATED, {}, True), (DATED, {"date_string": "26 Jul 2024"}, False), (CHAT, {}, False)],
+)
+def test_a_template_that_writes_todays_date_is_found(tokenizer, template, arguments, reads):
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.chat_template = template
+    assert reads_the_clock(tokenizer, data(chat=True, chat_template_arguments=arguments)) is reads
+    assert not reads_the_clock(tokenizer, data())
 
 
 def test_chat_wraps_the_prompt_once():

@@ -12,6 +12,7 @@ from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError, DataError
 from fipo.init import init
+from fipo.init.rows import look_at_data
 from fipo.planning.hardware import KINDS
 
 GSM8K = [
@@ -87,8 +88,69 @@ def test_a_file_of_ones_own_fills_the_recipe_in(tmp_path, name, rows, columns):
     assert benchmark.prompt_column == prompt
 
 
+ODD = [
+    {"": str(n), "Customer": "Zoë", "Question Text": f"Zoë has {n} pens. How many?", "Correct Answer": n}
+    for n in range(30)
+]
+NESTED = [
+    {
+        "ts": 1,
+        "data": {"question": f"{n}?"},
+        "reward_model": {"ground_truth": str(n)},
+        "meta": {"solution": f"It is {n}"},
+    }
+    for n in range(30)
+]
+ALPACA = [{"instruction": "Solve it.", "input": f"{n} + 1?", "output": n + 1, "Solution": ""} for n in range(30)]
+SHOUTED = [{"QUESTION": f"{n} + 1?", "Answer": n + 1, "Explanation": f"It is {n + 1}"} for n in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "columns"),
+    [
+        ("odd.csv", ODD, ("Question Text", "Correct Answer", "")),
+        ("nested.jsonl.gz", NESTED, ("data.question", "reward_model.ground_truth", "meta.solution")),
+        ("nested.parquet", NESTED, ("data.question", "reward_model.ground_truth", "meta.solution")),
+        ("alpaca.json", ALPACA, ("input", "output", "")),  # the instruction is the same in all rows
+        ("shouted.csv", SHOUTED, ("QUESTION", "Answer", "Explanation")),
+    ],
+)
+def test_columns_are_told_by_what_is_in_their_names_and_in_them(tmp_path, name, rows, columns):
+    path = write(tmp_path / name, rows)
+    if path.suffix == ".csv":  # as a spreadsheet saves it
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n").replace(b'","', b'";"'))
+    found = look_at_data(path)
+    assert (found.prompt_column, found.answer_column, found.response_column) == columns
+    assert {key for row in found.benchmark for key in row} == {name.partition(".")[0] for name in columns if name}
+
+
+def test_a_damaged_column_that_nobody_needs_does_not_matter(tmp_path):
+    table = pa.table({"question": ["1?", "2?"], "answer": [1, 2], "at": pa.array([0, 2**62], pa.timestamp("us"))})
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert look_at_data(tmp_path / "rows.parquet").benchmark == [{"question": "1?", "answer": 1}]
+
+
+def test_columns_may_be_named(tmp_path, capsys):
+    rows = [{"x": f"{n}?", "type of answer": "n", "y": n, "right answer": n} for n in range(9)]
+    told = ["--data", str(write(tmp_path / "odd.jsonl", rows)), "--machine", "laptop"]
+    wrong = [
+        ([*told, "--prompt-column", "z"], "--prompt-column: "),
+        ([*told, "--prompt-column", "z"], "no column 'z'; there are x, "),
+        (told, "Name it: --prompt-column NAME"),
+        (["--answer-column", "y"], "need --data FILE"),
+    ]
+    for options, words in wrong:
+        with pytest.raises(SystemExit):
+            main(["init", str(tmp_path / "mine"), *options])
+        assert words in capsys.readouterr().err
+    main(["init", str(tmp_path / "mine"), *told, "--prompt-column", "x", "--answer-column", "y"])
+    assert "columns: problem from 'x', answer from 'y'" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("machine", KINDS)
-def test_every_machine_has_a_recipe_that_loads(tmp_path, machine):
+def test_every_machine_has_a_recipe_that_loads(tmp_path, monkeypatch, machine):
+    # Nothing listens there: no test asks the real hub.
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     data = write(tmp_path / "gsm.jsonl", GSM8K)
     init(tmp_path / machine, data=data, model="org/Model-Instruct", machine=machine)
     config = load_config(tmp_path / machine / "recipe.yaml")
@@ -120,7 +182,7 @@ def test_nothing_is_overwritten(tmp_path):
     [
         ("nothing.jsonl", "", DataError, "there is no such file"),
         ("empty.jsonl", "", DataError, "no row of it can be read"),
-        ("odd.jsonl", "", ConfigError, "no column is named as the prompt usually is.*there are x, y"),
+        ("odd.jsonl", "", ConfigError, "no column is named as the prompt usually is.*there are 'x', 'y'"),
         (None, "./nothing", ConfigError, "there is no such folder"),
     ],
 )

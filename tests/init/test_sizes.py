@@ -8,7 +8,7 @@ import pytest
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.init import _fill, init
-from fipo.init.machines import WISHES, fitted
+from fipo.init.machines import FEWEST, PATIENCE, Sizes, fitted, smallest
 from fipo.init.models import FoundModel
 from fipo.planning.hardware import GPUS, Gpu
 from fipo.planning.model import ModelShape
@@ -25,10 +25,10 @@ SHAPES = {
 ADAPTERS = {"0.5B": (17_596_416, 32 * 168), "7B": (80_740_352, 32 * 196), "32B": (268_435_456, 32 * 448)}
 
 
-def cores(count, gib):
+def cores(count, gib, gflops=50):
     """A machine of so many cores, of 50 GFLOP/s each."""
     ranks = min(count, 4)
-    return Devices(Gpu(gib / ranks, 50e9 * count / ranks, 5e9, 5e9, 5e9, 0.0), ranks, False, f"{count} cores")
+    return Devices(Gpu(gib / ranks, gflops * 1e9 * count / ranks, 5e9, 5e9, 5e9, 0.0), ranks, False, f"{count} cores")
 
 
 def gpus(kind, count):
@@ -40,9 +40,9 @@ def recipes(tmp_path_factory):
     """By kind, with a model that fits anywhere."""
     folder = tmp_path_factory.mktemp("recipes")
     data, model = write(folder / "gsm.jsonl", GSM8K), instruct_model.make(folder / "model")
-    for kind in WISHES:
+    for kind in PATIENCE:
         init(folder / kind, data=data, model=str(model), machine=kind)
-    return {kind: str(folder / kind / "recipe.yaml") for kind in WISHES}
+    return {kind: str(folder / kind / "recipe.yaml") for kind in PATIENCE}
 
 
 @pytest.mark.parametrize(
@@ -71,19 +71,43 @@ def test_the_largest_sizes_that_fit(recipes, kind, model, devices, expected):
     assert plan.fits
     assert {name: getattr(sizes, name) for name in expected} == expected
     assert sizes.prompts_per_step > sizes.mini_batch_prompts > 0
-    assert plan.time.total <= sizes.step_seconds or sizes.prompts_per_step == 4
+    assert plan.time.total <= PATIENCE[kind].step or sizes.prompts_per_step == FEWEST
 
 
-@pytest.mark.parametrize("kind", WISHES)
+def test_a_larger_machine_of_the_same_kind_has_longer_responses_larger_groups_and_more_steps(recipes):
+    """By kind there is but how long one waits: what is done in that time is measured."""
+
+    def sized(kind, model, devices):
+        parameters, channels = ADAPTERS[model]
+        adapted = replace(SHAPES[model], adapter_parameters=parameters, adapter_channels=channels)
+        shapes = {False: SHAPES[model], True: adapted}
+        return fitted(kind, lambda more: load_config(recipes[kind], more), shapes, devices)
+
+    for kind, model, few, many in (
+        ("laptop", "0.5B", cores(2, 16), cores(2, 16, gflops=500)),
+        ("one-gpu", "7B", gpus("l40s", 1), gpus("b200", 1)),
+        ("node", "32B", gpus("a100", 8), gpus("b200", 8)),
+    ):
+        (small, slow), (large, fast) = sized(kind, model, few), sized(kind, model, many)
+        responses = [one.group_size * one.prompts_per_step * one.max_response_tokens for one in (small, large)]
+        assert responses[0] < responses[1], kind
+        assert small.max_response_tokens <= large.max_response_tokens
+        for sizes, plan in ((small, slow), (large, fast)):
+            assert sizes.steps in (10, 500) or sizes.steps * plan.time.total <= PATIENCE[kind].run
+            assert 20 <= sizes.sft_steps <= 500
+
+
+@pytest.mark.parametrize("kind", PATIENCE)
 def test_the_recipe_has_them_all(kind, tmp_path):
     """As it is written, and as overrides of another one: what a plan was made of is what runs."""
     odd = replace(
-        WISHES[kind], lora=True, processes=3, zero_stage=2, activation_checkpointing=True, tensor_parallel=2,
-        gpu_memory_fraction=0.3, prompts_per_step=12, max_tokens_per_micro_batch=777,
+        Sizes(), engine=smallest(kind).engine, max_response_tokens=640, group_size=6, steps=70, lora=True, processes=3,
+        zero_stage=2, activation_checkpointing=True, tensor_parallel=2, gpu_memory_fraction=0.3, prompts_per_step=12,
+        max_tokens_per_micro_batch=777,
     )  # fmt: skip
     context = {"name": "x", "data": None, "model": FoundModel("org/m", chat=True), "uri": "rows.jsonl"}
     recipes = []
-    for name, sizes in (("plain", WISHES[kind]), ("odd", odd)):
+    for name, sizes in (("plain", smallest(kind)), ("odd", odd)):
         recipes.append(tmp_path / f"{name}.yaml")
         recipes[-1].write_text(
             _fill("recipe.yaml.jinja", {**context, "machine": sizes, "kind": kind, "default_model": ""})
@@ -123,10 +147,10 @@ def test_what_this_machine_is(tmp_path, monkeypatch):
     assert its_gpus() is None
 
 
-def test_a_model_that_no_plan_can_be_made_for_gets_the_wishes(tmp_path, capsys):
+def test_a_model_that_no_plan_can_be_made_for_gets_the_smallest_sizes(tmp_path, capsys):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text('{"model_type": "mamba"}')
     main(["init", str(tmp_path / "mine"), "--model", str(tmp_path / "model"), "--machine", "laptop"])
-    assert "sizes:   not fitted to the model: " in capsys.readouterr().out
+    assert "sizes:   the smallest, not fitted to the model: " in capsys.readouterr().out
     config = load_config(tmp_path / "mine" / "recipe.yaml")
-    assert config.train.prompts_per_step == WISHES["laptop"].prompts_per_step
+    assert config.train.prompts_per_step == FEWEST

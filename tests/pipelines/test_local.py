@@ -126,4 +126,7 @@ def test_ctrl_c_ends_every_process(tiny_pipeline, tiny_copy):
     assert process.wait() == 75, "".join(lines)
     assert "the same command continues" in lines[-1]
     wait_until_gone(started)
-    assert not list(load_config(tiny_pipeline.recipe, settings).run_directory.glob("kfp/*/train"))
+    config = load_config(tiny_pipeline.recipe, settings)
+    assert not list(config.run_directory.glob("kfp/*/train"))
+    [whole] = find_runs(connect(config.tracking_uri), RUN_KEY, Run(config).key)
+    assert whole.info.status == "KILLED", "stopped, and not failed"

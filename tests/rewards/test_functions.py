@@ -13,6 +13,8 @@ from fipo.rewards.functions import find
 from fipo.rewards.scorer import Scorer
 
 MODULE = """
+import numpy as np
+
 def brevity(response):
     return 1 / response.tokens
 
@@ -27,6 +29,15 @@ def nothing(response):
 
 def silent(response):
     return None
+
+def of_numpy(response):
+    return np.bool_(True)
+
+def of_an_array(response):
+    return np.array([0.5])
+
+def many(response):
+    return np.ones(2)
 
 number = 3
 """
@@ -67,6 +78,11 @@ def test_the_reward_is_the_weighted_sum_and_the_parts_are_kept():
     assert wrong.reward == pytest.approx(-0.5 + 1 / 12) and wrong.accuracy == 0.0
 
 
+def test_one_number_of_numpy_is_a_number():
+    (only,) = score({"my_rewards:of_numpy": 1.0, "my_rewards:of_an_array": 1.0}, r"\boxed{ 1 }")
+    assert only.components == {"my_rewards:of_numpy": 1.0, "my_rewards:of_an_array": 0.5}
+
+
 def test_accuracy_does_not_depend_on_the_functions():
     (only,) = score({"brevity": 1.0}, r"\boxed{ 1 }")
     assert only.accuracy == 1.0 and only.outcome is Outcome.CORRECT and only.reward == pytest.approx(1 / 3)
@@ -78,6 +94,7 @@ def test_accuracy_does_not_depend_on_the_functions():
         ("my_rewards:broken", "ValueError: no luck"),
         ("my_rewards:nothing", "must return a finite number; returned nan"),
         ("my_rewards:silent", "must return a finite number; returned None"),
+        ("my_rewards:many", "ValueError: "),
     ],
 )
 def test_a_function_that_fails_is_named_with_the_item(name, message):

@@ -62,6 +62,18 @@ def test_a_hopeless_step_is_told_with_an_example_of_each_failure():
     assert job.metrics == [(1, {"train/steps_without_signal": 1.0})]
 
 
+def test_examples_show_how_a_long_response_begins_and_ends():
+    job, signal = watch(20)
+    words = np.array([2] + [3] * 500 + [4], np.int32)
+    rollout = Rollout(words, np.zeros(502, np.float32), FinishReason.LENGTH, 0)
+    prompt = Prompt("0", "First of all, " + "blah " * 100 + "what is it?", (2,), "1")
+    long = RolloutBatch([RolloutGroup(prompt, (rollout,), (Score(WRONG, 0.0, 0.0),))], [], 1, 502)
+    signal.check(RlState().after(long), long)
+    shown = job.lines[1]
+    assert shown.startswith("  truncated: 'First of all, blah") and "what is it?' -> 'a b b" in shown
+    assert shown.endswith(" b b c'") and shown.count(" characters …]") == 2 and len(shown) < 400
+
+
 @pytest.mark.parametrize(
     ("responses", "advice"),
     [

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from fipo.batch import FinishReason, Outcome, Sample
 from fipo.config import Train
 from fipo.errors import TrainingError
+from fipo.findings import excerpt
 from fipo.training.job import Job
 from fipo.training.rl.sampling import RolloutBatch
 from fipo.training.rl.state import RlState
@@ -24,7 +25,7 @@ ADVICE = {
 }
 """What to do about the commonest failure."""
 SHOWN_CHARACTERS = 160
-"""Of the end of a problem or response that is shown."""
+"""Of a problem or response that is shown."""
 
 
 class SignalWatch:
@@ -55,9 +56,9 @@ class SignalWatch:
             )
 
     def _shown(self, sample: Sample) -> str:
-        """The ends of problem and response, in one line."""
-        response = self._tokenizer.decode(sample.rollout.token_ids.tolist(), skip_special_tokens=True)
-        return " -> ".join(repr(text[-SHOWN_CHARACTERS:]) for text in (sample.prompt.text, response))
+        """Problem and response, each on one line with its beginning and its end."""
+        response = str(self._tokenizer.decode(sample.rollout.token_ids.tolist(), skip_special_tokens=True))
+        return " -> ".join(repr(excerpt(text, SHOWN_CHARACTERS)) for text in (sample.prompt.text, response))
 
 
 def failures(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
