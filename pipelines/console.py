@@ -1,5 +1,6 @@
 """What a person sees of a local run: the steps' own lines, at once, without Kubeflow's bookkeeping."""
 
+import errno
 import io
 import logging
 import re
@@ -26,9 +27,18 @@ class StepOutput(io.TextIOBase):
         for line in lines:
             line = line.removeprefix("    ")  # kfp indents what a task prints
             if self._wanted(line):
-                self._target.write(f"{line}\n")
-                self._target.flush()
+                self._show(line)
         return len(text)
+
+    def _show(self, line: str) -> None:
+        try:
+            self._target.write(f"{line}\n")
+            self._target.flush()
+        except OSError as error:
+            if (
+                error.errno != errno.EIO
+            ):  # the terminal has gone: SIGHUP, which is on its way, stops the run in good order
+                raise
 
     def isatty(self) -> bool:
         """As the stream behind."""

@@ -66,6 +66,7 @@ def test_the_last_turn_is_graded_unless_the_environment_has_judged(group, words)
 def test_evaluation_judges_alike_and_shows_all_that_was_said(group, words):
     class Given(Scripted):
         def generate(self, prompts, sampling, progress=None, on_group=None):
+            on_group(group)
             return [group]
 
     class Graders:

@@ -1,4 +1,10 @@
+import contextlib
 import io
+import os
+import pty
+from pathlib import Path
+
+import pytest
 
 from fipo_kfp.pipelines.console import StepOutput
 
@@ -31,3 +37,23 @@ def test_a_line_passes_once_it_is_whole():
     assert seen.getvalue() == ""
     output.write(" 1\n")
     assert seen.getvalue() == "step 1\n"
+
+
+def test_a_terminal_that_goes_away_is_no_error_before_its_signal_comes():
+    keeper, there = pty.openpty()
+    with os.fdopen(there, "w") as terminal:
+        output = StepOutput(terminal)
+        output.write("step 1\n")
+        assert os.read(keeper, 100) == b"step 1\r\n"
+        os.close(keeper)
+        output.write("step 2\n")
+        with contextlib.suppress(OSError):  # what is left of it is written once more
+            terminal.close()
+
+
+def test_a_full_disk_is_one():
+    full = Path("/dev/full").open("w")
+    with pytest.raises(OSError, match="No space left"):
+        StepOutput(full).write("step 1\n")
+    with contextlib.suppress(OSError):  # it tries once more
+        full.close()

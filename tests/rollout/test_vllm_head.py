@@ -88,6 +88,8 @@ def test_vllm_beside_the_trainer_is_told(tmp_path, monkeypatch):
 
     def llm(model, **settings):
         told.update(settings)
+        scheduler = SimpleNamespace(max_num_seqs=4)
+        return SimpleNamespace(llm_engine=SimpleNamespace(vllm_config=SimpleNamespace(scheduler_config=scheduler)))
 
     monkeypatch.setitem(sys.modules, "vllm", SimpleNamespace(LLM=llm))
     from fipo.rollout.vllm import VllmEngine
