@@ -87,15 +87,16 @@ def doctor(recipe: str, overrides: list[str], todo: str, page: dsl.Markdown, tas
 
 def ended_as(status: dsl.PipelineTaskFinalStatus) -> str:
     """State of the steps that the exit handler follows: by their workflow, or where that is silent by Kubeflow."""
+    state: str = status.state
     if "KFP_POD_NAME" not in os.environ:
-        return status.state
+        return state
     from fipo.launch import ending
 
     try:
-        return ending.ended_as(os.environ["KFP_POD_NAME"], status.pipeline_task_name) or status.state
+        return ending.ended_as(os.environ["KFP_POD_NAME"], status.pipeline_task_name) or state
     except LaunchError as error:
         print(f"[finish] the workflow cannot be asked how it ended: {error}", file=sys.stderr, flush=True)
-        return status.state
+        return state
 
 
 def finish(form: Form, status: str, arm: str) -> None:
