@@ -85,6 +85,20 @@ def doctor(recipe: str, overrides: list[str], todo: str, page: dsl.Markdown, tas
     Path(page.path).write_text(devices.page(findings), encoding="utf-8")
 
 
+def ended_as(status: dsl.PipelineTaskFinalStatus) -> str:
+    """State of the steps that the exit handler follows: by their workflow, or where that is silent by Kubeflow."""
+    state: str = status.state
+    if "KFP_POD_NAME" not in os.environ:
+        return state
+    from fipo.launch import ending
+
+    try:
+        return ending.ended_as(os.environ["KFP_POD_NAME"], status.pipeline_task_name) or state
+    except LaunchError as error:
+        print(f"[finish] the workflow cannot be asked how it ended: {error}", file=sys.stderr, flush=True)
+        return state
+
+
 def finish(form: Form, status: str, arm: str) -> None:
     """Close the run; `status` is the state of its steps in Kubeflow's words."""
     with _explained("finish"):

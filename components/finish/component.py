@@ -35,7 +35,8 @@ def finish(
     from fipo_kfp.components.form import Form
 
     asked = runs or [{"recipe": recipe, "arm": arm} for arm in arms or [""]]
+    state = door.ended_as(status)
     warmups = {(run["recipe"], run["warmup"]) for run in asked if run.get("warmup")}
     for where, arm in [*sorted(warmups), *((run["recipe"], run["arm"]) for run in asked)]:
         form = Form(where, recipe_changes, run_name=run_name, created=created, run_id=run_id)
-        door.finish(form, status.state, arm)
+        door.finish(form, state, arm)

@@ -32,8 +32,8 @@ ENDS = {
 }  # fmt: skip
 """MLflow's word for each state in which Kubeflow says that a pipeline ended.
 
-On a cluster it hands over ML Metadata's states, of which RUNNING is what the exit handler of a terminated run sees;
-`kfp.local` and the API of runs have words of their own.
+On a cluster it hands over ML Metadata's states, where `fipo.launch.ending` does not know better; of those RUNNING is
+what the exit handler of a terminated run sees. `kfp.local` and the API of runs have words of their own.
 """
 STATE = "fipo.pipeline_state"
 """Tag of the pipeline's run: the state in Kubeflow's own word."""

@@ -74,6 +74,8 @@ def test_a_second_run_reuses_everything(installed, first, note):
     run = installed.submit(first[0])
     assert installed.wait_for_run(run) == "SUCCEEDED", failures(installed, run)
     assert installed.train_jobs(run) == [], "nothing was left to train"
+    with installed.forwarded("mlflow", 5000) as url:
+        assert set(mlflow_parents(url, first[0]).values()) == {"FINISHED"}, "Kubeflow calls such a run RUNNING"
     ended = installed.client().get_run(run)
     note(f"{(ended.finished_at - ended.created_at).total_seconds():.0f} s")
 

@@ -111,6 +111,12 @@ def _merged(base: list[dict[str, Any]], over: list[dict[str, Any]], key: str) ->
     return list({entry[key]: entry for entry in [*base, *over]}.values())
 
 
+@functools.cache
+def roles() -> list[dict[str, Any]]:
+    """Those of the manifests, which take most of a second to read."""
+    return [item for item in yaml.safe_load_all((RENDERED / "prod.yaml").read_text()) if item["kind"] == "Role"]
+
+
 class ApiServer:
     """The part of the Kubernetes API that fipo uses, over HTTP, with its state in memory.
 
@@ -146,8 +152,7 @@ class ApiServer:
 
     def act_as(self, role: str) -> None:
         """Grant what the role in the manifests grants, and refuse the rest."""
-        manifests = yaml.safe_load_all((RENDERED / "prod.yaml").read_text())
-        (rules,) = [item["rules"] for item in manifests if item["kind"] == "Role" and item["metadata"]["name"] == role]
+        (rules,) = [item["rules"] for item in roles() if item["metadata"]["name"] == role]
         self.granted = {(verb, name) for rule in rules for verb in rule["verbs"] for name in rule["resources"]}
 
     def add_pod(self, job: str, index: int = 0, *, attempt: int = 0, **status: Any) -> str:

@@ -13,6 +13,7 @@ NEEDED = {
     ("", "pods"): ("get", "list"),
     ("", "pods/log"): ("get",),
     ("", "events"): ("list",),
+    ("argoproj.io", "workflows"): ("get",),
 }
 """Group and resource, and the verbs of the role `fipo-launcher`."""
 
