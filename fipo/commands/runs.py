@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from fipo.commands.options import RECIPE, Commands, overrides, port, read_config
-from fipo.errors import StorageError
+from fipo.errors import ConfigError, StorageError
 from fipo.files import private_folder
 
 RUN = "name of a run in runs/, its folder, or its address in an object store (s3://bucket/prefix/RUN)"
@@ -53,10 +53,18 @@ def _report(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
-    from fipo.report.run import print_summary, write_figure, write_here
+    from fipo.report.run import print_earlier, print_summary, write_figure, write_here
 
     if not found.in_store:
-        found.run.step("report").run()
+        try:
+            step = found.run.step("report")
+        except ConfigError:  # the steps before it have not finished with the present settings
+            earlier = found.run.result("report")
+            if earlier is None or options.figure:
+                raise
+            print_earlier(found.run, earlier)
+            return
+        step.run()
     workspace = found.run.step_as_left("report")
     if found.in_store:
         write_here(workspace)

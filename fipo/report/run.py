@@ -6,7 +6,7 @@ import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
@@ -21,6 +21,11 @@ from fipo.report.training_figures import hero
 from fipo.run.result import StepResult
 from fipo.run.workspace import Attempt, Workspace
 from fipo.tracking import read_journal, read_said
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fipo.run.run import Run
 
 FILES = ("report.html", "summary.json")
 
@@ -155,15 +160,37 @@ def print_summary(workspace: Workspace) -> None:
         raise ConfigError(
             f"run {workspace.config.run.name!r}: no {path}; run `fipo report` once its steps have finished"
         )
-    summary = json.loads(path.read_text(encoding="utf-8"))
     console = Console()
     console.print(terminal_table(gather(workspace)))
+    _print_places(console, path.parent, workspace.upstream["train"].mlflow_url)
+
+
+def print_earlier(run: Run, earlier: StepResult) -> None:
+    """Where the last finished report of a run is that has not finished with the settings it has now.
+
+    It is read where it was fetched to: the run's own report.html is the page of what is under way.
+    """
+    from rich.console import Console
+
+    console, now = Console(), run.directory / "report.html"
+    here = f", and grows in {now}" if now.is_file() else ""
+    console.print(
+        f"run {run.name!r} has not finished with the settings that it has now (`fipo status {run.name}`){here}. "
+        f"Its last report is of {earlier.finished[:16].replace('T', ' ')} UTC, with other settings:",
+        soft_wrap=True,
+    )
+    folder = run.step_as_left("report").fetch(earlier.outputs["report"], "report")
+    _print_places(console, folder, earlier.mlflow_url)
+
+
+def _print_places(console: Console, folder: Path, mlflow_url: str) -> None:
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     model, gate = summary["model"], summary["gate"]
     verdict = "champion" if gate["passed"] else "candidate"
     console.print(f"model    {model['name']} version {model['version']} ({verdict}): {gate['reason']}", soft_wrap=True)
-    console.print(f"report   {path.with_name('report.html')}", soft_wrap=True)
-    console.print(f"summary  {path}", soft_wrap=True)
-    console.print(f"MLflow   {workspace.upstream['train'].mlflow_url or 'fipo ui'}", soft_wrap=True)
+    for name in FILES:
+        console.print(f"{Path(name).stem:<7}  {folder / name}", soft_wrap=True)
+    console.print(f"MLflow   {mlflow_url or 'fipo ui'}", soft_wrap=True)
 
 
 def _links(workspace: Workspace) -> dict[str, str]:

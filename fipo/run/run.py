@@ -70,10 +70,12 @@ class Run:
         """`demo-fipo-s0-3f2a`: what tells runs of one kind apart in MLflow's lists and legends, which have little room.
 
         The kind is the experiment's name, and all settings are columns; the end tells of other settings or inputs under
-        the same name.
+        the same name. What the run's own name says already, as those of a study's do, is not said twice.
         """
         loss = [self.config.algorithm.loss] if step in ("train", "") else []
-        return "-".join([self.name, *loss, f"s{self.config.run.seed}", digest[:4]])
+        said = self.name.split("-")
+        more = [word for word in (*loss, f"s{self.config.run.seed}") if word not in said]
+        return "-".join([self.name, *more, digest[:4]])
 
     def step(self, name: str, identity: Identity | None = None) -> Workspace:
         """One of its steps, on the results of earlier ones that fit its settings.

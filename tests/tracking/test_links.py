@@ -99,6 +99,20 @@ def test_runs_of_one_name_are_told_apart(tracking_uri, settings):
     assert all(name.startswith(f"{config.run.name}-fipo-s0-") for name in names)
 
 
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("shop", "shop-dapo-s3-abcd"),
+        ("search-s3-dapo", "search-s3-dapo-abcd"),
+        ("dapo-s30", "dapo-s30-s3-abcd"),
+        ("adapo", "adapo-dapo-s3-abcd"),
+    ],
+)
+def test_a_legend_says_nothing_twice(name, title):
+    config = load_config("demo", [f"run.name={name}", "run.seed=3", "algorithm.loss=dapo"])
+    assert Run(config).title("train", "abcdef") == title
+
+
 def test_a_page_moves_with_its_server(settings):
     """A result from before the address was set, or of a step that is reused."""
     inside = settings("http://mlflow:5000")
