@@ -31,7 +31,9 @@ def test_the_checklist_has_this_pass_alone(tmp_path):
     assert shown(display)[0].split("   ")[:2] == ["✓ prepare found", "○ sft"]
 
 
-def test_the_present_step_shows_rate_time_left_and_newest_numbers(tmp_path):
+def test_the_present_step_shows_rate_time_left_and_newest_numbers(tmp_path, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
     display, train = Display(tmp_path, "report"), tmp_path / "train"
     train.mkdir()
     with at_work(tmp_path, "train", folder=train, fingerprint="f"):
