@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import select
+import signal
 import struct
 import sys
 import termios
@@ -31,6 +32,7 @@ class Terminal:
         if not self.pid:
             # The child sets the size itself: nobody is faster than it.
             fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 24, WIDTH, 0, 0))
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup`, as these tests may be, a run outlives it
             # An environment of its own: pytest's readline puts COLUMNS into C's, which `os.environ` does not show.
             own = {**os.environ, "TERM": "xterm-256color", "OMP_NUM_THREADS": "1"}
             os.execve(command[0], command, {name: own[name] for name in own.keys() - {"COLUMNS", "LINES"}})
