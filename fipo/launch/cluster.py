@@ -70,9 +70,13 @@ class Cluster:
         self._call(self._objects.patch_namespaced_custom_object, **TRAINER, name=name, body=patch)
 
     def delete_job(self, name: str) -> None:
-        """Delete a TrainJob and wait for nothing: its pods get their grace period to save."""
+        """Delete a TrainJob and wait for nothing: its pods get their grace period to save, and outlive it.
+
+        A TrainJob that waited for its pods (`Foreground`) could stay for ever: Trainer makes its JobSet again, and
+        that its pods, until the TrainJob itself is gone.
+        """
         delete = self._objects.delete_namespaced_custom_object
-        _or_none(lambda: self._call(delete, **TRAINER, name=name, propagation_policy="Foreground"))
+        _or_none(lambda: self._call(delete, **TRAINER, name=name, propagation_policy="Background"))
 
     def runtime(self, name: str) -> Manifest | None:
         """A TrainingRuntime, or None."""

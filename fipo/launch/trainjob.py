@@ -29,7 +29,7 @@ from fipo.launch.runtimes import (
     resources_per_node,
     runtime_of,
 )
-from fipo.launch.waiting import condition
+from fipo.launch.waiting import condition, pods_of
 from fipo.waits import Wait
 
 ROLLOUT_PORT = 8000
@@ -190,16 +190,23 @@ def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
     wait, is_told = Wait(f"TrainJob {cluster.namespace}/{name} of before to be deleted", api.PATIENCE_SECONDS), False
     while not wait.over:
         try:
-            cluster.create_job(manifest)
-            return say(f"TrainJob {cluster.namespace}/{name} created")
+            if not _some_save(cluster, name):
+                cluster.create_job(manifest)
+                return say(f"TrainJob {cluster.namespace}/{name} created")
         except Conflict:
-            if _attach(cluster, name, owners):
-                return None
+            pass
+        if _attach(cluster, name, owners):
+            return None
         if not is_told:
             is_told = True
             say(str(wait))
         time.sleep(api.POLL_SECONDS)
     raise LaunchError(f"TrainJob {cluster.namespace}/{name} is being deleted since {api.PATIENCE_SECONDS:.0f} s")
+
+
+def _some_save(cluster: Cluster, name: str) -> bool:
+    """Whether pods of a deleted job of this name have not ended: another's would write beside them."""
+    return any(pod["status"].get("phase") not in ("Succeeded", "Failed") for pod in cluster.pods(pods_of(name)))
 
 
 def _attach(cluster: Cluster, name: str, owners: list[Manifest]) -> bool:

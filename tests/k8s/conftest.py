@@ -212,7 +212,7 @@ class ApiServer:
         if name[0] not in table:
             return 404, {"message": f'{resource} "{name[0]}" not found'}
         if method == "DELETE":
-            return 200, self._delete(table, name[0])
+            return 200, self._delete(table, name[0], query.get("propagationPolicy", ["Background"])[0])
         if method == "PATCH":
             table[name[0]]["metadata"] |= (body or {})["metadata"]
             return 200, table[name[0]]
@@ -235,8 +235,9 @@ class ApiServer:
         self.on_create(manifest)
         return 201, manifest
 
-    def _delete(self, table: dict[str, dict[str, Any]], name: str) -> dict[str, Any]:
-        if self.lingering:
+    def _delete(self, table: dict[str, dict[str, Any]], name: str, policy: str) -> dict[str, Any]:
+        # A TrainJob that waits for its pods is given new ones by Trainer 2.3: seen to go on for ever.
+        if self.lingering or policy == "Foreground":
             table[name]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
             return table[name]
         return table.pop(name)

@@ -144,8 +144,26 @@ def test_a_job_that_ended_before_without_a_result_starts_anew(job, api, end):
     assert api.created == 1
 
 
+def test_pods_that_a_deleted_job_left_may_save_before_its_name_is_used_again(job, api, monkeypatch):
+    """The job is gone at once and its pods have their grace period."""
+    api.jobs[job.name] = job.manifest()
+    api.finish(job.name, "Failed")
+    pod = api.add_pod(job.name)
+    waits = []
+
+    def sleep(_):
+        waits.append(api.created)
+        if len(waits) == 3:
+            del api.pods[pod]
+
+    monkeypatch.setattr("fipo.launch.trainjob.time.sleep", sleep)
+    api.on_create = lambda _: api.finish(job.name, "Complete")
+    run_train_job(job, Cluster())
+    assert waits[:3] == [0, 0, 0] and api.created == 1
+
+
 def test_a_job_that_is_being_deleted_is_waited_for(job, api):
-    """As Kubernetes does it: the name is taken until the last pod has saved."""
+    """By someone who waits for its pods: the name is taken until the last one has saved."""
     api.jobs[job.name] = job.manifest()
     api.finish(job.name, "Failed")
     api.lingering = True
@@ -167,8 +185,7 @@ def test_an_api_server_that_is_away_for_a_while_is_waited_for(job, api, fault, c
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
 def test_a_log_that_a_lost_node_keeps_stops_nobody(job, api, status, capsys):
     """The job goes on elsewhere, and its log with it."""
-    lost = api.add_pod(job.name)
-    api.log(lost, "step 1")
+    api.on_create = lambda _: api.log(api.add_pod(job.name), "step 1")
 
     def elsewhere(_):
         api.lost_node = 0
@@ -183,7 +200,8 @@ def test_a_log_that_a_lost_node_keeps_stops_nobody(job, api, status, capsys):
 
 def test_a_job_that_fails_on_a_lost_node_says_so_without_its_log(job, api):
     terminated = {"terminated": {"exitCode": 65, "reason": "Error"}}
-    api.add_pod(job.name, phase="Failed", containerStatuses=[{"name": "node", "state": terminated}])
+    ended = {"phase": "Failed", "containerStatuses": [{"name": "node", "state": terminated}]}
+    api.on_create = lambda _: api.add_pod(job.name, **ended)
     api.lost_node = 500
     api.script = [lambda _: api.finish(job.name, "Failed", "no luck")]
     with pytest.raises(LaunchError, match=r"(?s)no luck.*exit code 65") as failed:
