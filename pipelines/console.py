@@ -35,9 +35,7 @@ class StepOutput(io.TextIOBase):
             self._target.write(f"{line}\n")
             self._target.flush()
         except OSError as error:
-            if (
-                error.errno != errno.EIO
-            ):  # the terminal has gone: SIGHUP, which is on its way, stops the run in good order
+            if error.errno != errno.EIO:  # the terminal has gone, and what that means is for SIGHUP's handler to say
                 raise
 
     def isatty(self) -> bool:
