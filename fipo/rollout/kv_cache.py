@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
+
+
+@dataclass(slots=True)
+class _Fixed:
+    """Where a pass of fixed shape writes, and how much it reads."""
+
+    at: Tensor
+    """[1] int64, on the cache's device."""
+    window: int
+    """Positions that are returned, written or not."""
 
 
 class GroupCache(Cache):
@@ -26,9 +39,35 @@ class GroupCache(Cache):
 
     def move_rows(self, source: list[int], target: list[int]) -> None:
         """Copy the rows `source` over the rows `target`."""
-        for layer in self.layers:
-            assert isinstance(layer, _Layer)
+        for layer in self._own_layers():
             layer.move_rows(source, target)
+
+    @contextmanager
+    def writing_at(self, at: Tensor, window: int) -> Iterator[None]:
+        """A pass in here writes its one position at `at`, on the device, and attends to the first `window` positions.
+
+        Its kernels are the same wherever it writes, so they can be captured; `grow` counts the position.
+        """
+        layers = self._own_layers()
+        for layer in layers:
+            layer.fixed = _Fixed(at, window)
+        yield
+        for layer in layers:
+            layer.fixed = None
+
+    def clear_ahead(self) -> None:
+        """Zero the positions not yet written: a pass of fixed shape reads them, masked, and NaN would pass a mask."""
+        for layer in self._own_layers():
+            for buffer in (layer.keys, layer.values):
+                buffer[:, :, layer.length :] = 0
+
+    def grow(self) -> None:
+        """One position more is in use, written by a pass of fixed shape."""
+        for layer in self._own_layers():
+            layer.length += 1
+
+    def _own_layers(self) -> list[_Layer]:
+        return self.layers  # type: ignore[return-value]  # made by `layer_class_to_replicate`
 
 
 class _Layer(DynamicLayer):
@@ -40,9 +79,12 @@ class _Layer(DynamicLayer):
     def __init__(self, prompt_of_row: Tensor, capacity: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # of transformers
         self.prompt_of_row, self.capacity, self.length = prompt_of_row, capacity, 0
+        self.fixed: _Fixed | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Store the states of new positions; returns those that the queries attend to."""
+        if self.fixed is not None:
+            return self._put(self.keys, key_states, self.fixed), self._put(self.values, value_states, self.fixed)
         start, self.length = self.length, self.length + key_states.shape[2]
         if start == 0:
             self.keys, self.values = self._repeated(key_states), self._repeated(value_states)
@@ -68,3 +110,8 @@ class _Layer(DynamicLayer):
     def _append(self, buffer: Tensor, states: Tensor, rows: int, start: int) -> Tensor:
         buffer[:rows, :, start : self.length] = states
         return buffer[:rows, :, : self.length]
+
+    def _put(self, buffer: Tensor, states: Tensor, fixed: _Fixed) -> Tensor:
+        rows = buffer[: states.shape[0]]
+        rows.index_copy_(2, fixed.at, states)
+        return rows[:, :, : fixed.window]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from fipo.models import positions_of
 from fipo.models.experts import experts_of
 from fipo.models.head import float32_linear, measure_head
 from fipo.models.inference import inference
+from fipo.rollout.cuda_graphs import FixedSteps, can_be_captured
 from fipo.rollout.engine import (
     OnGroup,
     OnResponses,
@@ -191,7 +192,7 @@ class TransformersEngine(RolloutEngine):
     def _decode(self, rows: list[_Response], sampling: Sampling) -> Iterator[tuple[_Response, FinishReason]]:
         """Generate a batch; yields each response when it ends. Row i of all tensors belongs to `rows[i]`."""
         cache, logits, padding, mask = self._prefill(rows)
-        length = mask.shape[-1] - max(row.limit for row in rows)
+        step = self._stepper(cache, padding, mask)
         while True:
             uniforms = torch.tensor([row.stream.random() for row in rows], dtype=torch.float64, device=logits.device)
             tokens, log_probs = sample(logits, uniforms, temperature=sampling.temperature, top_p=sampling.top_p)
@@ -216,14 +217,23 @@ class TransformersEngine(RolloutEngine):
                 cache.move_rows(source, target)
                 for tensor in (tokens, padding, mask):
                     tensor[target] = tensor[source]
-            length += 1
-            count = len(rows)
-            logits = self._logits(
-                input_ids=tokens[:count, None],
-                attention_mask=mask[:count, ..., :length],
-                position_ids=length - 1 - padding[:count, None],
+            logits = step(tokens[: len(rows)])
+
+    def _stepper(self, cache: GroupCache, padding: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
+        """What takes the next token of each live row, [rows], to the logits after it, [rows, vocabulary]."""
+        if not self._windows and can_be_captured(self._model):
+            return FixedSteps(self._logits, cache, padding, mask)
+
+        def step(tokens: Tensor) -> Tensor:
+            count, position = len(tokens), cache.get_seq_length()
+            return self._logits(
+                input_ids=tokens[:, None],
+                attention_mask=mask[:count, ..., : position + 1],
+                position_ids=position - padding[:count, None],
                 past_key_values=cache,
             )
+
+        return step
 
     def _prefill(self, rows: list[_Response]) -> tuple[GroupCache, Tensor, Tensor, Tensor]:
         """One left-padded pass over the distinct prompts.
