@@ -88,7 +88,7 @@ class World:
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        dist.barrier(self.group)
+        dist.barrier(self.group, device_ids=[self.local_rank] if self.device.type == "cuda" else None)
 
     def queue(self) -> Callable[[], int]:
         """A counter that all ranks share: each call of it, by whichever rank, gives the next number, from 0.

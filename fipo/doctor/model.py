@@ -66,7 +66,8 @@ def _once_around(config: Config, world: World, folder: Path) -> list[Finding]:
     else:
         link_model(config.model, tokenizer, folder)
     start, dtype = Model(name_or_path=str(folder)), weights_dtype(config.distributed, world.device)
-    trainer = TrainingEngine(load_model(start, dtype=dtype), config.train, config.distributed, world)
+    uncompiled = config.distributed.model_copy(update={"compile_layers": False})  # that alone takes half a minute
+    trainer = TrainingEngine(load_model(start, dtype=dtype), config.train, uncompiled, world)
     rollout = open_engine(config, folder, tokenizer, dtype=dtype, device=world.device, rank=0, trained=trainer.model)
     nothing: Any = SimpleNamespace(step="doctor", report=lambda *_: None)
     job = Job(config, world, nothing, None, nothing)
