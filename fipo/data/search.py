@@ -16,11 +16,13 @@ at once, and where what is boxed does not depend on it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from random import Random
 
 from fipo.config import Search
 from fipo.errors import DataError
+from fipo.rewards.functions import Response
 
 MOST_TRIALS = 64
 """The last of so many finds the value, so that a demonstration fits into the response limit of `demo-search`."""
@@ -75,3 +77,8 @@ def _demonstration(tables: _Tables, seed: int, value: int, give_up: float, rng: 
         if found == value or rng.random() < give_up:
             break
     return " ".join([*words, rf"\boxed{{ {candidate} }}"])
+
+
+def trials(response: Response) -> float:
+    """How many trials a response holds: a reward function, with a weight of 0 to be seen and not to be learned."""
+    return float(len(re.findall(r"\bu\d+ v\d+", response.text)))

@@ -19,18 +19,24 @@ if TYPE_CHECKING:
 THIRD, HALF = 3.5, 4.4
 """Inches, as wide as a panel is where three and where two stand side by side: text stays readable on a phone."""
 _DASHED = (0, (3, 2))
+_BUILT_IN = {"reward/accuracy", "reward/overlong"}
+"""Reward functions that other panels show."""
 
 
 @styled
 def learning_curves(history: History) -> list[Figure]:
-    """Accuracy, reward, and response length (mean, quartiles, extremes)."""
+    """Accuracy, reward, response length (mean, quartiles, extremes), and each reward function of the user's own."""
     if not _logged(history, "rollout/accuracy"):
         return []
-    figures, (accuracy, reward, length) = apart(3, width=THIRD)
+    own = _own_rewards(history)
+    figures, (accuracy, reward, length, *others) = apart(3 + len(own), width=THIRD)
     _accuracy(accuracy, history)
     line(reward, history, "rollout/reward_mean", WARM)
     reward.set_title("Reward")
     _length(length, history)
+    for ax, name in zip(others, own, strict=True):
+        line(ax, history, name, WARM)
+        ax.set_title(own[name])
     return figures
 
 
@@ -124,16 +130,28 @@ def token_influence(influence: TokenInfluence) -> list[Figure]:
 
 @styled
 def hero(comparison: Comparison, history: History) -> Figure:
-    """The result in one wide picture: accuracy and response length over RL steps, and what held-out problems say."""
-    figure, (accuracy, length) = panels(2, width=12.0, height=4.2)
+    """The result in one wide picture: accuracy, response length and the user's own reward functions over RL steps, and
+    what held-out problems say."""
+    own = _own_rewards(history)
+    figure, (accuracy, length, *others) = panels(2 + len(own), width=12.0, height=4.2)
     _accuracy(accuracy, history)
     _length(length, history)
     before, after = comparison.baseline.scores(), comparison.candidate.scores()
     _ends(accuracy, history, before.avg_at_k.value, after.avg_at_k.value, AFTER, "{:.1%}")
     _ends(length, history, before.mean_response_tokens, after.mean_response_tokens, LENGTH, "{:,.1f}")
-    for ax, title in ((accuracy, "Accuracy"), (length, "Response length (tokens)")):
+    for ax, name in zip(others, own, strict=True):
+        line(ax, history, name, WARM)
+    for ax, title in zip((accuracy, length, *others), ("Accuracy", "Response length (tokens)", *own.values())):
         ax.set_title(title, fontsize=13)
     return figure
+
+
+def _own_rewards(history: History) -> dict[str, str]:
+    """Metrics of the reward functions that no other panel shows, and what to call them."""
+    found = sorted({name for _, metrics in history for name in metrics if name.startswith("reward/")} - _BUILT_IN)
+    return {
+        name: f"{name.rpartition('.')[2].removeprefix('reward/').capitalize()} (mean of responses)" for name in found
+    }
 
 
 def _logged(history: History, metric: str) -> bool:

@@ -154,6 +154,11 @@ METRICS: tuple[Metric, ...] = (
     Metric("rollout/staleness_max", "updates", "The same, of the stalest response; 0 unless rollouts run ahead"),
     Metric("rollout/continued_fraction", "fraction", "Responses that more than one version of the weights sampled"),
     *_lengths("rollout"),
+    Metric(
+        "reward/<function>",
+        "1",
+        "Mean of a reward function before its weight, over responses with a verdict; `.` for `:`",
+    ),
     Metric("validation/accuracy", "fraction", "Validation problems answered right, one response each"),
     Metric(
         "validation/truncated_fraction", "fraction", "Validation responses that reached a limit, of tokens or of turns"

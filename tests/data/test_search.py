@@ -1,12 +1,15 @@
 """The task of guessing and verifying: the tables are permutations, the answer is what a trial finds, parts differ."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
-from fipo.config import Search
+from fipo.batch import FinishReason, Outcome, Prompt
+from fipo.config import Search, load_config
 from fipo.data.search import generate
 from fipo.errors import DataError
+from fipo.rewards.functions import Response, find
 
 PROBLEM = re.compile(r"s(\d+) v(\d+) :")
 TRIAL = re.compile(r"(\d+) u(\d+) v(\d+)")
@@ -58,3 +61,16 @@ def test_who_never_gives_up_tries_as_often_as_there_are_candidates():
     trials = [len(TRIAL.findall(row["response"])) for row in rows(4000, give_up=0.0)]
     assert sum(trials) / len(trials) == pytest.approx(16 * (1 - (15 / 16) ** 64), abs=0.7)
     assert max(trials) == 64, "64 trials and their answer fit into 240 tokens"
+
+
+def test_trials_are_counted_by_a_reward_function_of_no_weight():
+    reward = load_config("demo-search").reward
+    name = next(name for name, weight in reward.functions.items() if weight == 0)
+    count = find(name, {})
+    row = rows(200)[7]
+    prompt = Prompt(id="0", text=row["prompt"], token_ids=(1,), answer=row["answer"])
+    text = "4 u11 v2 13 u0 v7 8 u3 v9 \\boxed{ 8 }"
+    response = Response(prompt, text, 12, FinishReason.STOP, Outcome.CORRECT)
+    assert count(response) == 3.0
+    assert count(replace(response, text=row["response"])) == len(TRIAL.findall(row["response"]))
+    assert count(replace(response, text="\\boxed{ 8 }")) == 0.0

@@ -60,6 +60,13 @@ def test_curves_and_numbers_are_there_from_the_first_steps(data):
     assert f"<small>{first:.1f}% →</small>" in html and f"<span>{second:.1f}%</span>" in html
 
 
+def test_each_reward_function_of_the_users_own_has_a_panel(data):
+    said = {"reward/accuracy": 0.5, "reward/overlong": 0.0, "reward/my.rewards.steps": 3.0}
+    history = [(step, metrics | said) for step, metrics in data.history[:2]]
+    html = page(live("train"), history=history, steps=16)
+    assert html.count("<svg role") == 3 + 3 + 3 + 1 and "Steps, mean" in html
+
+
 def test_a_run_that_has_stopped_says_why_and_is_not_looked_for_again():
     html = page(live("train", "failed", why=HOSTILE, refresh=None))
     assert "<h1>Training has failed.</h1>" in html and "&lt;script&gt;" in html

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from fipo.algorithm.measurement import COMMON, HIGHEST, LOWEST, SHARE, Measurement
-from fipo.training.rl.metrics import Series, guard_warnings, reduce_updates, update_metrics
+from fipo.batch import Outcome, Score
+from fipo.training.rl.metrics import Series, guard_warnings, reduce_updates, reward_metrics, update_metrics
 
 
 class Ranks:
@@ -84,3 +85,13 @@ def test_a_step_on_which_fipo_did_nothing_is_told():
     no_op, noise = guard_warnings(reduced, half_life=32.0)
     assert "FIPO did nothing" in no_op
     assert "0.1 nats" in noise
+
+
+def test_each_reward_function_is_measured_before_its_weight_where_there_is_a_verdict():
+    one, other = (
+        Score(Outcome.CORRECT, accuracy=1.0, reward=1.0, components={"accuracy": 1.0, "my.tools:steps": steps})
+        for steps in (3.0, 8.0)
+    )
+    without = Score(Outcome.TIMEOUT, accuracy=0.0, reward=0.0)
+    assert reward_metrics([one, without, other]) == {"reward/accuracy": 1.0, "reward/my.tools.steps": 5.5}
+    assert reward_metrics([without]) == {}

@@ -13,7 +13,7 @@ import torch
 
 from fipo.algorithm.guards import influence_std, no_op_warning, noise_warning
 from fipo.algorithm.measurement import COMMON, REDUCTIONS, SHARE, Measurement, Ranks, Reduction
-from fipo.batch import FinishReason, Outcome, RolloutGroup
+from fipo.batch import FinishReason, Outcome, RolloutGroup, Score
 from fipo.distributed.engine import StepOutcome, TrainingEngine
 from fipo.rewards.second_opinion import disagrees
 from fipo.training.rl.sampling import RolloutBatch, has_signal
@@ -125,8 +125,19 @@ def rollout_metrics(batch: RolloutBatch, version: int) -> dict[str, float]:
         "rollout/staleness_max": float(max(ages)),
         "rollout/continued_fraction": _mean(went_on),
         "train/loss_tokens": float(sum(learned)),
+        **reward_metrics(scores),
         **length_metrics("rollout", batch.sampled),
     }
+
+
+def reward_metrics(scores: Sequence[Score]) -> dict[str, float]:
+    """The mean of each reward function, before its weight, over the responses that have a verdict."""
+    said: dict[str, list[float]] = {}
+    for score in scores:
+        for name, value in score.components.items():
+            said.setdefault(name, []).append(value)
+    # As `package.module:function` is written where a colon means something.
+    return {f"reward/{name.replace(':', '.')}": _mean(values) for name, values in said.items()}
 
 
 def expert_metrics(engine: TrainingEngine) -> dict[str, float]:
