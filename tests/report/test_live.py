@@ -65,7 +65,7 @@ def test_each_reward_function_of_the_users_own_has_a_panel(data):
     said = {"reward/accuracy": 0.5, "reward/overlong": 0.0, "reward/my.rewards.steps": 3.0}
     history = [(step, metrics | said) for step, metrics in data.history[:2]]
     assert page(live("train"), history=history, steps=16).count("<svg role") == 3 + 3 + 3 + 1
-    assert learning_curves(history)[-1].axes[0].get_title() == "Steps, mean"
+    assert learning_curves(history)[-1].axes[0].get_title(loc="left") == "Steps, mean"
 
 
 def test_a_run_that_has_stopped_says_why_and_is_not_looked_for_again():
