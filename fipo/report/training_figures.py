@@ -149,9 +149,7 @@ def hero(comparison: Comparison, history: History) -> Figure:
 def _own_rewards(history: History) -> dict[str, str]:
     """Metrics of the reward functions that no other panel shows, and what to call them."""
     found = sorted({name for _, metrics in history for name in metrics if name.startswith("reward/")} - _BUILT_IN)
-    return {
-        name: f"{name.rpartition('.')[2].removeprefix('reward/').capitalize()} (mean of responses)" for name in found
-    }
+    return {name: f"{name.removeprefix('reward/').rpartition('.')[2].capitalize()}, mean" for name in found}
 
 
 def _logged(history: History, metric: str) -> bool:
