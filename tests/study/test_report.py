@@ -35,7 +35,12 @@ def runs(tmp_path_factory):
         for step in ("train", "evaluate"):
             name = f"{trial.name}-{step}"
             with Tracker.open(
-                uri, experiment=f"{STUDY.name}/{step}", run_name=name, run_key=name, journal=folder / f"{name}.jsonl", **PATIENT
+                uri,
+                experiment=f"{STUDY.name}/{step}",
+                run_name=name,
+                run_key=name,
+                journal=folder / f"{name}.jsonl",
+                **PATIENT,
             ) as tracker:
                 tracker.params({"run.name": trial.name})
                 if step == "train":
