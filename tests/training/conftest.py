@@ -23,6 +23,7 @@ class TinyRun:
     def __init__(self, folder, *settings):
         self.folder = folder
         self.settings = [f"run.directory={folder}", *settings]
+        self.printed = ""
         self.config = load_config(RECIPE, self.settings)
 
     def command(self, step, *arguments):
@@ -42,6 +43,7 @@ class TinyRun:
         while file.exists():
             printed.append(process.stdout.readline())
             assert printed[-1], f"{line!r} was never printed:\n{''.join(printed)}"
+        self.printed = "".join(printed)
         return process
 
     def __call__(self, step, *arguments):
