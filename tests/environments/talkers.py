@@ -104,7 +104,7 @@ class Meeting(Counter):
     barrier: ClassVar[Barrier] = Barrier(2)
 
     def step(self, text):
-        Meeting.barrier.wait(20)
+        Meeting.barrier.wait(300)
 
 
 class Slow(Counter):
