@@ -91,6 +91,7 @@ def in_terminal(tmp_path):
                 process.kill()
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_ctrl_c_and_one_that_goes_away(in_terminal, tmp_path):
     """One run after the other in one folder: each stop is one from which the next goes on."""
     terminal = in_terminal()
