@@ -49,7 +49,7 @@ class TinyRun:
     def __call__(self, step, *arguments):
         """Run a step to its end: (exit code, what it printed)."""
         done = self.start(step, *arguments)
-        output, _ = done.communicate(timeout=900)
+        output, _ = done.communicate(timeout=1500)
         return done.returncode, output
 
     def _start(self, command, **environment):

@@ -23,14 +23,14 @@ def first_worker(process):
 def test_ctrl_c_saves_and_the_same_command_continues_and_goes_on_after_a_kill(tiny_run, undisturbed):
     stopped = tiny_run.start_held("step 1/4", "--fresh")
     stopped.send_signal(signal.SIGINT)
-    output, _ = stopped.communicate(timeout=850)
+    output, _ = stopped.communicate(timeout=1500)
     assert stopped.returncode == 75, output
     assert "run the same command again to continue" in output
 
     process = tiny_run.start_held("step 2/4")
     assert "from step 1" in tiny_run.printed, tiny_run.printed
     first_worker(process).kill()
-    output, _ = process.communicate(timeout=850)
+    output, _ = process.communicate(timeout=1500)
     assert process.returncode == 0, output
     assert "from step 1" in output, "by itself: " + output
     assert "another rank crashed" in output
