@@ -108,6 +108,11 @@ class Meeting(Counter):
 
 
 class Slow(Counter):
+    """Tells how often it was asked."""
+
+    asked: ClassVar[list[str]] = []
+
     def step(self, text):
+        Slow.asked.append(text)
         time.sleep(0.5)
         return "again"
