@@ -7,10 +7,12 @@ GPU_VENV := .venv-gpu
 REAL_VENV := .venv-real
 BIN := $(VENV)/bin
 RECIPE ?= demo
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
+# Where the environment says that Python keeps no bytecode, each of the hundreds of processes would compile fipo's source again.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-gpu demo test test-fast test-cluster test-apiserver test-vllm test-real coverage lint docs bench study ui clean
+.PHONY: help setup setup-gpu demo test test-fast test-cluster test-apiserver test-vllm test-real coverage style lint docs bench study ui clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,12 +20,16 @@ help:  ## list the targets
 setup: $(VENV)/.ready  ## make .venv with the pinned dependencies and the package
 
 # The stamp holds what was installed for, so a second call does nothing. torch comes first: where a CPU build is at hand it is taken.
+# Python 3.11 comes with a pip that takes twice as long over the index (a newer one prints the build's warnings), and pip compiles
+# on one core what is compiled here on all; some packages hold files that no Python compiles.
 $(VENV)/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fipo needs Python 3.11 or newer; found " + sys.version.split()[0])'
 	@echo "Setting up $(VENV) (a few minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) pip==26.3
 	@$(PIP) torch
-	@$(PIP) --editable '.[dev,k8s,trl,tensorboard,wandb]'
+	@PYTHONWARNINGS=ignore $(PIP) --editable '.[dev,k8s,trl,tensorboard,wandb]'
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 	@touch $@
 
 setup-gpu: $(GPU_VENV)/.ready  ## make .venv-gpu: PyTorch with CUDA, DeepSpeed and vLLM in the versions of the image with vLLM
@@ -40,15 +46,17 @@ $(GPU_VENV)/.ready: pyproject.toml k8s/constraints-vllm.txt
 demo: setup  ## run the whole pipeline on this machine: raw problems to a registered model
 	@$(BIN)/python -m pipelines run --recipe $(RECIPE)
 
-lint: setup  ## style and types
+style: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check . || (echo "run: $(BIN)/ruff format ." && false)
+
+lint: style  ## style and types
 	@$(BIN)/mypy
 
 # In the order of `conftest.py`: xdist's own begins with the files of most tests, and ends with those that take longest.
 PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test: setup lint  ## every test that needs no cluster and no GPU
+test: style  ## every test that needs no cluster and no GPU; one of them is of the types
 	@$(BIN)/python $(PYTEST)
 
 test-fast: setup  ## quick tests of the rooms that differ from the main branch (CHANGED_FROM), in two minutes

@@ -71,3 +71,14 @@ def warm():
     warm = Warm()
     yield warm
     warm.close()
+
+
+@pytest.fixture
+def forked_jobs(warm, monkeypatch):
+    """Jobs of the steps that a test runs are forks, where nothing is said about torchrun."""
+
+    def torchrun(module, arguments, *, processes, max_restarts):
+        code, printed = warm.run(module, *arguments, ranks=processes)
+        assert code == 0, printed
+
+    monkeypatch.setattr("fipo.launch.local.torchrun", torchrun)

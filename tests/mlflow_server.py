@@ -36,7 +36,7 @@ class Server:
                 start_new_session=True,
                 env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **self._environment},
             )
-        wait_until(lambda: listens(self.port), 300)
+        wait_until(lambda: listens(self.port))
 
     def kill(self) -> None:
         if self._process:

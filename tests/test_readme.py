@@ -64,7 +64,7 @@ def healthy(port, ui):
         except OSError:
             return False
 
-    return wait_until(answers, 240)
+    return wait_until(answers)
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
     ui = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     try:
         assert healthy(port, ui)
-        taken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
+        taken = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
         assert (taken.returncode, "name another one with --port" in taken.stderr) == (1, True)
         (child,) = psutil.Process(ui.pid).children()
         os.killpg(child.pid, signal.SIGKILL)
@@ -85,14 +85,14 @@ def test_the_ui_answers_and_comes_back_when_it_dies(tmp_path):
         processes = psutil.Process(ui.pid).children(recursive=True)
     finally:
         ui.terminate()
-        assert ui.wait(120) == 0
+        assert ui.wait(600) == 0
     assert processes
     wait_until_gone(processes)
 
 
 @pytest.mark.parametrize("code", blocks("python"))
 def test_code_runs(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     # By hand: F_3 = 0.2, F_2 = -0.1 + 0.2 g, F_1 = 0.1 - 0.1 g + 0.2 g^2, F_0 = g F_1, with g = 2^(-1/32).
     g = 2 ** (-1 / 32)

@@ -7,7 +7,7 @@ import time
 import psutil
 
 
-def wait_until(condition, seconds=120.0):
+def wait_until(condition, seconds=600.0):
     """Returns what `condition()` gave as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (met := condition()):
@@ -30,7 +30,7 @@ def listens(port):
     return False
 
 
-def wait_until_gone(processes, seconds=120.0):
+def wait_until_gone(processes, seconds=600.0):
     """All of these have ended."""
     wait_until(lambda: not any(map(_runs, processes)), seconds)
 

@@ -65,6 +65,7 @@ class Warm:
             "program": str(program),
             "arguments": [str(argument) for argument in arguments],
             "ranks": ranks,
+            "folder": str(Path.cwd()),
             "environment": {**os.environ, **environment},
         }
         (printed, out), (status, code) = os.pipe(), os.pipe()
@@ -165,6 +166,7 @@ def _rank(request: dict[str, Any], rank: int, port: int) -> None:
     _end_with_parent()
     os.environ.clear()
     os.environ.update(request["environment"])
+    os.chdir(request["folder"])
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
     os.environ |= {"WORLD_SIZE": str(request["ranks"]), "LOCAL_WORLD_SIZE": str(request["ranks"])}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}

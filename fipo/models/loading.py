@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -122,6 +122,14 @@ def load_model(
         )
         _check_whole(found[0], model)
     loaded, report = found
+    _check_weights(loaded, report, model)
+    return loaded
+
+
+def _check_weights(loaded: PreTrainedModel, report: Mapping[str, Any], model: Model) -> None:
+    """Refuse weights that are not all there, or not numbers; `report` is what transformers says of its loading."""
+    import torch
+
     wrong = {"of another shape": report["mismatched_keys"], "missing": report["missing_keys"]}
     for what, keys in wrong.items():
         if keys:  # transformers would make them up
@@ -142,7 +150,6 @@ def load_model(
                 f"model.name_or_path: the weights of {model.name_or_path!r} must be finite numbers; {name} holds NaN "
                 "or infinity, as a training that diverged leaves it"
             )
-    return loaded
 
 
 def _check_whole(loaded: PreTrainedModel, model: Model) -> None:

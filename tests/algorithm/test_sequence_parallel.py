@@ -94,7 +94,7 @@ def test_two_ranks_equal_one(tmp_path: Path) -> None:
         subprocess.Popen([sys.executable, __file__, str(rank), str(tmp_path / "store")], stderr=subprocess.PIPE)
         for rank in range(RANKS)
     ]
-    outputs = [rank.communicate(timeout=300) for rank in ranks]
+    outputs = [rank.communicate(timeout=600) for rank in ranks]
     assert [rank.returncode for rank in ranks] == [0] * RANKS, b"\n".join(err for _, err in outputs).decode()
 
 

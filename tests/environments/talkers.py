@@ -104,10 +104,15 @@ class Meeting(Counter):
     barrier: ClassVar[Barrier] = Barrier(2)
 
     def step(self, text):
-        Meeting.barrier.wait(20)
+        Meeting.barrier.wait(300)
 
 
 class Slow(Counter):
+    """Tells how often it was asked."""
+
+    asked: ClassVar[list[str]] = []
+
     def step(self, text):
+        Slow.asked.append(text)
         time.sleep(0.5)
         return "again"

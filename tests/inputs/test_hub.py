@@ -145,6 +145,8 @@ def test_the_commit_of_a_data_set_is_that_of_the_rows_that_are_read(hub, loading
 
 def test_without_the_hub_a_data_set_that_is_not_kept_is_refused_at_once(home, monkeypatch):
     """`datasets` would try it for half a minute."""
+    import datasets  # noqa: F401 - takes its time too
+
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     began = time.monotonic()
     with pytest.raises(DataError, match=r"data set 'org/nothing': the hub does not give it \(.*no copy is kept"):

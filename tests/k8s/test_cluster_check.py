@@ -375,7 +375,7 @@ def test_the_command_prints_a_line_a_check_and_ends_with_1_where_one_failed(shar
 def test_without_a_cluster_the_command_says_so(tmp_path):
     command = [sys.executable, "-m", "fipo.cli", "cluster", "check"]
     environment = {"PATH": "/usr/bin", "HOME": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
-    none = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    none = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert none.returncode == 1 and "point KUBECONFIG to its file" in none.stderr
 
 

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 def suite(*arguments, **environment):
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "tests/cluster", *arguments]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def test_make_test_leaves_it_out_and_make_test_cluster_takes_it():

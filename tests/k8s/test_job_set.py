@@ -90,7 +90,7 @@ def test_trainer_and_servers_look_where_the_job_puts_things(runtimes):
         [sys.executable, *container["command"][1:3], "--config", "/nowhere", *container["command"][5:]],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=600,
     )
     assert done.returncode == 2 and "recipe '/nowhere'" in done.stderr, "the command is understood"
 

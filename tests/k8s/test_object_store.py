@@ -77,5 +77,5 @@ def test_it_serves_who_has_the_keys_and_no_one_else(serve, store, secret):
 def test_a_secret_that_it_cannot_take_stops_it(serve, secret):
     """It must not serve anybody then."""
     pod, process = serve(secret)
-    assert process.wait(120) != 0
+    assert process.wait(600) != 0
     assert "auth" in pod.log.read_text()

@@ -38,7 +38,7 @@ def node(tmp_path):
     def node(how, *options):
         command = [sys.executable, "-m", "fipo.launch.node", *(options or ("--standalone", "--nproc-per-node", "2"))]
         command += ["--module", "worker", how]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600)
 
     return node
 
@@ -96,7 +96,7 @@ def test_a_stop_while_it_still_imports_ends_it(started):
     process = started("--standalone")
     assert "libtorch_cpu" not in Path(f"/proc/{process.pid}/maps").read_text(), "it handles them first"
     process.terminate()
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 75 and "before any worker ran" in said
 
 
@@ -110,7 +110,7 @@ def test_a_stop_while_it_waits_for_other_nodes_ends_it(started):
         first.settimeout(300)
         with first.accept()[0]:
             process.terminate()
-            _, said = process.communicate(timeout=60)
+            _, said = process.communicate(timeout=600)
     assert process.returncode == 75 and "before any worker ran" in said
 
 

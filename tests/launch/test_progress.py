@@ -42,13 +42,14 @@ def test_the_controller_is_told_share_time_left_and_metrics(controller):
     reports._sender.join()
     reports._began = (5, time.monotonic() - 10)
     reports.report(10, {"rollout/accuracy": 0.25})
+    took = time.monotonic() - reports._began[1]
     assert reports._sender
     reports._sender.join()
     (first_token, first), (_, second) = controller
     assert first_token == "Bearer secret"
     assert first["progressPercentage"] == 25 and "estimatedRemainingSeconds" not in first
     assert second["progressPercentage"] == 50
-    assert 20 <= second["estimatedRemainingSeconds"] < 25, "ten steps left, five took ten seconds"
+    assert 20 <= second["estimatedRemainingSeconds"] <= 2 * took, "ten steps left, five took ten seconds"
     assert second["metrics"] == [{"name": "rollout/accuracy", "value": "0.25"}]
 
 
@@ -57,7 +58,7 @@ def test_a_report_is_left_out_while_one_is_on_its_way(monkeypatch):
 
     def send(*report):
         arrived.append(report)
-        answer.wait(120)
+        answer.wait(600)
 
     monkeypatch.setenv(progress.SERVER_VARIABLE, "http://127.0.0.1:9")
     monkeypatch.setattr(progress, "_send", send)
@@ -65,6 +66,8 @@ def test_a_report_is_left_out_while_one_is_on_its_way(monkeypatch):
     for step in range(1, 6):
         reports.report(step, {})
     answer.set()
+    assert reports._sender
+    reports._sender.join()
     assert [percent for percent, *_ in arrived] == [10]
 
 

@@ -193,7 +193,7 @@ def test_no_code_of_a_folder_is_run_and_nobody_is_asked(tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"model_type": "own", "auto_map": classes}))
     (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
-    done = subprocess.run(command, input="y\n" * 5, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, input="y\n" * 5, capture_output=True, text=True, timeout=600)
     assert done.stdout == "refused\n" * 3, done.stderr
     assert not (tmp_path / "ran").exists()
 

@@ -81,7 +81,7 @@ def in_terminal(tmp_path):
         arguments = [part for one in sets for part in ("--set", one)]
         code = "import sys; from fipo.cli import main; main()"
         opened.append(Terminal(sys.executable, "-c", code, "run", "--recipe", str(TINY), *arguments))
-        wait_until(lambda: re.search(r"\[sft\] step (?!100000)\d+/100000", opened[-1].shown), 600)
+        wait_until(lambda: re.search(r"\[sft\] step (?!100000)\d+/100000", opened[-1].shown))
         return opened[-1]
 
     yield start
@@ -91,10 +91,11 @@ def in_terminal(tmp_path):
                 process.kill()
 
 
+@pytest.mark.slow
 def test_a_narrow_terminal_ctrl_c_and_one_that_goes_away(in_terminal, tmp_path):
     """One run after the other in one folder: each stop is one from which the next goes on."""
     terminal = in_terminal()
-    wait_until(lambda: "▶ sft" in terminal.text and "━" in terminal.text, 600)
+    wait_until(lambda: "▶ sft" in terminal.text and "━" in terminal.text)
     drawn = [line for line in terminal.frames if any(mark in line for mark in "○▶✓━")]
     assert drawn and max(map(len, drawn)) <= WIDTH, "a longer line would break, and the display run down the screen"
     checklist = " ".join(" ".join(drawn).split())

@@ -54,7 +54,7 @@ def fipo_serve(*arguments, environment=None):
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGINT)
-        process.wait(60)
+        process.wait(600)
 
 
 @pytest.fixture(scope="session")

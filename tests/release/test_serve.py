@@ -37,7 +37,7 @@ def greedy(folder, config, problem, tokens):
 
 def refused(*arguments):
     command = [sys.executable, "-m", "fipo.cli", "serve", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     return done.returncode, done.stderr.splitlines()[-1]
 
 
@@ -85,7 +85,7 @@ def test_a_registered_model_answers_as_it_was_trained_until_ctrl_c(tiny_pipeline
         assert not [name for name in server.environ() if name.startswith(("AWS_", "MLFLOW_"))]
         assert [one.laddr.ip for one in server.net_connections() if one.status == "LISTEN"] == ["127.0.0.1"]
         serving.process.send_signal(signal.SIGINT)
-        assert serving.process.wait(60) == 0
+        assert serving.process.wait(600) == 0
     assert not any(one.is_running() for one in everyone)
     with pytest.raises(OSError):
         urllib.request.urlopen(f"{url}/health", timeout=5)

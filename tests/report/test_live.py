@@ -153,7 +153,7 @@ def test_a_page_that_is_late_does_not_replace_the_last_report(tmp_path, monkeypa
     slow: Any = SimpleNamespace(of_run=SimpleNamespace(directory=tmp_path), step="train")
     ready = threading.Event()
     monkeypatch.setattr("fipo.report.live.LAST_SECONDS", 0.01)
-    monkeypatch.setattr("fipo.report.live.page_of", lambda *_: ready.wait(60) and "late")
+    monkeypatch.setattr("fipo.report.live.page_of", lambda *_: ready.wait(600) and "late")
     with live_page(slow):
         pass
     (tmp_path / "report.html").write_text("last")
@@ -215,5 +215,5 @@ def test_a_run_whose_process_is_gone_is_told(tmp_path):
 
 def get(address: str, host: str = "") -> str:
     request = urllib.request.Request(address, headers={"Host": host} if host else {})
-    with urllib.request.urlopen(request, timeout=60) as answer:
+    with urllib.request.urlopen(request, timeout=600) as answer:
         return bytes(answer.read()).decode()

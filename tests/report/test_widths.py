@@ -73,7 +73,7 @@ def test_nothing_leaves_its_card(pages, size, width, tmp_path):
     assert CHROMIUM
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path}", "--window-size=1300,1500", "--virtual-time-budget=20000", frame.as_uri()]
-    shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=120).stdout
+    shown = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, timeout=600).stdout
     (measured,) = re.findall(r"<pre>({.*})</pre>", shown)
     assert json.loads(measured) == {"width": width, "wide": 0, "sticking": []}
 

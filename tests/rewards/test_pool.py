@@ -146,7 +146,7 @@ pool.grade([("pool_graders:busy", "", "1", "{}")] * 200)  # 400 s of work
             before = [worker.cpu_times().user for worker in workers]
             wait_until(lambda: sum(w.cpu_times().user > past + 0.2 for w, past in zip(workers, before)) == 2)  # verify
             os.kill(trainer.pid, end)
-            trainer.wait(timeout=120)
+            trainer.wait(timeout=600)
         finally:
             trainer.kill()
     wait_until_gone(workers)

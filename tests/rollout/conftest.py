@@ -45,7 +45,7 @@ def running(model, context, count, processes=None, dtype="float32"):
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(30)
+            process.wait(600)
 
 
 def start_server(model, context, port, dtype="float32"):

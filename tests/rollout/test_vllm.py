@@ -174,7 +174,7 @@ def run_on_two_ranks(tmp_path, engine, program_text=PROGRAM):
     program.write_text(program_text.format(tests=str(Path(__file__).parent), engine=engine))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]
     root = str(Path(__file__).parents[2])
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
 
 

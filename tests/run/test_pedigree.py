@@ -38,7 +38,7 @@ RECIPE: dict[str, Any] = {
 
 
 @pytest.fixture
-def fipo(tmp_path, monkeypatch, capfd):
+def fipo(tmp_path, monkeypatch, capfd, forked_jobs):
     """`fipo("train")` with the recipe; gives the step's newest result and what was printed."""
     monkeypatch.chdir(tmp_path)
     files = {name: [{"uri": str(tmp_path / f"{name}.jsonl")}] for name in ("train", "sft")}

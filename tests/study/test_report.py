@@ -11,6 +11,7 @@ from fipo.study.report import DEFAULT_TEXT, score_table, write_report
 from fipo.study.results import CURVES, SCORES, TOKENS, compare_results, read_results, store_results, stored_results
 from fipo.study.study import Outcome, Study
 from fipo.tracking import Tracker
+from tests.tracking.found import PATIENT
 
 TINY = Path(__file__).parents[1] / "pipelines" / "tiny.yaml"
 STUDY = Study(
@@ -34,7 +35,12 @@ def runs(tmp_path_factory):
         for step in ("train", "evaluate"):
             name = f"{trial.name}-{step}"
             with Tracker.open(
-                uri, experiment=f"{STUDY.name}/{step}", run_name=name, run_key=name, journal=folder / f"{name}.jsonl"
+                uri,
+                experiment=f"{STUDY.name}/{step}",
+                run_name=name,
+                run_key=name,
+                journal=folder / f"{name}.jsonl",
+                **PATIENT,
             ) as tracker:
                 tracker.params({"run.name": trial.name})
                 if step == "train":

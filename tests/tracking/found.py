@@ -1,7 +1,12 @@
-"""What MLflow has."""
+"""What MLflow has, however long its database takes."""
+
+from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
+
+PATIENT: dict[str, Any] = {"close_timeout_seconds": 600.0}
+"""For `Tracker.open`: on a busy machine half a minute may not be enough for a few points."""
 
 
 def runs_of(client: MlflowClient, experiment: str) -> list[Run]:

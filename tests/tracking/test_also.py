@@ -3,7 +3,6 @@
 import logging
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,6 +11,7 @@ from fipo.errors import ConfigError
 from fipo.tracking import Tracker
 from fipo.tracking.also import SINKS, Follower, TensorBoard
 from fipo.tracking.client import connect
+from tests.tracking.found import PATIENT
 from tests.waiting import wait_until
 
 
@@ -24,6 +24,7 @@ def opened(tracking_uri, folder, *also, name="mine-train", key="mine/train/1"):
         journal=folder / "journal.jsonl",
         also=also,
         also_folder=folder,
+        **PATIENT,
     )
 
 
@@ -84,7 +85,7 @@ def test_tensorboard_sees_a_step_while_it_runs(tracking_uri, tmp_path):
     pytest.importorskip("tensorboard")
     with opened(tracking_uri, tmp_path, "tensorboard", key="mine/train/2") as tracker:
         tracker.log({"train/loss": 0.5}, 1)
-        wait_until(lambda: own(scalars(tmp_path)) == {"train/loss": [(1, 0.5)]}, 60)
+        wait_until(lambda: own(scalars(tmp_path)) == {"train/loss": [(1, 0.5)]})
 
 
 def test_wandb_offline_has_config_and_metrics_over_their_steps(tracking_uri, tmp_path, monkeypatch):
@@ -112,8 +113,11 @@ def test_wandb_offline_has_config_and_metrics_over_their_steps(tracking_uri, tmp
 
 
 def test_a_place_that_fails_is_told_of_once_and_nothing_waits_for_it(tracking_uri, tmp_path, monkeypatch, caplog):
+    tried = []
+
     class Broken(TensorBoard):
         def __init__(self, run, folder):
+            tried.append(run)
             raise OSError("no room")
 
     monkeypatch.setitem(SINKS, "tensorboard", Broken)
@@ -121,7 +125,7 @@ def test_a_place_that_fails_is_told_of_once_and_nothing_waits_for_it(tracking_ur
     monkeypatch.setattr("fipo.tracking.also._IDLE_SECONDS", 0.01)
     with caplog.at_level(logging.WARNING), opened(tracking_uri, tmp_path, "tensorboard", key="mine/train/4") as tracker:
         tracker.log({"train/loss": 0.5}, 1)
-        time.sleep(0.2)
+        wait_until(lambda: len(tried) > 2)
     assert len([one for one in caplog.messages if "tensorboard" in one and "no room" in one]) == 1
     assert tracker.drained, "MLflow has all of it"
 

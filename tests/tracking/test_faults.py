@@ -7,7 +7,7 @@ import pytest
 from fipo.tracking import Tracker, reconcile, replay
 from fipo.tracking.client import connect
 from fipo.tracking.runs import replay_left
-from tests.tracking.found import runs_of
+from tests.tracking.found import PATIENT, runs_of
 from tests.waiting import wait_until
 
 
@@ -19,6 +19,7 @@ def story(request, proxy, tmp_path):
         experiment, step, slowest = request.node.name, 0, 0.0
 
         def open(self, **options):
+            options = {**PATIENT, **options}
             self.tracker = Tracker.open(
                 proxy.uri, experiment=self.experiment, run_name="run", run_key="key",
                 journal=tmp_path / "journal.jsonl", **options,
@@ -123,7 +124,7 @@ def test_the_exit_handler_outlives_an_outage(proxy, caplog):
 def test_the_server_killed_and_started_again(server, tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "2")
     with Tracker.open(
-        server.uri, experiment="killed", run_name="run", run_key="key", journal=tmp_path / "journal.jsonl"
+        server.uri, experiment="killed", run_name="run", run_key="key", journal=tmp_path / "journal.jsonl", **PATIENT
     ) as tracker:
         for step in range(3000):
             if step == 1500:

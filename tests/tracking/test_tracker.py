@@ -16,7 +16,7 @@ import fipo
 from fipo.errors import Interrupted, TrackingError
 from fipo.tracking import Tracker, parent_run, read_journal, reconcile, replay, replay_left
 from fipo.tracking.client import NOTE, connect, find_or_create
-from tests.tracking.found import runs_of
+from tests.tracking.found import PATIENT, runs_of
 from tests.waiting import wait_until
 
 
@@ -28,7 +28,7 @@ def run(request, tracking_uri, tmp_path):
         experiment = request.node.name
 
         def open(self, key="key", **options):
-            options = {"experiment": self.experiment, "journal": tmp_path / "journal.jsonl", **options}
+            options = {"experiment": self.experiment, "journal": tmp_path / "journal.jsonl", **PATIENT, **options}
             return Tracker.open(
                 tracking_uri, run_name="name", run_key=key, artifact_root=(tmp_path / "objects").as_uri(), **options
             )
@@ -323,10 +323,10 @@ def test_a_run_that_was_deleted_and_restored_has_its_points(run, tracking_uri):
     client = connect(tracking_uri)
     with run.open() as tracker:
         tracker.log({"train/loss": 1.0}, step=1)
-        wait_until(lambda: tracker.drained, 60)
+        wait_until(lambda: tracker.drained)
         client.delete_run(tracker.run_id)
         tracker.log({"train/loss": 2.0}, step=2)
-        wait_until(lambda: tracker._drain.error, 60)
+        wait_until(lambda: tracker._drain.error)
         assert "deleted in MLflow: restore it" in str(tracker._drain.error) and not tracker.drained
         client.restore_run(tracker.run_id)
         tracker.log({"train/loss": 3.0}, step=3)
@@ -357,9 +357,9 @@ def test_a_page_that_grows_is_the_parents(run, tracking_uri, tmp_path, monkeypat
     )
     with run.open(parent=parent, page=page) as tracker:
         shown = tmp_path / "objects" / "whole" / tracker.parent_run_id / "artifacts" / "report.html"
-        wait_until(lambda: shown.is_file() and shown.read_text() == "first", 60)
+        wait_until(lambda: shown.is_file() and shown.read_text() == "first")
         page.write_text("second")
-        wait_until(lambda: shown.read_text() == "second", 60)
+        wait_until(lambda: shown.read_text() == "second")
         tracker.describe("What came of it.", to_parent=True)
     client = connect(tracking_uri)
     assert client.get_run(tracker.parent_run_id).data.tags[NOTE] == "What came of it."

@@ -11,6 +11,7 @@ from docs.screenshots import chromium, wait
 from fipo.tracking import Tracker, view
 from fipo.tracking.client import NOTE, connect
 from fipo.tracking.metric_names import METRICS
+from tests.tracking.found import PATIENT
 
 FOUND = shutil.which("chromium") or shutil.which("chromium-browser")
 LOGGED = (
@@ -54,7 +55,7 @@ def experiment(server, tmp_path):
 
     def logged(name="order/train"):
         with Tracker.open(
-            server.uri, run_name="r", run_key="k", experiment=name, journal=tmp_path / "journal.jsonl"
+            server.uri, run_name="r", run_key="k", experiment=name, journal=tmp_path / "journal.jsonl", **PATIENT
         ) as tracker:
             for step in (1, 2):
                 tracker.log(dict.fromkeys(LOGGED, 0.5 * step), step=step)

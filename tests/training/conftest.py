@@ -23,6 +23,7 @@ class TinyRun:
     def __init__(self, folder, *settings):
         self.folder = folder
         self.settings = [f"run.directory={folder}", *settings]
+        self.printed = ""
         self.config = load_config(RECIPE, self.settings)
 
     def command(self, step, *arguments):
@@ -42,12 +43,13 @@ class TinyRun:
         while file.exists():
             printed.append(process.stdout.readline())
             assert printed[-1], f"{line!r} was never printed:\n{''.join(printed)}"
+        self.printed = "".join(printed)
         return process
 
     def __call__(self, step, *arguments):
         """Run a step to its end: (exit code, what it printed)."""
         done = self.start(step, *arguments)
-        output, _ = done.communicate(timeout=900)
+        output, _ = done.communicate(timeout=1500)
         return done.returncode, output
 
     def _start(self, command, **environment):

@@ -19,7 +19,7 @@ def config(tiny_run):
 @pytest.mark.slow
 def test_kill_9_then_the_same_command(tiny_run, undisturbed):
     command = [sys.executable, "-m", "tests.kill_matrix", "--kills", "3", "--folder", str(tiny_run.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"undisturbed: {undisturbed}" in done.stdout
     assert done.stdout.count(" same  killed ") == 3

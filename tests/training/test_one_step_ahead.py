@@ -26,14 +26,14 @@ def test_the_next_batch_is_made_while_this_one_is_trained_on():
     def collect(step, timer):
         if step == 2:
             began.set()
-            assert go_on.wait(120)
+            assert go_on.wait(600)
         with timer("generate"):
             return step, threading.current_thread()
 
     batches: Any = RolloutBatches(collect, ahead=lambda step: int(step == 1))
     timer = Timer()
     assert batches.take(1, timer) == (1, threading.current_thread())
-    assert began.wait(120)
+    assert began.wait(600)
     go_on.set()
     batches.settle()
     step, thread = batches.take(2, timer)
@@ -78,7 +78,7 @@ def test_batches_further_ahead_are_made_one_after_the_other():
 
     def collect(step, timer):
         if step in go_on:
-            assert go_on[step].wait(120)
+            assert go_on[step].wait(600)
         made.append(step)
         return step
 

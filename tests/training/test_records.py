@@ -109,7 +109,7 @@ class Slow:
         return self.real.list(prefix)
 
     def put(self, key, data):
-        assert self.go.wait(60)
+        assert self.go.wait(600)
         if self.fault:
             raise self.fault
         self.real.put(key, data)

@@ -53,7 +53,7 @@ def test_a_vllm_server_of_the_run(vllm_run, monkeypatch):
             assert code == 0, output
     finally:
         os.kill(server.pid, signal.SIGTERM)
-        server.wait(60)
+        server.wait(600)
     assert weight_versions(vllm_run) == [{0}, {2}]
 
 

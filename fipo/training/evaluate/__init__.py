@@ -55,22 +55,7 @@ def evaluate_models(job: Job) -> None:
                 result = _evaluate(job, engine, tokenizer, stops, problems, benchmark, label, graders)
                 scores = result.scores(seed=config.run.seed)
                 measured[label][benchmark] = scores
-                # The trained model's scores have the plain names, so that runs compare by them.
-                prefix = f"eval/{benchmark}" if label == "trained" else f"eval/{benchmark}/{label}"
-                job.log_final(
-                    {
-                        f"{prefix}/avg_at_k": scores.avg_at_k.value,
-                        f"{prefix}/cons_at_k": scores.cons_at_k.value,
-                        f"{prefix}/pass_at_k": scores.pass_at_k.value,
-                        f"{prefix}/mean_response_tokens": scores.mean_response_tokens,
-                        f"{prefix}/truncated_fraction": scores.truncation_rate,
-                    }
-                )
-                job.say(
-                    f"{label} on {benchmark}: avg@{scores.k} {scores.avg_at_k.value:.3f}  "
-                    f"cons@{scores.k} {scores.cons_at_k.value:.3f}  pass@{scores.k} {scores.pass_at_k.value:.3f}  "
-                    f"mean length {scores.mean_response_tokens:.1f} tokens"
-                )
+                _tell(job, scores, benchmark, label)
                 if job.attempt:
                     write_result(result, folder / label, overlaps[benchmark])
                     rows = problems_table(result.problems, overlaps[benchmark]).to_pylist()
@@ -79,6 +64,26 @@ def evaluate_models(job: Job) -> None:
         contaminated = {benchmark: len(problems) for benchmark, problems in overlaps.items()}
         job.attempt.record(Evaluated(**measured, contaminated=contaminated))
         job.attempt.publish("results", folder)
+
+
+def _tell(job: Job, scores: Scores, benchmark: str, label: str) -> None:
+    """Log a model's scores on a benchmark, and say them."""
+    # The trained model's scores have the plain names, so that runs compare by them.
+    prefix = f"eval/{benchmark}" if label == "trained" else f"eval/{benchmark}/{label}"
+    job.log_final(
+        {
+            f"{prefix}/avg_at_k": scores.avg_at_k.value,
+            f"{prefix}/cons_at_k": scores.cons_at_k.value,
+            f"{prefix}/pass_at_k": scores.pass_at_k.value,
+            f"{prefix}/mean_response_tokens": scores.mean_response_tokens,
+            f"{prefix}/truncated_fraction": scores.truncation_rate,
+        }
+    )
+    job.say(
+        f"{label} on {benchmark}: avg@{scores.k} {scores.avg_at_k.value:.3f}  "
+        f"cons@{scores.k} {scores.cons_at_k.value:.3f}  pass@{scores.k} {scores.pass_at_k.value:.3f}  "
+        f"mean length {scores.mean_response_tokens:.1f} tokens"
+    )
 
 
 def _contamination(job: Job, dataset: Path) -> dict[str, frozenset[str]]:

@@ -70,7 +70,7 @@ def test_serve_and_the_client(registry, versions, tools):
         serving.wait_until_ready()
         (code,) = blocks("python")
         code = small(code).replace("8000", str(port)).replace("max_tokens=24", "max_tokens=24, temperature=0")
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 

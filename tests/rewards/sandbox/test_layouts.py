@@ -198,10 +198,10 @@ COLLIDING = [["int", hex(number * (2**61 - 1))] for number in range(100_000)]
 )
 def test_keys_of_one_hash_are_refused(value):
     # Python's hash of an integer is its rest modulo 2**61 - 1; a set of these takes half a minute to build.
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ValueError, match="keys of equal hashes"):
         decode(json.dumps([value]))
-    assert time.monotonic() - started < 10.0
+    assert time.process_time() - started < 10.0
 
 
 def test_large_values_may_be_right(confined):
