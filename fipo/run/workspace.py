@@ -84,7 +84,7 @@ class Workspace:
         Raises:
             FipoError: see `fipo.errors`; after any of them the same call continues from what was saved.
         """
-        settings = self.of_run.write_settings()
+        self.of_run.write_settings()
         self.of_run.record_settings()
         if fresh:
             self.discard()
@@ -96,26 +96,28 @@ class Workspace:
                 self.of_run.directory, self.step, Stage.reused_at(self.directory, done.fingerprint, done.seconds)
             )
             self._settle()
-        result = done or self._compute(settings, task or {})
+        result = done or self._compute(task or {})
         if result.mlflow_url:
             print(f"[{self.step}] MLflow: {result.mlflow_url}", flush=True)
         if then := STEPS[self.step].then:
             _function(then)(self, result)
         return result
 
-    def _compute(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
+    def _compute(self, task: Mapping[str, Any]) -> StepResult:
         folder, at = self.of_run.directory, self.directory
         print(f"[{self.step}] begins", flush=True)  # its processes import for seconds before they say anything
         with _function(PAGE)(self), at_work(folder, self.step, folder=at, fingerprint=self.fingerprint):
-            return self._computed(settings, task)
+            return self._computed(task)
 
-    def _computed(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
+    def _computed(self, task: Mapping[str, Any]) -> StepResult:
         started, step = time.monotonic(), STEPS[self.step]
         if step.check:
             _function(step.check)(self.config, [self.step], download=True)
         if step.job:
             identity = self.directory / IDENTITY
             self.identity.write(identity)
+            # Not the run's own file: a step with other settings, begun meanwhile, replaces that one.
+            settings = self.of_run.write_settings(self.directory)
             arguments = ["--config", str(settings), "--identity", str(identity)]
             run_job(step.job, arguments, self.config, step=self.step, fingerprint=self.fingerprint, task=task)
         else:
