@@ -9,7 +9,8 @@ FipoError
 ├── TrainingError        training cannot go on (no signal, non-finite loss)
 ├── CheckpointError      a checkpoint is missing, damaged or of another run
 ├── StorageError         the object store refused, is unreachable or returned damaged bytes
-│   └── ObjectNotFound   the object does not exist
+│   ├── ObjectNotFound   the object does not exist
+│   └── ObjectDamaged    the object is not what was put there
 ├── TrackingError        the tracking server refused what was sent
 ├── RegistryError        a model cannot be registered or promoted
 ├── LaunchError          a distributed job failed
@@ -76,6 +77,10 @@ class StorageError(FipoError):
 
 class ObjectNotFound(StorageError):
     """The object does not exist."""
+
+
+class ObjectDamaged(StorageError):
+    """The object is not what was put there: another size or digest."""
 
 
 class TrackingError(FipoError):

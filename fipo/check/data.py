@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -10,7 +11,7 @@ from pathlib import Path
 from fipo.check.look import Look
 from fipo.config import Source
 from fipo.data.audit import Audit
-from fipo.data.columns import DAPO_ANSWER, no_column
+from fipo.data.columns import DAPO_ANSWER, columns_asked, no_column
 from fipo.data.demonstrations import Demonstrations
 from fipo.data.manifest import Tally
 from fipo.data.rows import Reason, Row, RowError
@@ -61,18 +62,30 @@ def _doubts(source: Source, problems: Sequence[Problem]) -> str:
             f"; most answers are sentences, such as {excerpt(sentences[0], 60)!r}, and a response is right with the "
             "same words alone: is the bare answer in another column, or after a mark (answer_after)?"
         )
+    if source.grader == "choice" and 2 * sum(map(_names_its_answer, problems)) < len(problems):
+        told += (
+            "; most problems do not name the option that is right, and only a guess can be: do the options stand in "
+            'another column (prompt_column: "{question}\\n{options}")?'
+        )
     return told
+
+
+def _names_its_answer(problem: Problem) -> bool:
+    """Whether its options are in it: `(A) 5`, `A. 5`, `A: 5`, `A 5` at the beginning of a line."""
+    letter = re.escape(problem.answer.strip("() .:")[:1])
+    return bool(re.search(rf"\(?\b{letter}\s*[).:、．]|^\s*{letter}\s", problem.prompt, re.IGNORECASE | re.MULTILINE))
 
 
 def _require_columns(setting: str, source: Source, columns: Sequence[str]) -> None:
     """Raise ConfigError where a column that is named is not there."""
-    named = {"prompt_column": source.prompt_column, "answer_column": source.answer_column}
+    named = [("prompt_column", name) for name in columns_asked(source.prompt_column)]
+    named.append(("answer_column", source.answer_column))
     if setting.startswith("data.sft") or source.max_demonstration_tokens:
-        named["response_column"] = source.response_column
-    named |= {f"columns.{index}": name for index, name in enumerate(source.columns)}
+        named.append(("response_column", source.response_column))
+    named += [(f"columns.{index}", name) for index, name in enumerate(source.columns)]
     if not columns:
         return  # no row could be read: they say why
-    for field, name in named.items():
+    for field, name in named:
         is_dapo = field == "answer_column" and name == "answer" and DAPO_ANSWER.partition(".")[0] in columns
         if name not in columns and name.partition(".")[0] not in columns and not is_dapo:
             where = source.uri or "the generator"

@@ -91,7 +91,8 @@ class Source(Section):
     revision: Annotated[str, Role.PLACEMENT] = ""
     """Commit of a hub data set; pin it for runs to be comparable."""
     prompt_column: str = "prompt"
-    """Column of the problem: a string, or a list of chat messages (the DAPO-Math-17k layout)."""
+    """Column of the problem: a string, or a list of chat messages (the DAPO-Math-17k layout); or several, in braces,
+    with the text around them: `"{passage} {question}"`, `"{question}\\n{options}"`."""
     answer_column: str = "answer"
     """Column of the reference answer; dots reach into a struct (`reward_model.ground_truth`)."""
     answer_after: str = ""

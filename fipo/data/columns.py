@@ -1,9 +1,12 @@
-"""Which columns of a data set are read, and which one was meant where there is none of a name."""
+"""Which columns of a data set are read, what a prompt of several holds, and which one was meant where there is none of
+a name."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
+from string import ascii_uppercase
 from typing import Any
 
 from fipo.config import Source
@@ -15,8 +18,10 @@ DAPO_ANSWER = "reward_model.ground_truth"
 OWN_NAMES = ("source", "data_source")
 """Where a row may name its origin."""
 
+_BRACED = re.compile(r"\{([^{}]+)\}")
+
 USUAL = {
-    "prompt": ("prompt", "problem", "question", "query", "instruction", "input", "task", "text"),
+    "prompt": ("prompt", "problem", "question", "query", "instruction", "input", "task", "text", "stem"),
     "answer": ("answer", "final_answer", "target", "label", "expected_answer", "ground_truth", "solution", "output"),
     "response": ("response", "solution", "completion", "demonstration", "rationale", "explanation", "output"),
 }
@@ -25,8 +30,47 @@ USUAL = {
 
 def columns_read(source: Source) -> frozenset[str]:
     """Every column that preparation may look at; dots reach into structs."""
-    names = {source.prompt_column, source.answer_column, source.response_column, DAPO_ANSWER}
-    return frozenset(names.union(OWN_NAMES, source.columns, TEST_COLUMNS if source.grader == "tests" else ()))
+    names = {source.answer_column, source.response_column, DAPO_ANSWER}
+    asked = columns_asked(source.prompt_column)
+    return frozenset(names.union(asked, OWN_NAMES, source.columns, TEST_COLUMNS if source.grader == "tests" else ()))
+
+
+def columns_asked(prompt_column: str) -> list[str]:
+    """The columns of a prompt: those in braces (`{passage} {question}`), or the one that is named."""
+    return _BRACED.findall(prompt_column) or [prompt_column]
+
+
+def filled(prompt_column: str, record: Mapping[str, Any], *, lettered: bool) -> Any:
+    """The prompt of a row: the one column as it is; of several the text around them with each as text. None where one
+    is missing.
+
+    A list is a line for each entry. With `lettered`, as the grader `choice` reads them, entries that do not begin
+    with their letter get one: `(A) 5`.
+    """
+    if not _BRACED.search(prompt_column):
+        return lookup(record, prompt_column)
+    values = {name: lookup(record, name) for name in columns_asked(prompt_column)}
+    if any(value is None for value in values.values()):
+        return None
+    return _BRACED.sub(lambda found: _as_text(values[found[1]], lettered=lettered), prompt_column)
+
+
+def _as_text(value: Any, *, lettered: bool) -> str:
+    if isinstance(value, Mapping) and value.keys() >= {"label", "text"}:  # CommonsenseQA's entries, ARC's lists
+        label, text = value["label"], value["text"]
+        if not isinstance(text, list):
+            return f"({label}) {text}"
+        return "\n".join(f"({one}) {of}" for one, of in zip(label, text, strict=False))
+    if not isinstance(value, list):
+        return str(value)
+    lines = [_as_text(entry, lettered=lettered) for entry in value]
+    letters = ascii_uppercase[: len(lines)]
+    named = any(isinstance(entry, Mapping) for entry in value) or all(
+        re.match(rf"\(?{letter}\b", line) for letter, line in zip(letters, lines, strict=False)
+    )
+    if lettered and not named and len(lines) == len(letters):
+        lines = [f"({letter}) {line}" for letter, line in zip(letters, lines, strict=True)]
+    return "\n".join(lines)
 
 
 def present(found: Iterable[str], wanted: Iterable[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from fipo.config import Source
 from fipo.config.data import GRADERS, TEST_COLUMNS
-from fipo.data.columns import DAPO_ANSWER, OWN_NAMES, lookup
+from fipo.data.columns import DAPO_ANSWER, OWN_NAMES, filled, lookup
 from fipo.data.rows import Inexact, Reason, Row, RowError
 from fipo.data.schema import Problem, content_id
 
@@ -43,7 +43,8 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
 
 
 def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demonstration: bool) -> Problem:
-    prompt = _text(_prompt(lookup(record, source.prompt_column)), source.prompt_column, Reason.NO_PROMPT)
+    asked = filled(source.prompt_column, record, lettered=source.grader == "choice")
+    prompt = _text(_prompt(asked), source.prompt_column, Reason.NO_PROMPT)
     answer = _text(_answer(record, source), source.answer_column, Reason.NO_ANSWER)
     response = ""
     if demonstration or source.max_demonstration_tokens:

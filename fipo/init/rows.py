@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fipo.config import Source
-from fipo.data.columns import USUAL, no_column, present
+from fipo.data.columns import USUAL, columns_asked, no_column, present
 from fipo.data.formats import read_file
 from fipo.data.rows import Row
 from fipo.data.sources import columns_of
@@ -21,12 +21,16 @@ LOOKED_AT = 500
 MARKS = ("####", "The answer is", "Answer:")
 """Text that announces the answer at the end of a solution; GSM8K has the first."""
 
+BEFORE, OPTIONS = ("body", "context", "passage", "background"), ("options", "choices")
+"""Columns without which a question cannot be answered."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundData:
     """A file of rows, as a recipe names it."""
 
     prompt_column: str
+    """One column, or several in braces: see `Source.prompt_column`."""
     answer_column: str
     answer_after: str
     response_column: str
@@ -34,6 +38,8 @@ class FoundData:
     grader: str
     benchmark: list[dict[str, Any]]
     """Rows to measure on; preparation takes them out of what is learned from."""
+    left_out: tuple[str, ...]
+    """Columns that nothing is read from."""
 
     @property
     def ending(self) -> str:
@@ -44,7 +50,9 @@ class FoundData:
         """For people."""
         after = f" after {self.answer_after!r}" if self.answer_after else ""
         response = f"; demonstrations from {self.response_column!r}" if self.response_column else ""
-        return f"problem from {self.prompt_column!r}, answer from {self.answer_column!r}{after}{response}"
+        more = f" and {len(self.left_out) - 6} more" if len(self.left_out) > 6 else ""
+        unread = f"; not read: {', '.join(map(repr, self.left_out[:6]))}{more}" if self.left_out else ""
+        return f"problem from {self.prompt_column!r}, answer from {self.answer_column!r}{after}{response}{unread}"
 
 
 def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundData:
@@ -78,17 +86,43 @@ def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundDat
                 f"{', '.join(map(repr, values))}. Name it: --{kind}-column NAME"
             )
     prompt, answer, response = chosen.values()
+    prompt = prompt if (named or {}).get("prompt") else _asked(prompt, values)
     answers = [str(value) for value in values[answer]]
     after = next((mark for mark in MARKS if _share(mark in text for text in answers) > 0.8), "")
     letters = _share(len(text.strip("() .")) == 1 and text.strip("() .").isalpha() for text in answers) > 0.9
+    wanted = [*columns_asked(prompt), *filter(None, (answer, response))]
     return FoundData(
         prompt_column=prompt,
         answer_column=answer,
         answer_after=after,
         response_column=response or (answer if after else ""),
         grader="choice" if letters else "math",
-        benchmark=_spread([{name: row[name] for name in present(row, filter(None, chosen.values()))} for row in rows]),
+        benchmark=_spread([{name: row[name] for name in present(row, wanted)} for row in rows]),
+        left_out=tuple(name for name in values if not any(name == one or name.startswith(f"{one}.") for one in wanted)),
     )
+
+
+def _asked(prompt: str, values: Mapping[str, Sequence[Any]]) -> str:
+    """The prompt's column, with those that belong to it: what stands before the question, and the options after it."""
+    questions = values[prompt]
+
+    def tells(name: str) -> bool:
+        """Whether it holds text that the question does not repeat."""
+        return (
+            all(isinstance(one, str) for one in values[name])
+            and len(values[name]) == len(questions)
+            and not any(
+                one.strip() in question for one, question in zip(values[name], questions, strict=True) if one.strip()
+            )
+        )
+
+    before = next((name for name in values if name.casefold() in BEFORE and tells(name)), "")
+    options = next((name for name in values if name.rpartition(".")[2].casefold() in OPTIONS), "") or next(
+        (name.rpartition(".")[0] for name in values if name.casefold() in {f"{one}.text" for one in OPTIONS}), ""
+    )
+    if not (before or options):
+        return prompt
+    return (f"{{{before}}}\n" if before else "") + f"{{{prompt}}}" + (f"\n{{{options}}}" if options else "")
 
 
 def _first_rows(path: Path, columns: Sequence[str]) -> list[Row]:

@@ -152,7 +152,7 @@ def train_job(
         processes=config.distributed.processes,
         rollout_servers=servers,
         runtime_image=needs_its_image(config, step, runtime),
-        settings=str(config.run_directory / "config.yaml"),
+        settings=arguments[arguments.index("--config") + 1],
         time_limit_seconds=settings.time_limit_seconds,
         patience_seconds=settings.patience_seconds,
         queue=settings.queue,

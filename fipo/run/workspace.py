@@ -30,7 +30,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from fipo.errors import ConfigError, LaunchError, StorageError
+from fipo.errors import ConfigError, LaunchError, ObjectDamaged, ObjectNotFound
 from fipo.files import boot_id, private_folder
 from fipo.launch.job import run_job
 from fipo.run.code import code_digest, versions
@@ -84,7 +84,7 @@ class Workspace:
         Raises:
             FipoError: see `fipo.errors`; after any of them the same call continues from what was saved.
         """
-        settings = self.of_run.write_settings()
+        self.of_run.write_settings()
         self.of_run.record_settings()
         if fresh:
             self.discard()
@@ -96,25 +96,28 @@ class Workspace:
                 self.of_run.directory, self.step, Stage.reused_at(self.directory, done.fingerprint, done.seconds)
             )
             self._settle()
-        result = done or self._compute(settings, task or {})
+        result = done or self._compute(task or {})
         if result.mlflow_url:
             print(f"[{self.step}] MLflow: {result.mlflow_url}", flush=True)
         if then := STEPS[self.step].then:
             _function(then)(self, result)
         return result
 
-    def _compute(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
+    def _compute(self, task: Mapping[str, Any]) -> StepResult:
         folder, at = self.of_run.directory, self.directory
+        print(f"[{self.step}] begins", flush=True)  # its processes import for seconds before they say anything
         with _function(PAGE)(self), at_work(folder, self.step, folder=at, fingerprint=self.fingerprint):
-            return self._computed(settings, task)
+            return self._computed(task)
 
-    def _computed(self, settings: Path, task: Mapping[str, Any]) -> StepResult:
+    def _computed(self, task: Mapping[str, Any]) -> StepResult:
         started, step = time.monotonic(), STEPS[self.step]
         if step.check:
             _function(step.check)(self.config, [self.step], download=True)
         if step.job:
             identity = self.directory / IDENTITY
             self.identity.write(identity)
+            # Not the run's own file: a step with other settings, begun meanwhile, replaces that one.
+            settings = self.of_run.write_settings(self.directory)
             arguments = ["--config", str(settings), "--identity", str(identity)]
             run_job(step.job, arguments, self.config, step=self.step, fingerprint=self.fingerprint, task=task)
         else:
@@ -153,8 +156,17 @@ class Workspace:
             shutil.rmtree(self.directory, ignore_errors=True)
 
     def input(self, step: str, name: str) -> Path:
-        """A verified local copy of an upstream output."""
-        return self.fetch(self.upstream[step].outputs[name], f"{step}-{name}")
+        """A verified local copy of an upstream output.
+
+        Raises:
+            ObjectNotFound, ObjectDamaged: the stored files are not those that the step published; it can make new ones.
+        """
+        try:
+            return self.fetch(self.upstream[step].outputs[name], f"{step}-{name}")
+        except (ObjectNotFound, ObjectDamaged) as error:
+            raise type(error)(
+                f"{error}. Step {step} left it, and makes it anew: `fipo {step} --fresh`, with this recipe and settings"
+            ) from None
 
     def input_folder(self, step: str, name: str) -> Path:
         """Where `input` puts it."""
@@ -167,13 +179,13 @@ class Workspace:
         """A verified local copy of an output of this run.
 
         Raises:
-            StorageError: the stored files are not those that the step published.
+            ObjectDamaged, StorageError: the stored files are not those that the step published, or cannot be had.
         """
         folder = self._folder(output, name)
         prefix = output.uri.removeprefix(self.store.uri).strip("/")
         manifest = download_directory(self.store, prefix, folder, link=True)
         if manifest.sha256 != output.sha256:
-            raise StorageError(f"{output.uri}: expected contents of SHA-256 {output.sha256}; found {manifest.sha256}")
+            raise ObjectDamaged(f"{output.uri}: expected contents of SHA-256 {output.sha256}; found {manifest.sha256}")
         return folder
 
     def publish(self, name: str, folder: Path, parts: Mapping[str, Collection[str]] | None = None) -> Output:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fipo.errors import ObjectNotFound, StorageError
+from fipo.errors import ObjectDamaged, ObjectNotFound, StorageError
 from fipo.files import replacing, sha256_of
 from fipo.storage.store import ObjectStore, OnBytes, check_key
 
@@ -157,7 +157,7 @@ def read_manifest(store: ObjectStore, prefix: str) -> DirectoryManifest:
     try:
         return DirectoryManifest(_from_json(store.get(key)))
     except ValueError as error:
-        raise StorageError(f"{store.uri}/{key}: damaged or tampered with ({error}); upload the folder anew") from None
+        raise ObjectDamaged(f"{store.uri}/{key}: damaged or tampered with ({error}); upload the folder anew") from None
 
 
 def _find(store: ObjectStore, key: str) -> dict[str, FileDigest]:
@@ -195,9 +195,11 @@ def _digest(path: Path) -> FileDigest:
 
 def _verify(uri: str, actual: FileDigest, expected: FileDigest) -> None:
     if actual.size != expected.size:
-        raise StorageError(f"{uri}: {actual.size} bytes instead of {expected.size}: truncated or replaced since upload")
+        raise ObjectDamaged(
+            f"{uri}: {actual.size} bytes instead of {expected.size}: truncated or replaced since upload"
+        )
     if actual != expected:
-        raise StorageError(
+        raise ObjectDamaged(
             f"{uri}: SHA-256 {actual.sha256} instead of {expected.sha256}: damaged or tampered with since upload"
         )
 

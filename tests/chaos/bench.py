@@ -183,18 +183,26 @@ class Bench:
             "steps": sorted(results)
         }
 
-    def faults(self, *more: str, whole: bool = True) -> list[str]:
-        """What is not as it must be after a command that ended well: see docs/reliability.md."""
+    def faults(self, *more: str, whole: bool = True, refused: bool = False) -> list[str]:
+        """What is not as it must be after a command that ended well: see docs/reliability.md.
+
+        Args:
+            more: further settings.
+            whole: whether it went through all steps.
+            refused: whether one before it was refused for an input, which was made anew: that attempt stays, as FAILED.
+        """
         found, now = [], self.summary(*more)
         for name, value in self.expected.items():
             if (whole or (name in now and name != "steps")) and now.get(name) != value:
                 found.append(f"{name}: {now.get(name)} instead of {value}")
         found += [f"temporary file {path}" for path in self._temporary()]
         found += [f"claim {path} is held" for path in self.runs.glob("objects/*/*/claims/*/*.json") if _is_held(path)]
-        return found + self._in_mlflow(whole=whole)
+        made_anew = Run(self.config(*more)).results.all_newest() if refused else {}
+        newest = {f"{step}/{result.fingerprint[:12]}" for step, result in made_anew.items()}
+        return found + self._in_mlflow(newest, whole=whole)
 
-    def _in_mlflow(self, *, whole: bool) -> list[str]:
-        """One run a step, all ended; one version of the model."""
+    def _in_mlflow(self, newest: set[str], *, whole: bool) -> list[str]:
+        """One run a step, all ended; one version of the model. Where attempts are `newest`, others may have failed."""
         with contextlib.closing(sqlite3.connect(self.runs / "mlflow.db")) as database:
             runs = database.execute(
                 "select t.value, count(*), group_concat(r.status) from runs r join tags t on t.run_uuid = r.run_uuid "
@@ -203,6 +211,8 @@ class Bench:
             versions = database.execute("select count(*) from model_versions").fetchone()[0]
         found = [f"{number} MLflow runs of {key}" for key, number, _ in runs if number != 1]
         steps = [(key, status) for key, _, status in runs if key.count("/") == 2]
+        if newest:
+            steps = [(key, status) for key, status in steps if status != "FAILED" or key.partition("/")[2] in newest]
         found += [f"MLflow run of {key} is {status}" for key, status in steps if status != "FINISHED"]
         if whole and (len(steps) != len(ORDER) or versions != 1):
             found.append(f"{len(steps)} steps in MLflow, {versions} versions of the model")

@@ -33,7 +33,8 @@ def settled(bench: Bench, *steps: str, fresh_on_refusal: str = "", more: tuple[s
     command = bench.start(*steps, more=more)
     outcome = command.wait()
     strays = command.strays()
-    if not outcome.well and outcome.told and fresh_on_refusal:
+    refused = not outcome.well and outcome.told and bool(fresh_on_refusal)
+    if refused:
         bench.start(fresh_on_refusal, more=more, fresh=True).wait()
         outcome = bench.start(*steps, more=more).wait()
     if not outcome.well:
@@ -41,7 +42,7 @@ def settled(bench: Bench, *steps: str, fresh_on_refusal: str = "", more: tuple[s
     if not outcome.told:
         return [f"a traceback:\n{outcome.output}"]
     whole = not steps or steps[-1] == "report"
-    return [*(f"stray process: {stray}" for stray in strays), *bench.faults(*more, whole=whole)]
+    return [*(f"stray process: {stray}" for stray in strays), *bench.faults(*more, whole=whole, refused=refused)]
 
 
 def before(step: str) -> str:

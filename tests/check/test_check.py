@@ -207,6 +207,24 @@ def test_rows_that_can_hardly_be_meant_are_warned_of(recipe, rows, words):
     assert findings["data.train[0]"].status == "warning" and words in findings["data.train[0]"].found
 
 
+@pytest.mark.parametrize("asked, status", [("Which is {}?", "warning"), ("Which is {}?\nA. 1\nB. 2", "ok")])
+def test_a_choice_among_options_that_nobody_names_is_warned_of(recipe, asked, status):
+    rows = [{"question": asked.format(n), "solution": "AB"[n % 2]} for n in range(9)]
+    (recipe.parent / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = "{uri: mine/rows.jsonl, prompt_column: question, answer_column: solution, grader: choice}"
+    findings, _ = found(recipe, f"data.train=[{source}]")
+    assert findings["data.train[0]"].status == status
+    assert ("do the options stand in another column" in findings["data.train[0]"].found) == (status == "warning")
+
+
+def test_every_column_of_a_prompt_must_be_there(recipe):
+    source = "{uri: mine/rows.jsonl, prompt_column: '{question} {optoins}', answer_column: solution}"
+    rows = [{"question": f"{n}?", "options": ["1", "2"], "solution": str(n)} for n in range(9)]
+    (recipe.parent / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    findings, error = found(recipe, f"data.train=[{source}]")
+    assert isinstance(error, ConfigError) and "did you mean 'options'?" in findings["data"].found
+
+
 def test_demonstrations_that_nobody_can_read_are_refused(recipe):
     rows = [{**row, "response": f"It is {row['solution']}, I think"} for row in ROWS]
     (recipe.parent / "sft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -4,6 +4,7 @@ import datetime
 import gzip
 import json
 import random
+import re
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -189,6 +190,27 @@ def test_files_of_another_kind_say_what_to_do(tmp_path, name, content, words):
     with pytest.raises(DataError, match=words) as caught:
         outcomes(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "held, way",
+    [
+        ({"name": "coins", "seeds": [1], "examples": [{"prompt": "1 + 1?", "answer": "2"}]}, """'.["examples"][]'"""),
+        ({"prompt": "1 + 1?", "answer": "2"}, "'.'"),
+    ],
+)
+def test_an_object_over_several_lines_is_told_with_the_way_out(tmp_path, held, way):
+    """As BIG-bench has its tasks; each of its lines is no row."""
+    path = tmp_path / "task.json"
+    path.write_text(json.dumps(held, indent=2))
+    with pytest.raises(DataError, match=re.escape(f"jq -c {way} OLD > NEW")):
+        outcomes(path)
+
+
+def test_a_first_row_that_is_cut_short_is_set_aside_as_any_other(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"prompt": "1 + 1?",\n{"prompt": "1 + 2?", "answer": "3"}\n')
+    assert outcomes(path) == [(1, Reason.NOT_JSON), (2, {"prompt": "1 + 2?", "answer": "3"})]
 
 
 def test_parquet_in_gzip_is_told(tmp_path):

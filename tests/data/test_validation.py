@@ -40,6 +40,31 @@ def test_columns_reach_into_structs():
     assert (problem.prompt, problem.answer, problem.response, problem.source) == ("1 + 1?", "2", "It is 2.", "file")
 
 
+@pytest.mark.parametrize(
+    "columns, row, text",
+    [
+        ("{Body}. {Question}", {"Body": "Ann has 3 pens", "Question": "How many?"}, "Ann has 3 pens. How many?"),
+        ("{q.stem} {n}", {"q": {"stem": "Which of"}, "n": 2}, "Which of 2"),
+        ("{q}\n{o}", {"q": "What?", "o": ["0", "4"]}, "What?\n(A) 0\n(B) 4"),
+        ("{q}\n{o}", {"q": "What?", "o": ["A)5", "B)6"]}, "What?\nA)5\nB)6"),
+        ("{q}\n{o}", {"q": "What?", "o": [{"label": "1", "text": "one"}]}, "What?\n(1) one"),
+        ("{q}\n{o}", {"q": "What?", "o": {"text": ["one", "two"], "label": ["A", "B"]}}, "What?\n(A) one\n(B) two"),
+        ("{q}\n{o}", {"q": "What?", "o": [str(n) for n in range(30)]}, "What?\n" + "\n".join(map(str, range(30)))),
+    ],
+)
+def test_a_prompt_of_several_columns(columns, row, text):
+    """SVAMP, CommonsenseQA, MMLU, AQuA, ARC: a question alone cannot be answered."""
+    assert check(row | {"answer": "A"}, prompt_column=columns, grader="choice").prompt == text
+
+
+def test_a_prompt_that_lacks_one_of_its_columns_is_none():
+    assert reason({"question": "How many?", "answer": "3"}, prompt_column="{body} {question}") == Reason.NO_PROMPT
+
+
+def test_options_are_lettered_where_letters_are_the_answers():
+    assert check({"q": "Which?", "o": ["5", "6"], "answer": "5"}, prompt_column="{q}\n{o}").prompt == "Which?\n5\n6"
+
+
 def test_a_system_message_stays_with_the_prompt():
     messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
     assert check({"prompt": messages, "answer": 2}).prompt == "Be brief.\n\n1 + 1?"

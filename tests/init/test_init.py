@@ -22,7 +22,7 @@ GSM8K = [
     }
     for n in range(1, 61)
 ]
-QUIZ = [{"Question": f"Which is {n}?", "Label": "ABCD"[n % 4]} for n in range(30)]
+QUIZ = [{"Question": f"Which is {n}? (A) 0 (B) 1 (C) 2 (D) 3", "Label": "ABCD"[n % 4]} for n in range(30)]
 OWN = [{"problem": f"{n} + 1?", "solution": f"It is {n + 1}", "final_answer": str(n + 1)} for n in range(30)]
 
 
@@ -122,6 +122,51 @@ def test_columns_are_told_by_what_is_in_their_names_and_in_them(tmp_path, name, 
     found = look_at_data(path)
     assert (found.prompt_column, found.answer_column, found.response_column) == columns
     assert {key for row in found.benchmark for key in row} == {name.partition(".")[0] for name in columns if name}
+
+
+SVAMP = [
+    {
+        "ID": n,
+        "Body": f"Ann has {n} pens.",
+        "Question": f"How many has she with {n} more?",
+        "Answer": 2.0 * n,
+        "Type": "Sum",
+    }
+    for n in range(30)
+]
+REPEATED = [{"Question": f"Ann has {n} pens. How many?", "Body": f"Ann has {n} pens.", "Answer": n} for n in range(30)]
+MMLU = [
+    {"question": f"{n} + 1?", "options": [str(n + m) for m in range(4)], "answer": "ABCD"[n % 4]} for n in range(30)
+]
+STEMS = [
+    {"question": {"concept": "sums", "stem": f"{n}?", "choices": [{"label": "A", "text": str(n)}]}, "answerKey": "A"}
+    if n % 2
+    else {"question": {"concept": "sum", "stem": f"{n}?", "choices": [{"label": "B", "text": "0"}]}, "answerKey": "B"}
+    for n in range(30)
+]
+ARC = [
+    {"question": f"{n}?", "choices": {"text": ["0", "1"], "label": ["A", "B"]}, "answerKey": "AB"[n % 2]}
+    for n in range(30)
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "asked", "said"),
+    [
+        (SVAMP, "{Body}\n{Question}", "not read: 'ID', 'Type'"),
+        (REPEATED, "Question", "not read: 'Body'"),
+        (MMLU, "{question}\n{options}", ""),
+        (STEMS, "{question.stem}\n{question.choices}", "not read: 'question.concept'"),
+        (ARC, "{question}\n{choices}", ""),
+    ],
+)
+def test_what_belongs_to_a_question_is_asked_with_it(tmp_path, rows, asked, said):
+    found = look_at_data(write(tmp_path / "rows.jsonl", rows))
+    assert found.prompt_column == asked and found.describe().endswith(said)
+    folder = tmp_path / "mine"
+    init(folder, data=tmp_path / "rows.jsonl", machine="laptop")
+    config = load_config(folder / "recipe.yaml", ["model={architecture: {vocabulary: [a, b]}}", "data.chat=false"])
+    assert {one.status for one in check(config)[0] if one.check.startswith("data.")} == {"ok"}
 
 
 def test_a_damaged_column_that_nobody_needs_does_not_matter(tmp_path):

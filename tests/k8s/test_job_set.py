@@ -120,7 +120,7 @@ def started(api, runtimes, config, monkeypatch):
 
     def started(step, *settings):
         changed = load_config("demo", [*config, *settings])
-        train_job("fipo.x", [], config=changed, step=step, fingerprint="f", task={})
+        train_job("fipo.x", ["--config", "x"], config=changed, step=step, fingerprint="f", task={})
         (job,) = api.jobs.values()
         return job["spec"]
 

@@ -7,10 +7,11 @@ import mlflow
 import pytest
 
 from fipo.config import load_config
-from fipo.errors import Interrupted, LaunchError
+from fipo.errors import Interrupted, LaunchError, ObjectDamaged, ObjectNotFound
 from fipo.run.result import Output, StepResult
 from fipo.run.run import Run
 from fipo.storage import claim, open_store
+from tests.finished import finish
 
 
 @pytest.fixture
@@ -66,3 +67,51 @@ def test_outputs_are_read_where_their_result_is_found(tmp_path):
         assert found.outputs["dataset"].uri == output.uri.replace("/first/objects/", "/moved/")
         assert found.outputs["elsewhere"] == elsewhere
         assert open_store(found.outputs["dataset"].uri).get("file") == b"contents"
+
+
+@pytest.mark.parametrize(("left", "error"), [(None, ObjectNotFound), ("contentz", ObjectDamaged)])
+def test_a_damaged_input_names_the_step_that_makes_it_anew(tmp_path, left, error):
+    """As chaos found it: the only copy of a file was gone, and the sentence said no more than that."""
+    config, made = load_config("demo", [f"run.directory={tmp_path}"]), tmp_path / "made"
+    made.mkdir()
+    (made / "rows").write_text("contents")
+    finish(config, "prepare", {"dataset": made})
+    [stored] = tmp_path.glob("objects/demo/prepare/*/dataset/rows")
+    stored.unlink()
+    if left:
+        stored.write_text(left)
+    with pytest.raises(error, match="Step prepare left it, and makes it anew: `fipo prepare --fresh`"):
+        Run(config).step("sft").input("prepare", "dataset")
+
+
+def test_a_step_says_at_once_that_it_begins(tmp_path, capsys, monkeypatch):
+    """Processes import PyTorch for many seconds on a busy machine before they say anything."""
+    workspace = Run(load_config("demo", [f"run.directory={tmp_path}"])).step("prepare")
+    monkeypatch.setattr(workspace, "_computed", lambda task: finish(workspace.config, "prepare", {}).result())
+    workspace.run()
+    workspace.run()
+    begins, reused = capsys.readouterr().out.splitlines()
+    assert begins == "[prepare] begins" and reused.startswith("[prepare] reused: ")
+
+
+def test_two_steps_of_a_run_with_other_settings_at_once_have_each_their_own(tmp_path, monkeypatch):
+    """One of two trainings was done with the settings of the other, and kept as a result of its own: ranks start
+    seconds after the command, and read the run's file, which the other command had replaced."""
+    loss = {}
+
+    def config(name):
+        return load_config("demo", [f"run.directory={tmp_path}", f"algorithm.loss={name}", "sft.steps=0"])
+
+    def job(module, arguments, own, **_):
+        Run(config("grpo")).write_settings()  # another command begins
+        settings = load_config(arguments[arguments.index("--config") + 1])
+        loss[own.algorithm.loss] = settings.algorithm.loss
+        raise Interrupted("enough")
+
+    monkeypatch.setattr("fipo.run.workspace.run_job", job)
+    for step in ("prepare", "sft"):
+        finish(config("fipo"), step, {"dataset" if step == "prepare" else "model": Output("s3://b/x", "0" * 64)})
+    for name in ("fipo", "dapo"):
+        with pytest.raises(Interrupted):
+            Run(config(name)).step("train").run()
+    assert loss == {"fipo": "fipo", "dapo": "dapo"}
