@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from io import BytesIO
 from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any
@@ -134,10 +133,10 @@ def _text_rows(path: Path, name: str) -> Iterator[Row]:
             raise DataError(f"{path}: parquet in gzip: unpack it (gunzip); parquet is compressed inside")
         if _begins_array(first):
             yield from _array(path, first, file)
-        elif first.rstrip().endswith((b"{", b"[", b",")):
-            yield from _spread_out(path, first, file)
-        else:
-            yield from _jsonl(first, file)
+            return
+        if first.rstrip().endswith((b"{", b"[", b",")):
+            _refuse_spread_out(path, first, file)
+        yield from _jsonl(first, file)
 
 
 @contextmanager
@@ -178,17 +177,17 @@ def _array(path: Path, first: bytes, file: IO[bytes]) -> Iterator[Row]:
     yield from (record_row(number, record) for number, record in enumerate(records, 1))
 
 
-def _spread_out(path: Path, first: bytes, file: IO[bytes]) -> Iterator[Row]:
-    """JSONL whose first row does not end on its line: a broken one, unless the file is an object over several lines."""
+def _refuse_spread_out(path: Path, first: bytes, file: IO[bytes]) -> None:
+    """Raise DataError for one object over several lines; where it is none the first row is a broken one of JSONL."""
+    start = file.tell()
     content = first + file.read(MAX_ARRAY_BYTES)
+    file.seek(start)
     with suppress(ValueError, RecursionError):
         found, _ = json.JSONDecoder().raw_decode(content.decode("utf-8").lstrip())
         held = next((name for name, of in found.items() if isinstance(of, list) and of and isinstance(of[0], dict)), "")
         rows = f"each row of {held!r} on a line of its own" if held else "it on one line"
         way = f".[{json.dumps(held)}][]" if held else "."
         raise DataError(f"{path}: a JSON object over several lines: write {rows} (jq -c '{way}' OLD > NEW)")
-    lines = BytesIO(content)
-    yield from _jsonl(lines.readline(MAX_LINE_BYTES), lines)
 
 
 def _jsonl(first: bytes, file: IO[bytes]) -> Iterator[Row]:
