@@ -58,9 +58,11 @@ def configure(
             shared = Run(load_config(form.recipe, form.overrides(warmup)))
             this.adopt(shared, list(shared.finished("sft")))
         done = this.finished(goal)
-        # Importing mlflow takes seconds: it is asked for where there is a page to link to, or it was needed anyway.
-        mlflow_page = this.link(form.run_id) if config.links.pipelines or fetched else ""
         left = [step for step in steps_to(goal) if step not in done]
+        # Importing mlflow takes seconds: it is asked for where there is a page to link to, it was needed anyway, or the
+        # reaper will want to know whose run it is that begins here.
+        begins = left and "KFP_POD_NAME" in os.environ
+        mlflow_page = this.link(form.run_id) if config.links.pipelines or fetched or begins else ""
         if left:
             from fipo.check import require  # what reads data and tokenizers takes seconds to import
 
@@ -102,7 +104,6 @@ def ended_as(status: dsl.PipelineTaskFinalStatus) -> str:
 def finish(form: Form, status: str, arm: str) -> None:
     """Close the run; `status` is the state of its steps in Kubeflow's words."""
     with _explained("finish"):
-        _delete_jobs()
         try:
             config = load_config(form.recipe, form.overrides(arm))
         except ConfigError:
@@ -199,19 +200,6 @@ def write_summary(artifact: dsl.Markdown, result: StepResult) -> None:
 def write_report(artifact: dsl.HTML, recipe: str, overrides: list[str]) -> None:
     """Show the run's report in the UI."""
     shutil.copyfile(load_config(recipe, overrides).run_directory / "report.html", artifact.path)
-
-
-def _delete_jobs() -> None:
-    """Those that a terminated run has left: the tasks that followed them had no time to. The reaper comes later."""
-    if "KFP_POD_NAME" not in os.environ:
-        return
-    from fipo.launch.reaper import delete_jobs_of_this_run
-
-    try:
-        for job in delete_jobs_of_this_run():
-            print(f"[finish] TrainJob {job}: deleted, for its run has ended", flush=True)
-    except LaunchError as error:
-        print(f"[finish] TrainJobs of this run are left to the reaper: {error}", file=sys.stderr, flush=True)
 
 
 def _fetched(config: Config, registered: str) -> list[str]:

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,11 +110,19 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _reap(_: argparse.Namespace) -> None:
+    from fipo.config import load_config
+    from fipo.launch import reaper
     from fipo.launch.cluster import Cluster
-    from fipo.launch.reaper import reap
+    from fipo_kfp.components.form import Form
 
-    for name, reason in reap(Cluster()).items():
-        print(f"deleted TrainJob {name}: {reason}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # a pod's first process has no default
+    cluster, config = Cluster(), load_config("demo", Form("demo").overrides())
+    while True:
+        for name, reason in reaper.reap(cluster).items():
+            print(f"deleted TrainJob {name}: {reason}", flush=True)
+        for run, state in reaper.close(cluster, config.tracking_uri).items():
+            print(f"closed run {run} in MLflow: {state}", flush=True)
+        time.sleep(reaper.ROUND_SECONDS)
 
 
 def _endpoint(options: argparse.Namespace) -> "Endpoint":
@@ -162,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     list_ = commands.add_parser("list", parents=[endpoint], help="schedules and runs on a cluster")
     list_.set_defaults(command=_list)
 
-    reap = commands.add_parser("reap", help="delete training jobs whose pipeline run has ended")
+    reap = commands.add_parser("reap", help="end what runs that have ended left behind, until stopped")
     reap.set_defaults(command=_reap)
     return parser
 

@@ -23,6 +23,8 @@ Manifest = dict[str, Any]
 TRAINER = {"group": "trainer.kubeflow.org", "version": "v1alpha1", "plural": "trainjobs"}
 RUNTIME = {**TRAINER, "plural": "trainingruntimes"}
 WORKFLOW = {"group": "argoproj.io", "version": "v1alpha1", "plural": "workflows"}
+RUN_LABEL = "pipeline/runid"
+"""On a workflow: the id of Kubeflow's run."""
 TIMEOUT_SECONDS = (5.0, 30.0)
 """To connect, and to answer: without them a lost connection waits for ever."""
 POLL_SECONDS = 3.0
@@ -85,6 +87,12 @@ class Cluster:
     def workflow(self, name: str) -> Manifest | None:
         """The Argo workflow of a pipeline run, or None."""
         return _or_none(lambda: self._call(self._objects.get_namespaced_custom_object, **WORKFLOW, name=name))
+
+    def workflow_of(self, run_id: str) -> Manifest | None:
+        """The workflow of Kubeflow's run of this id, or None."""
+        read, label = self._objects.list_namespaced_custom_object, f"{RUN_LABEL}={run_id}"
+        found: list[Manifest] = self._call(read, **WORKFLOW, label_selector=label)["items"]
+        return found[0] if found else None
 
     def pod(self, name: str) -> Manifest | None:
         """A pod, or None."""

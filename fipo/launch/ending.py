@@ -1,4 +1,4 @@
-"""How the steps of a pipeline run ended, as its workflow says.
+"""How a pipeline run and its steps ended, as its workflow says.
 
 What Kubeflow hands its exit handler is ML Metadata's state of the group of steps, which only a launcher that ends
 updates. It stays RUNNING where the last to happen was a condition that did not hold, a pod that was lost, or a driver
@@ -25,10 +25,23 @@ def ended_as(pod: str, task: str) -> str:
     workflow = cluster.workflow(owner["name"]) if owner else None
     if workflow is None:
         return ""
-    if workflow["spec"].get("activeDeadlineSeconds") == 0:  # so Kubeflow terminates a run
+    if terminated(workflow):
         return "CANCELED"
     phases = {node["displayName"]: node.get("phase", "") for node in _nodes(workflow).values()}
     return PHASES.get(phases.get(task, ""), "")
+
+
+def state_of(workflow: Manifest) -> str:
+    """State of a pipeline run, by its workflow; empty while it goes on. One that is terminated goes on no more."""
+    if terminated(workflow):
+        return "CANCELED"
+    status = workflow.get("status", {})
+    return PHASES.get(status.get("phase", ""), "FAILED") if status.get("finishedAt") else ""
+
+
+def terminated(workflow: Manifest) -> bool:
+    """Whether somebody has terminated the run: so Kubeflow does it. Argo may not come to run the exit handler then."""
+    return bool(workflow.get("spec", {}).get("activeDeadlineSeconds") == 0)
 
 
 def _nodes(workflow: Manifest) -> Manifest:

@@ -1,33 +1,19 @@
-"""Delete TrainJobs that nobody waits for: their pipeline run has ended, or is gone.
+"""End what pipeline runs left behind that have ended: TrainJobs that nobody waits for, runs in MLflow that stay open.
 
-A terminated run's tasks are killed too quickly to delete their jobs, and Kubernetes collects those only when the run is
-deleted. The run's exit handler deletes them, or else the reaper does.
+A run that is terminated cannot do it itself: its tasks are killed before they can delete a job, and Argo may end the
+exit handler too. Kubernetes collects a run's jobs only when the run is deleted.
 """
 
 from __future__ import annotations
 
-import os
-
 from fipo.launch.cluster import Cluster, Manifest
-from fipo.launch.trainjob import LABELS, owner_of
+from fipo.launch.ending import state_of, terminated
+from fipo.launch.trainjob import LABELS
 from fipo.launch.waiting import condition
+from fipo.tracking.runs import open_pipeline_runs, reconcile
 
+ROUND_SECONDS = 15.0
 _OURS = ",".join(f"{key}={value}" for key, value in LABELS.items())
-
-
-def delete_jobs_of_this_run() -> list[str]:
-    """Delete the TrainJobs that the pipeline run of this pod has left running; returns their names.
-
-    For the exit handler: when that runs, no task follows them any more. Outside a pod of a pipeline nothing is done.
-    """
-    if "KFP_POD_NAME" not in os.environ:
-        return []
-    cluster = Cluster()
-    run = owner_of(cluster.pod(os.environ["KFP_POD_NAME"]))
-    left = [job for job in cluster.jobs(_OURS) if not _ended(job) and run and _belongs_to(job, run["uid"])]
-    for job in left:
-        cluster.delete_job(job["metadata"]["name"])
-    return [job["metadata"]["name"] for job in left]
 
 
 def reap(cluster: Cluster) -> dict[str, str]:
@@ -40,24 +26,32 @@ def reap(cluster: Cluster) -> dict[str, str]:
     return orphans
 
 
+def close(cluster: Cluster, tracking_uri: str) -> dict[str, str]:
+    """Close the runs in MLflow whose pipeline run has ended, as what it ended; returns Kubeflow's state by their keys.
+
+    A pipeline run that this namespace does not know, or no longer, is left alone: MLflow may serve other namespaces.
+    """
+    closed = {}
+    for key, run_id in open_pipeline_runs(tracking_uri).items():
+        workflow = cluster.workflow_of(run_id)
+        if state := state_of(workflow) if workflow else "":
+            reconcile(tracking_uri, run_key=key, status=state, pipeline_run=run_id)
+            closed[key] = state
+    return closed
+
+
 def _orphaned(cluster: Cluster, job: Manifest) -> str:
     """Why nobody waits for the job; empty when it has ended itself, or someone may still come back to it."""
-    if _ended(job):
+    if condition(job, "Complete") or condition(job, "Failed"):
         return ""
     for owner in job["metadata"].get("ownerReferences", []):
         kind, name = owner["kind"], owner["name"]
         found = cluster.workflow(name) if kind == "Workflow" else cluster.pod(name)
         if found is None or found["metadata"]["uid"] != owner["uid"]:
             return f"{kind} {name} is gone"
+        if terminated(found):
+            return f"{kind} {name} is terminated"
         status = found.get("status", {})
         if status.get("finishedAt") or status.get("phase") in ("Succeeded", "Failed", "Error"):
             return f"{kind} {name} has ended: {status.get('phase', '')}"
     return ""
-
-
-def _ended(job: Manifest) -> bool:
-    return bool(condition(job, "Complete") or condition(job, "Failed"))
-
-
-def _belongs_to(job: Manifest, uid: str) -> bool:
-    return any(owner["uid"] == uid for owner in job["metadata"].get("ownerReferences", []))

@@ -297,8 +297,9 @@ def readable(value: object) -> str:
     return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 1] + "…"
 
 
-def find_runs(client: MlflowClient, tag: str, value: str, status: str = "") -> list[Run]:
-    """Runs of all experiments with this value of a tag, and this status where one is given."""
+def find_runs(client: MlflowClient, tag: str = "", value: str = "", status: str = "") -> list[Run]:
+    """Runs of all experiments with this value of a tag, where one is given, and with this status likewise."""
     experiments = [experiment.experiment_id for experiment in client.search_experiments(max_results=1000)]
-    condition = f"tags.`{tag}` = '{value}'" + (f" and attributes.status = '{status}'" if status else "")
-    return client.search_runs(experiments, condition, max_results=1000)
+    conditions = [f"tags.`{tag}` = '{value}'"] if tag else []
+    conditions += [f"attributes.status = '{status}'"] if status else []
+    return client.search_runs(experiments, " and ".join(conditions), max_results=1000)

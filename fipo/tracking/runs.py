@@ -75,6 +75,19 @@ def link_pipeline_run(parent: RunIdentity, *, run_id: str, page: str, public_uri
     return page_of(public_uri or parent.tracking_uri, run.info.experiment_id, run.info.run_id)
 
 
+def open_pipeline_runs(tracking_uri: str) -> dict[str, str]:
+    """Ids of Kubeflow's runs whose run here counts as running, by its key; none, with a warning, without MLflow."""
+    client = connect(tracking_uri)
+    from mlflow.exceptions import MlflowException
+
+    try:
+        open_ = [run.data.tags for run in find_runs(client, status="RUNNING") if PARENT not in run.data.tags]
+    except MlflowException as error:
+        _log.warning("MLflow cannot be asked which pipeline runs are open: %s", error)
+        return {}
+    return {tags[RUN_KEY]: tags[PIPELINE_RUN] for tags in open_ if {RUN_KEY, PIPELINE_RUN} <= tags.keys()}
+
+
 def reconcile(tracking_uri: str, *, run_key: str, status: str, pipeline_run: str = "") -> list[str]:
     """Close the pipeline's run with its final state, and its steps that still count as running as KILLED.
 

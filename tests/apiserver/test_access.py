@@ -30,7 +30,7 @@ DEPLOYER = {
 }
 REAPER = {
     ("list", "trainjobs.trainer.kubeflow.org"), ("delete", "trainjobs.trainer.kubeflow.org"),
-    ("get", "workflows.argoproj.io"), ("get", "pods"),
+    ("get", "workflows.argoproj.io"), ("list", "workflows.argoproj.io"), ("get", "pods"),
 }  # fmt: skip
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from fipo.errors import LaunchError
 from fipo.launch import cluster as api
-from fipo.launch.cluster import Cluster, Conflict
+from fipo.launch.cluster import RUN_LABEL, Cluster, Conflict
 from fipo.launch.events import complaints
-from fipo.launch.reaper import delete_jobs_of_this_run, reap
+from fipo.launch.reaper import reap
 from fipo.launch.trainjob import TrainJob, run_train_job
 from tests.apiserver.control_plane import Refused
 from tests.apiserver.platform import make_namespace, moved
@@ -226,18 +226,17 @@ def test_the_reaper_deletes_what_nobody_waits_for(plane, place, as_client):
         Cluster().create_job(JOB.manifest())
 
 
-def test_the_exit_handler_deletes_the_jobs_of_its_run(plane, place, task, monkeypatch):
-    owner = {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "name": "run",
-        "uid": "8c1f3f1c-0000-4000-8000-000000000002",
-    }
-    handler = pod_of("handler", {}, ownerReferences=[owner])
-    plane.kubectl("--namespace", place, "create", "--filename", "-", text=json.dumps(handler))
-    Cluster().create_job(JOB.manifest(owner=owner))
-    monkeypatch.setenv("KFP_POD_NAME", "handler")
-    assert delete_jobs_of_this_run() == [JOB.name]
+def test_the_reaper_waits_for_no_run_that_is_terminated(plane, place, as_client):
+    kind = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
+    run = {"metadata": {"name": "run", "labels": {RUN_LABEL: "id"}}, "spec": {"activeDeadlineSeconds": 0}}
+    plane.kubectl("--namespace", place, "create", "--filename", "-", text=json.dumps(kind | run))
+    uid = plane.get("--namespace", place, "workflow", "run")["metadata"]["uid"]
+    as_client(plane.acting_as(place, "default-editor"))
+    Cluster().create_job(JOB.manifest(owner={**kind, "name": "run", "uid": uid}))
+    as_client(plane.acting_as(place, "fipo-reaper"))
+    assert reap(Cluster()) == {JOB.name: "Workflow run is terminated"}
+    found = Cluster().workflow_of("id")
+    assert found and found["metadata"]["uid"] == uid and Cluster().workflow_of("other") is None
 
 
 def test_a_runtime_that_is_not_there_is_none(place, task):

@@ -52,7 +52,8 @@ def applied(bare: Target) -> Iterator[Target]:
     was_there = bool(bare.kubectl("get", "configmap", "fipo", "--ignore-not-found", "--output", "name"))
     if bare.overlay != Path():
         bare.kubectl("apply", "--kustomize", str(bare.overlay))
-        bare.kubectl("rollout", "status", "deployment/mlflow", "--timeout=600s", timeout=630)
+        for deployment in ("mlflow", "fipo-reaper"):
+            bare.kubectl("rollout", "status", f"deployment/{deployment}", "--timeout=600s", timeout=630)
     demand([finding for finding in check_cluster(namespace=bare.namespace) if not finding.check.startswith(PIPELINES)])
     yield bare
     if not was_there and bare.overlay != Path() and not os.environ.get("CLUSTER_KEEP"):

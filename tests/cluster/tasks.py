@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from fipo.launch.cluster import RUN_LABEL
 from fipo_kfp.pipelines.package import COMPILED
 from tests import executor
 from tests.apiserver import pods
@@ -50,20 +51,22 @@ class Tasks:
         """Make the workflow, and run `configure`."""
         if self.target.serves("workflows.argoproj.io"):
             spec = {"entrypoint": "main", "suspend": True, "templates": [{"name": "main", "suspend": {}}]}
-            flow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {"name": self.name}}
+            metadata = {"name": self.name, "labels": {RUN_LABEL: self.name}}
+            flow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": metadata}
             self.flow = json.loads(self.target.create({**flow, "spec": spec}))
         self.configure()
 
     def configure(self) -> str:
         """The first task; returns what it says is left to do."""
-        outputs = self.run("configure", recipe_changes=list(self.settings), run_name=self.name, goal="report")
+        asked = {"recipe_changes": list(self.settings), "run_name": self.name, "run_id": self.name}
+        outputs = self.run("configure", goal="report", **asked)
         self.overrides = outputs["overrides"]
         return str(outputs["todo"])
 
-    def finish(self, state: str) -> None:
-        """The exit handler."""
-        status = {"state": state, "pipelineJobResourceName": self.name, "pipelineTaskName": "steps"}
-        self.run("finish", status=status, recipe_changes=list(self.settings), run_name=self.name)
+    def terminate(self) -> None:
+        """As Kubeflow terminates a run."""
+        patch = json.dumps({"spec": {"activeDeadlineSeconds": 0}})
+        self.target.kubectl("patch", "workflows.argoproj.io", self.name, "--type=merge", "--patch", patch)
 
     def run(self, task: str, **given: Any) -> dict[str, Any]:
         """A task to its good end; returns its output parameters."""

@@ -118,7 +118,7 @@ def test_terminate_leaves_nothing_within_a_minute(installed, name, note):
     seconds = eventually(nothing_left, 60, f"run {run} still has TrainJobs or pods")
     installed.wait_for_run(run)
     with installed.forwarded("mlflow", 5000) as url:
-        assert set(mlflow_parents(url, name).values()) == {"KILLED"}
+        eventually(lambda: set(mlflow_parents(url, name).values()) == {"KILLED"}, 60, "the run is open in MLflow")
     note(f"{seconds:.0f} s")
 
 

@@ -153,13 +153,16 @@ def needs_workflow(tasks):
         pytest.skip("no workflows here: the job's owner is the pod itself, and goes with it")
 
 
-def test_the_exit_handler_and_the_garbage_collector_leave_nothing(training, note):
-    """A run that is terminated in mid-job, and then deleted."""
+def test_the_reaper_and_the_garbage_collector_leave_nothing(training, note):
+    """A run that is terminated in mid-job, and then deleted: its task is killed, and no exit handler comes to run."""
     tasks, pod, _ = training("ended")
     needs_workflow(tasks)
+    tasks.terminate()
     lose(tasks, pod, "deleted")
-    tasks.finish("CANCELED")
-    seconds = eventually(lambda: tasks.left() == [], 300, "something is left", lambda: str(tasks.left()))
+    seconds = eventually(lambda: tasks.jobs() == [], 60, "the job is left")
+    with tasks.target.forwarded("mlflow", 5000) as url:
+        eventually(lambda: set(mlflow_parents(url, tasks.name).values()) == {"KILLED"}, 60, "the run is open in MLflow")
+    eventually(lambda: tasks.left() == [], 300, "something is left", lambda: str(tasks.left()))
     tasks.target.kubectl("delete", "workflows.argoproj.io", tasks.name)
     mine = ("pods", f"fipo-test={tasks.name}")
     eventually(lambda: tasks.target.objects(*mine) == [], 300, "pods of tasks are left")

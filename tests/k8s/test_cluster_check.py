@@ -266,6 +266,15 @@ def test_each_fault_is_found_with_its_remedy(shared, fault, found, remedy):
     assert any(found in line and remedy in line for line in lines), lines
 
 
+def test_webhooks_outside_the_cluster_are_not_looked_at(shared):
+    for kind in ("validating", "mutating"):
+        for hook in shared.get(f"{kind}webhookconfigurations", "jobset.x-k8s.io")["webhooks"]:
+            hook["clientConfig"] = {"url": "https://hooks.example.com/jobset"}
+    assert "webhooks of jobset.x-k8s.io: warning: not looked at: outside the cluster, https://hooks" in told(
+        look(shared)
+    )
+
+
 def test_no_webhooks_at_all(shared):
     for kind in ("validating", "mutating"):
         shared.drop(f"{kind}webhookconfigurations", "trainer.kubeflow.org")

@@ -69,8 +69,6 @@ def pod_specs(manifests):
         match manifest["kind"]:
             case "Deployment" | "StatefulSet" | "DaemonSet":
                 templates = [spec["template"]]
-            case "CronJob":
-                templates = [spec["jobTemplate"]["spec"]["template"]]
             case "TrainingRuntime":
                 jobs = spec["template"]["spec"]["replicatedJobs"]
                 templates = [job["template"]["spec"]["template"] for job in jobs]
@@ -182,7 +180,7 @@ def test_images_are_pinned(manifests):
 
 def test_only_those_who_ask_the_api_get_a_token(manifests):
     asking = {where for where, _, spec in pod_specs(manifests) if spec["automountServiceAccountToken"]}
-    assert asking == {"CronJob fipo-reaper"}
+    assert asking == {"Deployment fipo-reaper"}
 
 
 def test_pods_join_no_service_mesh(manifests):

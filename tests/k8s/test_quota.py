@@ -77,8 +77,6 @@ def standing(manifests):
         match item["kind"]:
             case "Deployment" | "StatefulSet":
                 needed += pods(spec["template"]["spec"], spec["replicas"])
-            case "CronJob":
-                needed += pods(spec["jobTemplate"]["spec"]["template"]["spec"], 1)
             case "PersistentVolumeClaim":
                 needed["requests.storage"] += quantity(spec["resources"]["requests"]["storage"])
     return needed

@@ -1,8 +1,13 @@
+import sys
+
 import pytest
 
 from fipo.launch.cluster import Cluster
-from fipo.launch.reaper import delete_jobs_of_this_run, reap
+from fipo.launch.reaper import close, reap
 from fipo.launch.trainjob import TrainJob
+from fipo.tracking.client import MlflowRun, RunIdentity, connect, find_runs
+from fipo.tracking.runs import link_pipeline_run, parent_run
+from fipo_kfp.pipelines.__main__ import main
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +28,11 @@ def start(api):
 
 
 def owner(name, uid="u", **status):
-    return {"metadata": {"name": name, "uid": uid}, "status": status}
+    return {"metadata": {"name": name, "uid": uid, "labels": {"pipeline/runid": f"id-{name}"}}, "status": status}
+
+
+TERMINATED = {"spec": {"activeDeadlineSeconds": 0}}
+ENDED = {"finishedAt": "2026-11-23T12:00:00Z"}
 
 
 def test_only_jobs_that_nobody_waits_for_are_deleted(api, start):
@@ -40,7 +49,13 @@ def test_only_jobs_that_nobody_waits_for_are_deleted(api, start):
         again: "Workflow again is gone",
     }
     assert api.jobs.keys() == kept
-    assert api.used == api.granted, "the role grants no more than is used"
+
+
+def test_a_terminated_run_is_not_waited_for(api, start):
+    """Argo takes its time to end the pods, and the exit handler may never run."""
+    name = start("stopped")
+    api.workflows["stopped"] = owner("stopped", phase="Running") | TERMINATED
+    assert reap(Cluster()) == {name: "Workflow stopped is terminated"}
 
 
 def test_a_pod_that_ended_no_longer_waits(api, start):
@@ -56,32 +71,76 @@ def test_jobs_that_ended_or_have_no_owner_stay(api, start):
     assert reap(Cluster()) == {}
 
 
-@pytest.fixture
-def finish_pod(api, monkeypatch):
-    """The pod of the exit handler of the run `this`."""
-    api.act_as("fipo-launcher")
-    monkeypatch.setenv("KFP_POD_NAME", "finish")
-    workflow = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "this", "uid": "this-run"}
-    api.pods["finish"] = owner("finish", phase="Running")
-    api.pods["finish"]["metadata"]["ownerReferences"] = [{**workflow, "controller": True}]
-
-
-def test_the_exit_handler_takes_along_the_jobs_that_its_run_left(api, start, finish_pod):
-    left, done, other = start("left", uid="this-run"), start("done", uid="this-run"), start("other", uid="that-run")
-    api.finish(done, "Complete")
-    api.jobs["fipo-mine"] = TrainJob("mine", "train", "f", [], runtime="fipo").manifest()
-    assert delete_jobs_of_this_run() == [left]
-    assert api.jobs.keys() == {done, other, "fipo-mine"}, "results, other runs' jobs and jobs of nobody stay"
-
-
-def test_the_exit_handler_of_a_local_run_has_no_cluster(monkeypatch):
-    monkeypatch.delenv("KFP_POD_NAME", raising=False)
-    monkeypatch.setenv("KUBECONFIG", "/nowhere")
-    assert delete_jobs_of_this_run() == []
-
-
 def test_jobs_of_others_are_not_seen(api):
     api.jobs["theirs"] = {"metadata": {"name": "theirs", "labels": {}, "ownerReferences": []}}
     api.jobs["theirs"]["metadata"]["ownerReferences"] = [{"kind": "Workflow", "name": "gone", "uid": "x"}]
     assert reap(Cluster()) == {}
     assert "theirs" in api.jobs
+
+
+@pytest.fixture
+def mlflow(tmp_path):
+    """A store that has the run of each of these names open, each with a step that runs."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def begin(*names):
+        for name in names:
+            parent = parent_run(uri, experiment="fipo/pipeline", run_name=name, run_key=name)
+            link_pipeline_run(parent, run_id=f"id-{name}", page="")
+            MlflowRun(RunIdentity(uri, "fipo/rl", f"{name}-rl", f"{name}/rl", parent=parent))
+        return uri
+
+    return begin
+
+
+def states(uri):
+    """Status of each run, the steps' too, by its name."""
+    return {run.info.run_name: run.info.status for run in find_runs(connect(uri))}
+
+
+def test_a_run_that_could_not_close_itself_in_mlflow_is_closed_as_what_it_ended(api, mlflow):
+    uri = mlflow("stopped", "failed", "good", "running", "elsewhere")
+    api.workflows["stopped"] = owner("stopped", phase="Running") | TERMINATED
+    api.workflows["failed"] = owner("failed", phase="Error", **ENDED)
+    api.workflows["good"] = owner("good", phase="Succeeded", **ENDED)
+    api.workflows["running"] = owner("running", phase="Running", finishedAt=None)
+    assert close(Cluster(), uri) == {"stopped": "CANCELED", "failed": "FAILED", "good": "SUCCEEDED"}
+    ends = {"stopped": "KILLED", "failed": "FAILED", "good": "FINISHED"}
+    steps = {f"{name}-rl": "KILLED" for name in ends}
+    still = dict.fromkeys(["running", "running-rl", "elsewhere", "elsewhere-rl"], "RUNNING")
+    assert states(uri) == ends | steps | still, "a run of another namespace that shares MLflow is nobody's here"
+    assert close(Cluster(), uri) == {}
+
+
+def test_a_run_that_is_continued_is_not_taken_for_the_one_that_was_terminated(api, mlflow):
+    uri = mlflow("again")
+    api.workflows["first"] = owner("again", phase="Running") | TERMINATED
+    api.workflows["second"] = owner("second", phase="Running")
+    parent = parent_run(uri, experiment="fipo/pipeline", run_name="again", run_key="again")
+    link_pipeline_run(parent, run_id="id-second", page="")
+    assert close(Cluster(), uri) == {}
+
+
+def test_without_mlflow_jobs_are_reaped_all_the_same(api, start, caplog):
+    assert close(Cluster(), "http://127.0.0.1:9") == {}
+    assert "which pipeline runs are open" in caplog.text
+
+
+def test_the_reaper_goes_round_with_no_more_than_its_role_grants(api, start, mlflow, monkeypatch, capsys):
+    uri = mlflow("run")
+    monkeypatch.setenv("FIPO_SETTINGS", f"tracking.uri={uri}")
+    name = start("run")
+    start("pod", "Pod")
+    api.workflows["run"] = owner("run", phase="Running")
+    api.pods["pod"] = owner("pod", phase="Running")
+    rounds = iter([lambda: api.workflows["run"].update(TERMINATED), sys.exit])
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr("fipo_kfp.pipelines.__main__.time.sleep", lambda seconds: next(rounds)())
+    with pytest.raises(SystemExit):
+        main(["reap"])
+    assert name not in api.jobs and states(uri)["run"] == "KILLED"
+    assert capsys.readouterr().out.splitlines() == [
+        f"deleted TrainJob {name}: Workflow run is terminated",
+        "closed run run in MLflow: CANCELED",
+    ]
+    assert api.used == api.granted, "the role grants no more than is used"

@@ -12,7 +12,6 @@ from fipo.errors import Interrupted, LaunchError
 from fipo.launch import cluster
 from fipo.launch.cluster import Cluster, Unavailable
 from fipo.launch.ending import ended_as
-from fipo.launch.reaper import delete_jobs_of_this_run
 from fipo.launch.trainjob import TrainJob, run_train_job
 
 
@@ -325,6 +324,5 @@ def test_the_role_grants_no_more_than_is_used(job, api, task_pod):
     api.script = [lambda _: None, lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
     Cluster().runtime("fipo-rollouts")  # before each job
-    delete_jobs_of_this_run()  # at the end of the run
-    ended_as("task", "exit-handler-1")
+    ended_as("task", "exit-handler-1")  # at the end of the run
     assert api.used == api.granted

@@ -4,6 +4,7 @@ import pytest
 from kfp import dsl, local
 
 from fipo.config import load_config
+from fipo.tracking.runs import open_pipeline_runs
 from fipo_kfp.components.configure.component import configure
 from tests.instruct_model import make
 
@@ -73,6 +74,17 @@ def test_a_trial_takes_the_warm_up_that_fits(tiny_pipeline, tiny_copy, artifact)
     assert found.todo == "train evaluate" and "- sft, finished before" in page
     _, _, found = call(artifact, tiny_pipeline.recipe, **given, arm="longer sft.steps=61")
     assert found.todo == "sft train evaluate"
+
+
+def test_in_a_cluster_mlflow_knows_whose_run_begins(artifact, tmp_path, monkeypatch):
+    """The reaper closes there what a run that is terminated leaves open."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    changes = [f"storage.uri={tmp_path.as_uri()}", f"tracking.uri={uri}"]
+    call(artifact, recipe_changes=changes)
+    assert open_pipeline_runs(uri) == {}
+    monkeypatch.setenv("KFP_POD_NAME", "configure")
+    call(artifact, recipe_changes=changes)
+    assert list(open_pipeline_runs(uri).values()) == [MADE["run_id"]]
 
 
 def test_a_name_is_made_when_the_run_is(artifact):

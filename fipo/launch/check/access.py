@@ -8,7 +8,7 @@ from fipo.findings import Finding
 from fipo.launch.check.finding import APPLY, Look
 
 NEEDED = {
-    ("trainer.kubeflow.org", "trainjobs"): ("create", "get", "list", "patch", "delete"),
+    ("trainer.kubeflow.org", "trainjobs"): ("create", "get", "patch", "delete"),
     ("trainer.kubeflow.org", "trainingruntimes"): ("get",),
     ("", "pods"): ("get", "list"),
     ("", "pods/log"): ("get",),

@@ -86,9 +86,9 @@ def _webhook(look: Look, group: str, hooks: list[Manifest]) -> Finding:
     check = f"webhooks of {group}"
     if not hooks:
         return Finding(check, "failed", "none is registered", TRAINER)
-    services = {
-        (hook["clientConfig"]["service"]["namespace"], hook["clientConfig"]["service"]["name"]) for hook in hooks
-    }
+    services = {(to["namespace"], to["name"]) for hook in hooks if (to := hook["clientConfig"].get("service"))}
+    if not services:
+        return Finding(check, "warning", f"not looked at: outside the cluster, {hooks[0]['clientConfig']['url']}")
     for namespace, name in sorted(services):
         remedy = WAIT.format(namespace=namespace)
         if not _ready(look, namespace, name):
