@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
 
 from fipo.config import Config, Name, Section, load_config
 from fipo.errors import ConfigError
@@ -56,7 +56,7 @@ class Study(Section):
     """By name, the settings that make the arm."""
     baseline: Name
     """The arm that the others are compared with, seed by seed."""
-    seeds: tuple[int, ...] = Field(min_length=2)
+    seeds: tuple[NonNegativeInt, ...] = Field(min_length=2)
     outcome: Outcome | None = None
     """Without one, intervals are shown and nothing is concluded."""
     questions: dict[Name, Question] = Field(default_factory=dict)
@@ -157,7 +157,8 @@ def load_study(path: Path) -> Study:
     }
     study = study.model_copy(update={"tasks": {**study.tasks, **beside}})
     for trial in study.trials():
-        trial.config(Path("runs"))
+        if trial.seed == study.seeds[0]:  # those of other seeds have the same settings
+            trial.config(Path("runs"))
     return study
 
 
