@@ -35,7 +35,7 @@ def learning_curves(history: History) -> list[Figure]:
     reward.set_title("Reward")
     _length(length, history)
     for ax, name in zip(others, own, strict=True):
-        line(ax, history, name, WARM)
+        _from_zero(ax, history, name)
         ax.set_title(own[name])
     return figures
 
@@ -140,7 +140,7 @@ def hero(comparison: Comparison, history: History) -> Figure:
     _ends(accuracy, history, before.avg_at_k.value, after.avg_at_k.value, AFTER, "{:.1%}")
     _ends(length, history, before.mean_response_tokens, after.mean_response_tokens, LENGTH, "{:,.1f}")
     for ax, name in zip(others, own, strict=True):
-        line(ax, history, name, WARM)
+        _from_zero(ax, history, name)
     for ax, title in zip((accuracy, length, *others), ("Accuracy", "Response length (tokens)", *own.values())):
         ax.set_title(title, fontsize=13)
     return figure
@@ -150,6 +150,11 @@ def _own_rewards(history: History) -> dict[str, str]:
     """Metrics of the reward functions that no other panel shows, and what to call them."""
     found = sorted({name for _, metrics in history for name in metrics if name.startswith("reward/")} - _BUILT_IN)
     return {name: f"{name.removeprefix('reward/').rpartition('.')[2].capitalize()}, mean" for name in found}
+
+
+def _from_zero(ax: Axes, history: History, metric: str) -> None:
+    line(ax, history, metric, WARM)
+    ax.set_ylim(bottom=min(0.0, ax.get_ylim()[0]))
 
 
 def _logged(history: History, metric: str) -> bool:
