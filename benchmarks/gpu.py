@@ -82,10 +82,10 @@ PARTS = (
         )
     ),
     Part("future_kl", ("benchmarks.future_kl", "--json"), ("benchmarks.future_kl", "--help"), 60.0),
-    Part("ten steps, all weights", (*STEPS, *SIZED), STEPS, 180.0),
-    Part("ten steps, an adapter", (*STEPS, *SIZED, *LORA), (*STEPS, *LORA), 180.0),
+    Part("ten steps, all weights", (*STEPS, *SIZED), STEPS, 300.0),
+    Part("ten steps, an adapter", (*STEPS, *SIZED, *LORA), (*STEPS, *LORA), 300.0),
     Part("packing", ("benchmarks.packing", "--json"), ("benchmarks.packing", "--help"), 90.0),
-    Part("rollout", ("benchmarks.rollout", "--json"), ("benchmarks.rollout", "--help"), 90.0),
+    Part("rollout", ("benchmarks.rollout", "--json"), ("benchmarks.rollout", "--help"), 240.0),
 )
 """In the order of what they tell."""
 

@@ -51,9 +51,11 @@ class GroupCache(Cache):
         layers = self._own_layers()
         for layer in layers:
             layer.fixed = _Fixed(at, window)
-        yield
-        for layer in layers:
-            layer.fixed = None
+        try:
+            yield
+        finally:
+            for layer in layers:
+                layer.fixed = None
 
     def clear_ahead(self) -> None:
         """Zero the positions not yet written: a pass of fixed shape reads them, masked, and NaN would pass a mask."""

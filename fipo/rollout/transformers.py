@@ -221,10 +221,8 @@ class TransformersEngine(RolloutEngine):
 
     def _stepper(self, cache: GroupCache, padding: Tensor, mask: Tensor) -> Callable[[Tensor], Tensor]:
         """What takes the next token of each live row, [rows], to the logits after it, [rows, vocabulary]."""
-        if not self._windows and can_be_captured(self._model):
-            return FixedSteps(self._logits, cache, padding, mask)
 
-        def step(tokens: Tensor) -> Tensor:
+        def exact(tokens: Tensor) -> Tensor:
             count, position = len(tokens), cache.get_seq_length()
             return self._logits(
                 input_ids=tokens[:, None],
@@ -233,7 +231,9 @@ class TransformersEngine(RolloutEngine):
                 past_key_values=cache,
             )
 
-        return step
+        if self._windows or not can_be_captured(self._model):
+            return exact
+        return FixedSteps(exact, self._logits, cache, padding, mask)
 
     def _prefill(self, rows: list[_Response]) -> tuple[GroupCache, Tensor, Tensor, Tensor]:
         """One left-padded pass over the distinct prompts.

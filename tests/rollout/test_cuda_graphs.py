@@ -5,7 +5,9 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from transformers import MixtralConfig, MixtralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map_only
+from transformers import BartConfig, BartForCausalLM, MixtralConfig, MixtralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from fipo.batch import Prompt
 from fipo.rollout import cuda_graphs, transformers
@@ -67,6 +69,57 @@ def uncaptured(monkeypatch):
     return shapes
 
 
+class Tape(TorchDispatchMode):
+    """A CUDA graph's stand-in: the operations of one step, done again on the same memory, with what the host said then.
+
+    Reading a value on the host raises, as capturing does.
+    """
+
+    def __init__(self, step):
+        super().__init__()
+        self.done = []
+        with self:
+            self.output = step()
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        result = operation(*args, **(kwargs or {}))
+        if operation is torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError("called a synchronizing operation")
+        self.done.append((operation, args, kwargs or {}, result))
+        return result
+
+    def replay(self):
+        now = {}  # what stands for a tensor of the recording
+
+        def renewed(tree):
+            return tree_map_only(torch.Tensor, lambda one: now.get(id(one), one), tree)
+
+        for operation, args, kwargs, result in self.done:
+            again = operation(*renewed(args), **renewed(kwargs))
+            for old, new in zip(tensors(result), tensors(again), strict=True):
+                now[id(old)] = new
+        return now[id(self.output)]
+
+
+def tensors(tree):
+    return [one for one in (tree if isinstance(tree, (tuple, list)) else (tree,)) if isinstance(one, torch.Tensor)]
+
+
+@pytest.fixture
+def taped(monkeypatch):
+    """Steps are recorded and replayed as on a GPU; holds those that were."""
+    tapes = []
+
+    def capture(step):
+        step()
+        tapes.append(Tape(step))
+        return tapes[-1].replay
+
+    monkeypatch.setattr(transformers, "can_be_captured", lambda model: True)
+    monkeypatch.setattr(transformers, "FixedSteps", partial(cuda_graphs.FixedSteps, capture=capture))
+    return tapes
+
+
 @pytest.mark.parametrize(("shortest", "longest"), [(1, 12), (240, 250)])  # the second outgrows the first window
 def test_steps_of_fixed_shape_give_the_same_responses(exact_shapes, uncaptured, shortest, longest):
     model, prompts = tiny(), prompts_of(7, shortest, longest)
@@ -74,6 +127,30 @@ def test_steps_of_fixed_shape_give_the_same_responses(exact_shapes, uncaptured, 
     assert_alike(generate(model, prompts), expected)
     assert len({len(rollout.token_ids) for rollout in expected}) > 5, "rows end at different times, and are moved"
     assert 1 < len(uncaptured) < 10, "few shapes"
+
+
+@pytest.mark.parametrize(("shortest", "longest"), [(1, 12), (240, 250)])
+def test_steps_that_are_replayed_give_the_same_responses(exact_shapes, taped, shortest, longest):
+    model, prompts = tiny(), prompts_of(7, shortest, longest)
+    assert_alike(generate(model, prompts), exact_shapes(model, prompts))
+    assert 1 < len(taped) < 10
+
+
+def test_a_step_whose_kernels_depend_on_values_is_run_again(exact_shapes, taped):
+    model, prompts = tiny(MixtralForCausalLM, MixtralConfig, num_local_experts=4), prompts_of(4)
+    model.set_experts_implementation("eager")
+    assert_alike(generate(model, prompts), exact_shapes(model, prompts))
+    assert not taped
+
+
+def test_a_model_that_counts_on_the_host_is_not_replayed(exact_shapes, taped):
+    """BART's decoder takes its positions from the cache's length, which a recording holds as it was."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64}
+    config = BartConfig(vocab_size=50, max_position_embeddings=600, is_decoder=True, is_encoder_decoder=False, **sizes)
+    model, prompts = BartForCausalLM(config), prompts_of(5)
+    assert_alike(generate(model, prompts), exact_shapes(model, prompts))
+    assert len(taped) == 1, "was recorded, and given up"
 
 
 def test_what_memory_held_before_is_not_read(exact_shapes, uncaptured, monkeypatch):
@@ -102,5 +179,5 @@ def test_a_model_that_looks_at_values_is_not_captured(exact_shapes):
     model, prompts = tiny(MixtralForCausalLM, MixtralConfig, num_local_experts=4), prompts_of(4)
     model.set_experts_implementation("eager")
     assert_alike(generate(model, prompts), exact_shapes(model, prompts))
-    step = cuda_graphs.captured(lambda: torch.ones(1, device="cuda").nonzero())
-    assert step().tolist() == [[0]]
+    with pytest.raises(RuntimeError, match="synchronizing"):
+        cuda_graphs.captured(lambda: torch.ones(1, device="cuda").nonzero())
