@@ -61,6 +61,8 @@ def _as_text(value: Any, *, lettered: bool) -> str:
         if not isinstance(text, list):
             return f"({label}) {text}"
         return "\n".join(f"({one}) {of}" for one, of in zip(label, text, strict=False))
+    if isinstance(value, Mapping):  # MedQA's: an option by its letter; parquet has all letters in each row
+        return "\n".join(f"({name}) {_as_text(of, lettered=False)}" for name, of in value.items() if of is not None)
     if not isinstance(value, list):
         return str(value)
     lines = [_as_text(entry, lettered=lettered) for entry in value]

@@ -21,7 +21,7 @@ LOOKED_AT = 500
 MARKS = ("####", "The answer is", "Answer:")
 """Text that announces the answer at the end of a solution; GSM8K has the first."""
 
-BEFORE, OPTIONS = ("body", "context", "passage", "background"), ("options", "choices")
+BEFORE, OPTIONS = ("body", "context", "passage", "background", "article", "story"), ("options", "choices")
 """Columns without which a question cannot be answered."""
 
 
@@ -82,8 +82,8 @@ def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundDat
         chosen[kind] = told or _usual(kind, {name: values[name] for name in values if name not in chosen.values()})
         if not chosen[kind] and kind != "response":
             raise ConfigError(
-                f"--data {path}: no column is named as the {kind} usually is ({', '.join(USUAL[kind])}); there are "
-                f"{', '.join(map(repr, values))}. Name it: --{kind}-column NAME"
+                f"--data {path}: no column of more than one text is named as the {kind} usually is "
+                f"({', '.join(USUAL[kind])}); there are {', '.join(map(repr, values))}. Name it: --{kind}-column NAME"
             )
     prompt, answer, response = chosen.values()
     prompt = prompt if (named or {}).get("prompt") else _asked(prompt, values)
@@ -117,8 +117,9 @@ def _asked(prompt: str, values: Mapping[str, Sequence[Any]]) -> str:
         )
 
     before = next((name for name in values if name.casefold() in BEFORE and tells(name)), "")
+    inside = {f"{one}.{of}" for one in OPTIONS for of in ("text", "a")}  # ARC's lists, MedQA's letters
     options = next((name for name in values if name.rpartition(".")[2].casefold() in OPTIONS), "") or next(
-        (name.rpartition(".")[0] for name in values if name.casefold() in {f"{one}.text" for one in OPTIONS}), ""
+        (name.rpartition(".")[0] for name in values if name.casefold() in inside), ""
     )
     if not (before or options):
         return prompt

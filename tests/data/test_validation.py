@@ -49,6 +49,7 @@ def test_columns_reach_into_structs():
         ("{q}\n{o}", {"q": "What?", "o": ["A)5", "B)6"]}, "What?\nA)5\nB)6"),
         ("{q}\n{o}", {"q": "What?", "o": [{"label": "1", "text": "one"}]}, "What?\n(1) one"),
         ("{q}\n{o}", {"q": "What?", "o": {"text": ["one", "two"], "label": ["A", "B"]}}, "What?\n(A) one\n(B) two"),
+        ("{q}\n{o}", {"q": "What?", "o": {"A": "one", "B": 2, "C": None}}, "What?\n(A) one\n(B) 2"),
         ("{q}\n{o}", {"q": "What?", "o": [str(n) for n in range(30)]}, "What?\n" + "\n".join(map(str, range(30)))),
     ],
 )

@@ -148,6 +148,11 @@ ARC = [
     {"question": f"{n}?", "choices": {"text": ["0", "1"], "label": ["A", "B"]}, "answerKey": "AB"[n % 2]}
     for n in range(30)
 ]
+MEDQA = [{"question": f"{n}?", "options": {"A": "no", "B": "yes"}, "answer": "AB"[n % 2]} for n in range(30)]
+RACE = [
+    {"article": f"Tom has {n} dogs.", "question": f"{n % 7}?", "options": ["0", "1"], "answer": "AB"[n % 2]}
+    for n in range(30)
+]
 
 
 @pytest.mark.parametrize(
@@ -158,6 +163,8 @@ ARC = [
         (MMLU, "{question}\n{options}", ""),
         (STEMS, "{question.stem}\n{question.choices}", "not read: 'question.concept'"),
         (ARC, "{question}\n{choices}", ""),
+        (MEDQA, "{question}\n{options}", ""),
+        (RACE, "{article}\n{question}\n{options}", ""),
     ],
 )
 def test_what_belongs_to_a_question_is_asked_with_it(tmp_path, rows, asked, said):
@@ -227,7 +234,12 @@ def test_nothing_is_overwritten(tmp_path):
     [
         ("nothing.jsonl", "", DataError, "there is no such file"),
         ("empty.jsonl", "", DataError, "no row of it can be read"),
-        ("odd.jsonl", "", ConfigError, "no column is named as the prompt usually is.*there are 'x', 'y'"),
+        (
+            "odd.jsonl",
+            "",
+            ConfigError,
+            "is named as the prompt usually is.*there are 'x', 'y'",
+        ),
         (None, "./nothing", ConfigError, "there is no such folder"),
     ],
 )
