@@ -89,7 +89,7 @@ class Tape(TorchDispatchMode):
         return result
 
     def replay(self):
-        now = {}  # what stands for a tensor of the recording
+        now: dict[int, torch.Tensor] = {}  # what stands for a tensor of the recording
 
         def renewed(tree):
             return tree_map_only(torch.Tensor, lambda one: now.get(id(one), one), tree)
@@ -146,8 +146,16 @@ def test_a_step_whose_kernels_depend_on_values_is_run_again(exact_shapes, taped)
 def test_a_model_that_counts_on_the_host_is_not_replayed(exact_shapes, taped):
     """BART's decoder takes its positions from the cache's length, which a recording holds as it was."""
     torch.manual_seed(0)
-    sizes = {"d_model": 32, "decoder_layers": 2, "decoder_attention_heads": 4, "decoder_ffn_dim": 64}
-    config = BartConfig(vocab_size=50, max_position_embeddings=600, is_decoder=True, is_encoder_decoder=False, **sizes)
+    config = BartConfig(
+        vocab_size=50,
+        max_position_embeddings=600,
+        is_decoder=True,
+        is_encoder_decoder=False,
+        d_model=32,
+        decoder_layers=2,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=64,
+    )
     model, prompts = BartForCausalLM(config), prompts_of(5)
     assert_alike(generate(model, prompts), exact_shapes(model, prompts))
     assert len(taped) == 1, "was recorded, and given up"
