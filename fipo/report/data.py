@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fipo.errors import DataError
 from fipo.evaluation.estimators import Difference, paired_bootstrap
-from fipo.evaluation.results import BenchmarkResult
+from fipo.evaluation.results import METRICS, BenchmarkResult
 from fipo.records import Decision, Registration
 from fipo.run.stages import Pace, Stage
 
@@ -19,7 +20,7 @@ History = Sequence[tuple[int, Mapping[str, float]]]
 """(RL step, metrics by name), as they were logged: a step may come in parts, and again after a resume."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Comparison:
     """One benchmark, answered by two models: before and after RL, or by two runs.
 
@@ -46,9 +47,13 @@ class Comparison:
         """Name of the benchmark."""
         return self.candidate.benchmark
 
-    def difference(self, metric: str) -> Difference:
-        """Candidate minus baseline in `avg_at_k`, `cons_at_k` or `pass_at_k`, paired by problem."""
-        return paired_bootstrap(self.baseline.by_problem(metric), self.candidate.by_problem(metric))
+    @cached_property
+    def differences(self) -> dict[str, Difference]:
+        """Candidate minus baseline, paired by problem, for each of `METRICS`."""
+        return {
+            metric: paired_bootstrap(self.baseline.by_problem(metric), self.candidate.by_problem(metric))
+            for metric in METRICS
+        }
 
 
 @dataclass(frozen=True, slots=True)

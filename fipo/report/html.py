@@ -127,7 +127,7 @@ def _score_tiles(data: ReportData) -> list[Tile]:
 def _score_tile(name: str, metric: str, comparison: Comparison, before: Scores, after: Scores) -> Tile:
     scores = [wording.percent(getattr(summary, metric).value) for summary in (before, after)]
     score_name = wording.MEANINGS[metric][0].format(k=after.k)
-    note = f"{wording.points(comparison.difference(metric))} points"
+    note = f"{wording.points(comparison.differences[metric])} points"
     return Tile(f"{name}, {score_name}", scores[1], note, before=scores[0])
 
 
@@ -136,7 +136,7 @@ def _benchmark(comparison: Comparison) -> dict[str, Any]:
     rows = []
     for metric in METRICS:
         name, meaning = wording.MEANINGS[metric]
-        change = comparison.difference(metric)
+        change = comparison.differences[metric]
         rows.append(
             {
                 "name": name.format(k=after.k),

@@ -63,7 +63,7 @@ def comparison_table(runs: Mapping[str, BenchmarkResult]) -> Table:
     for metric in METRICS:
         table.add_row(wording.MEANINGS[metric][0].format(k=first.k), Text(baseline), _score(getattr(first, metric)))
         for name, comparison in comparisons.items():
-            change, score = comparison.difference(metric), _score(getattr(summaries[name], metric))
+            change, score = comparison.differences[metric], _score(getattr(summaries[name], metric))
             table.add_row("", Text(name), score, _change(change), wording.p_value(change))
         table.add_section()
     table.add_row("length", Text(baseline), wording.tokens(first.mean_response_tokens))
@@ -83,7 +83,7 @@ def _benchmark(comparison: Comparison) -> Table:
     for metric in METRICS:
         scores = (_score(getattr(summary, metric)) for summary in (before, after))
         name, _ = wording.MEANINGS[metric]
-        table.add_row(name.format(k=after.k), *scores, _change(comparison.difference(metric)))
+        table.add_row(name.format(k=after.k), *scores, _change(comparison.differences[metric]))
     lengths = (wording.tokens(summary.mean_response_tokens) for summary in (before, after))
     table.add_row("mean response", *lengths, wording.growth(before, after))
     return table

@@ -47,7 +47,7 @@ def _result(data: ReportData) -> str:
         "better": f"raised accuracy on {first.name} from\N{NO-BREAK SPACE}{scores[0]} to\N{NO-BREAK SPACE}{scores[1]}",
         "worse": f"lowered accuracy on {first.name} from\N{NO-BREAK SPACE}{scores[0]} to\N{NO-BREAK SPACE}{scores[1]}",
         "": f"left accuracy on {first.name} about where it was ({scores[0]} before, {scores[1]} after)",
-    }[mood(first.difference("avg_at_k"))]
+    }[mood(first.differences["avg_at_k"])]
     lengths = f"from {before.mean_response_tokens:,.1f} to {after.mean_response_tokens:,.1f} tokens"
     return f"{data.loss.upper()} {verdict}; the mean response went {lengths}."
 

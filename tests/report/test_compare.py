@@ -32,7 +32,7 @@ def test_runs_are_compared_with_paired_intervals(finished, data, tmp_path, capsy
     before, after = data.benchmarks[0].baseline, data.benchmarks[0].candidate
     main(["compare", finished("dapo", before), finished("fipo", after), "--figure", str(tmp_path / "figure.png")])
     printed = capsys.readouterr().out
-    change = data.benchmarks[0].difference("avg_at_k")
+    change = data.benchmarks[0].differences["avg_at_k"]
     expected = f"{100 * change.value:+.1f} [{100 * change.low:.1f}, {100 * change.high:.1f}]"
     assert expected in re.sub(r"\s+", " ", printed)
     assert "dapo" in printed and "fipo" in printed
