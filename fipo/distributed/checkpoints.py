@@ -85,14 +85,7 @@ def save_checkpoint(
     """
     world, target = engine.world, checkpoint_path(folder, step)
     shard = target / f"rank-{world.rank:05d}.safetensors"
-    engine.create_moments()  # where no step has learned anything yet
-    tensors = {
-        f"{kind}/{name}@{start}": tensor.cpu().contiguous()
-        for name, start, parts in engine.own_parts()
-        for kind, tensor in parts.items()
-    }
-    tensors |= {f"{EXTRA}{name}": tensor.cpu().contiguous() for name, tensor in (extra or {}).items()}
-    error = None
+    tensors, error = _tensors_of(engine, extra or {}), None
     if world.is_main:
         shutil.rmtree(target, ignore_errors=True)
     world.barrier()
@@ -118,6 +111,17 @@ def save_checkpoint(
             shutil.rmtree(target, ignore_errors=True)
         raise CheckpointError(f"checkpoint {target} could not be written: {'; '.join(errors)}")
     return target
+
+
+def _tensors_of(engine: TrainingEngine, extra: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """This rank's parts of weights and moments, and what is kept beside them; in the host's memory."""
+    engine.create_moments()  # where no step has learned anything yet
+    tensors = {
+        f"{kind}/{name}@{start}": tensor.cpu().contiguous()
+        for name, start, parts in engine.own_parts()
+        for kind, tensor in parts.items()
+    }
+    return tensors | {f"{EXTRA}{name}": tensor.cpu().contiguous() for name, tensor in extra.items()}
 
 
 def load_checkpoint(engine: TrainingEngine, checkpoint: Path, commit: Commit) -> None:

@@ -105,6 +105,12 @@ def _open(
             tensor_parallel=settings.tensor_parallel,
             gpu_memory_fraction=max(settings.gpu_memory_fraction, ALONE if alone else 0.0),
         )
+    return _open_served(config, folder, stops, context, dtype, rank)
+
+
+def _open_served(
+    config: Config, folder: Path, stops: Stops, context: int, dtype: torch.dtype, rank: int
+) -> RolloutEngine:
     from fipo.rollout.served.engine import ServedVllmEngine
 
     return ServedVllmEngine(
@@ -117,7 +123,7 @@ def _open(
         address=os.environ.get("MASTER_ADDR", "127.0.0.1"),
         rank=rank,
         timeout_seconds=config.distributed.timeout_seconds,
-        continues=settings.max_staleness > 0,
+        continues=config.rollout.max_staleness > 0,
     )
 
 

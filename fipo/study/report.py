@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,57 +50,66 @@ def write_report(study: Study, results: Sequence[Result], document: Path, *, tex
     Raises:
         DataError: the text names a question that the study does not have, or no seed has all arms of one.
     """
-    images = document.parent / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    written = [document]
-
-    def figure(name: str, *curves: str) -> str:
-        path = images / f"{document.stem}-{name}{'-short' if curves else ''}.png"
-        path.write_bytes(to_png(curves_figure(study, _question(study, name), results, curves)))
-        written.append(path)
-        return f"![{study.asked[name].title}](images/{path.name})"
-
-    def table(name: str) -> str:
-        return score_table(study, _question(study, name), results)
-
-    def value(task: str, arm: str, score: str = "avg_at_k") -> str:
-        return _text(score, mean_over_seeds(list(scores_by_seed(results, task, arm, score).values())))
-
-    def change(task: str, arm: str, score: str = "avg_at_k", baseline: str = study.baseline) -> str:
-        return _change(score, _paired(results, task, baseline, arm, score)).strip("*")
-
-    def overview() -> str:
-        path = images / f"{document.stem}-overview.png"
-        path.write_bytes(to_png(differences_figure(study, results)))
-        written.append(path)
-        return f"![Every arm against {study.baseline}](images/{path.name})"
-
-    def drawn_roles() -> str:
-        path = images / f"{document.stem}-roles.png"
-        path.write_bytes(to_png(role_figure(study, results)))
-        written.append(path)
-        return f"![Influence weights by role, over the steps](images/{path.name})"
-
+    pieces = Pieces(study, results, document)
     environment = SandboxedEnvironment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
-    names = {result.trial.name for result in results}
-    document.write_text(
-        environment.from_string(text).render(
-            study=study,
-            standing=standing,
-            verdict=lambda: verdict_table(study, results),
-            table=table,
-            figure=figure,
-            overview=overview,
-            roles=lambda: role_table(study, results),
-            role_figure=drawn_roles,
-            value=value,
-            change=change,
-            trials=len(results),
-            names=sorted(names),
-        ),
-        encoding="utf-8",
+    names = sorted({result.trial.name for result in results})
+    filled = environment.from_string(text).render(
+        study=study,
+        standing=standing,
+        verdict=lambda: verdict_table(study, results),
+        table=lambda name: score_table(study, _question(study, name), results),
+        figure=pieces.figure,
+        overview=pieces.overview,
+        roles=lambda: role_table(study, results),
+        role_figure=pieces.role_figure,
+        value=pieces.value,
+        change=pieces.change,
+        trials=len(results),
+        names=names,
     )
-    return written
+    document.write_text(filled, encoding="utf-8")
+    return [document, *pieces.images]
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What a study's text calls for figures and numbers; the figures are written beside the document."""
+
+    study: Study
+    results: Sequence[Result]
+    document: Path
+    images: list[Path] = field(default_factory=list)
+    """Written so far."""
+
+    def figure(self, name: str, *curves: str) -> str:
+        """Curves of a question's arms over the steps: all of them, or those that are named."""
+        drawn = curves_figure(self.study, _question(self.study, name), self.results, curves)
+        return self._image(f"{name}{'-short' if curves else ''}", self.study.asked[name].title, drawn)
+
+    def overview(self) -> str:
+        """Every arm's difference to the baseline."""
+        return self._image(
+            "overview", f"Every arm against {self.study.baseline}", differences_figure(self.study, self.results)
+        )
+
+    def role_figure(self) -> str:
+        """Influence weights by the role of a token, over the steps."""
+        return self._image("roles", "Influence weights by role, over the steps", role_figure(self.study, self.results))
+
+    def value(self, task: str, arm: str, score: str = "avg_at_k") -> str:
+        """An arm's score: its mean over seeds, with the interval."""
+        return _text(score, mean_over_seeds(list(scores_by_seed(self.results, task, arm, score).values())))
+
+    def change(self, task: str, arm: str, score: str = "avg_at_k", baseline: str = "") -> str:
+        """What the arm adds to the baseline, or to the arm that is named: paired by seed, with the interval."""
+        return _change(score, _paired(self.results, task, baseline or self.study.baseline, arm, score)).strip("*")
+
+    def _image(self, name: str, title: str, drawn: Figure) -> str:
+        path = self.document.parent / "images" / f"{self.document.stem}-{name}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(to_png(drawn))
+        self.images.append(path)
+        return f"![{title}](images/{path.name})"
 
 
 def score_table(study: Study, question: Question, results: Sequence[Result]) -> str:

@@ -53,9 +53,8 @@ def admit(
     token_checks = _token_checks(engine.model, tokenizer, stops, prompts, rollout)
     longest = _longest(engine.model, job.config)
     checks = [*token_checks, _angle_check(engine, longest)]
-    if not engine.world.max([not all(check.passed for check in checks)])[
-        0
-    ]:  # else it cannot be asked, or answers wrong
+    (wrong,) = engine.world.max([not all(check.passed for check in checks)])
+    if not wrong:  # else it cannot be asked, or answers wrong
         with _answers(engine.model), shown(engine.model, engine.whole):
             samples = samples_of(engine, job.config, stops, prompts, longest, rollout)
             checks += compare(engine, job.config, samples, stops)
@@ -71,20 +70,22 @@ def admit(
         fallbacks=tuple(engine.module.fallbacks),
         checks=tuple(Measurement(c.name, figure, c.limit, c.unit, c.fault) for c, figure in zip(checks, figures)),
     )
+    _tell(job, admission)
+    if admission.failed:
+        faults = (
+            f"  {one.name}: must be at most {one.limit:g} {one.unit}; measured {one.figure:.3g}: {one.fault}"
+            for one in admission.failed
+        )
+        raise AdmissionError("\n".join([f"{admission.model} is not admitted to training:", *faults]))
+    return admission
+
+
+def _tell(job: Job, admission: Admission) -> None:
     job.say(_line(admission))
     job.say(f"stops at: {admission.stops}")
     if job.attempt:
         job.attempt.tracker.table(admission.table(), "admission.json")
         job.attempt.record(admission)
-    if admission.failed:
-        raise AdmissionError(
-            f"{admission.model} is not admitted to training:\n"
-            + "\n".join(
-                f"  {one.name}: must be at most {one.limit:g} {one.unit}; measured {one.figure:.3g}: {one.fault}"
-                for one in admission.failed
-            )
-        )
-    return admission
 
 
 def mismatch_warning(gap: float, limit: float) -> str | None:

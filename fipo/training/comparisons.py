@@ -81,10 +81,7 @@ def samples_of(
     """Some prompts with responses of the engine, and a row of `longest` tokens; the same on ranks that share rows."""
     most = min(config.rollout.max_response_tokens, longest // 4)
     new_tokens, after_long = min(RESPONSE_TOKENS, most), min(LONG_TOKENS, most)
-    cut = [tuple(prompt[new_tokens - longest :]) for prompt in prompts[:PROMPTS]]
-    if len({*map(len, cut)}) < len(cut):
-        cut[-1] = cut[-1][1:] or cut[-1]  # of different lengths: an engine that attends to padding is to show
-    short = [Prompt(str(index), "", prompt, "") for index, prompt in enumerate(cut)]
+    short = _cut_short(prompts, longest - new_tokens)
     ids = (token for token in chain.from_iterable(cycle(prompts)) if token not in stops.ids)
     long = Prompt("long", "", tuple(islice(ids, longest - after_long)), "")
     if rollout is None:
@@ -113,6 +110,14 @@ def samples_of(
         return found
     mine: list[Sample] = engine.world.gather(found)[sequence.data_rank * sequence.size]
     return mine
+
+
+def _cut_short(prompts: Sequence[Sequence[int]], most: int) -> list[Prompt]:
+    """The first prompts' last tokens; of different lengths, for an engine that attends to padding is to show."""
+    cut = [tuple(prompt[-most:]) for prompt in prompts[:PROMPTS]]
+    if len({*map(len, cut)}) < len(cut):
+        cut[-1] = cut[-1][1:] or cut[-1]
+    return [Prompt(str(index), "", prompt, "") for index, prompt in enumerate(cut)]
 
 
 def _sample(

@@ -5,7 +5,7 @@ torchrun --nproc-per-node N -m fipo.training.sft --config runs/NAME/config.yaml
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from fipo.config import Config
 from fipo.data.schema import read_problems, tokenize
-from fipo.distributed.engine import TrainingEngine
+from fipo.distributed.engine import StepOutcome, TrainingEngine
 from fipo.distributed.packing import plan_micro_batches
 from fipo.models import load_model, load_stops, load_tokenizer
 from fipo.models.lora import add_adapter
@@ -60,35 +60,41 @@ def train(job: Job) -> None:
     state = checkpoints.resume(at_most=settings.steps)
     step, drawn = state.step, state.batches_drawn
     job.say(f"{len(train_rows)} demonstrations, {world.size} process(es), from step {step}")
+    sizes = (tokenizer.pad_token_id, settings.max_tokens_per_micro_batch)
 
     said = job.meter.steps(step, settings.steps).at
     while step < settings.steps:
         step, drawn = step + 1, drawn + 1
         batch = [train_rows[index] for index in draw(len(train_rows), settings.batch_size, drawn, config.run.seed)]
-        loss = cross_entropy(engine, batch, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=True)
+        loss = cross_entropy(engine, batch, *sizes, learn=True)
         outcome, last = engine.step(), step == settings.steps
         if roll_back.due:
             step = roll_back.before(step).step  # but the batches that led here stay behind
             continue
-        metrics = {"sft/skipped_updates": float(outcome.skipped)}
-        metrics |= {f"sft/{name}": value for name, value in engine.expert_load().items()}
-        if not outcome.skipped:
-            metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm, "sft/learning_rate": engine.learning_rate}
+        metrics = _metrics(engine, outcome, loss)
         if held_out and (step % settings.evaluate_every == 0 or last):
-            metrics["sft/validation_loss"] = cross_entropy(
-                engine, held_out, tokenizer.pad_token_id, settings.max_tokens_per_micro_batch, learn=False
-            )
+            metrics["sft/validation_loss"] = cross_entropy(engine, held_out, *sizes, learn=False)
         job.log(metrics, step)
         pace = job.meter.steps(step, settings.steps)
         if pace.at - said > SAID_SECONDS or last:
-            said = pace.at
-            told = f"step {step}/{settings.steps}  loss {loss:.4f}  {pace.speed}"
-            job.say(f"{told}  {pace.seconds_left or 0:.0f} s left")
-        score = -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
-        checkpoints.reached(SftState(step, drawn), score=score)
+            said, left = pace.at, f"{pace.seconds_left or 0:.0f} s left"
+            job.say(f"step {step}/{settings.steps}  loss {loss:.4f}  {pace.speed}  {left}")
+        checkpoints.reached(SftState(step, drawn), score=_score(metrics))
     checkpoints.close()
     publish(job, model, tokenizer, engine.state_dict(), config.model)
     publish_adapter(job, engine, base=config.model.name_or_path)
+
+
+def _score(metrics: Mapping[str, float]) -> float | None:
+    return -metrics["sft/validation_loss"] if "sft/validation_loss" in metrics else None
+
+
+def _metrics(engine: TrainingEngine, outcome: StepOutcome, loss: float) -> dict[str, float]:
+    metrics = {"sft/skipped_updates": float(outcome.skipped)}
+    metrics |= {f"sft/{name}": value for name, value in engine.expert_load().items()}
+    if not outcome.skipped:
+        metrics |= {"sft/loss": loss, "sft/grad_norm": outcome.grad_norm, "sft/learning_rate": engine.learning_rate}
+    return metrics
 
 
 def cross_entropy(

@@ -129,12 +129,7 @@ class Parts:
 def open_parts(job: Job) -> tuple[Parts, RlState]:
     """The parts, and the state of the newest checkpoint, which is restored in them."""
     config, world, settings = job.config, job.world, job.config.train
-    if said := notice(config, "data.train"):
-        job.say(said)
-    if world.device.type == "cuda" and (fault := kernel_fault(world.device)):
-        job.say(
-            f"warning: log-probs and Future-KL are computed by torch, for Triton's kernels do not run here ({fault})"
-        )
+    _warn(job)
     dataset, warmed_up = job.input("prepare", "dataset"), job.input("sft", "model")
     start = Model(name_or_path=str(warmed_up))
     tokenizer = load_tokenizer(start)
@@ -173,6 +168,16 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     job.say(f"{len(problems)} problems, {world.size} process(es), from step {state.step}")
     job.meter.steps(state.step, settings.steps)
     return parts, state
+
+
+def _warn(job: Job) -> None:
+    if said := notice(job.config, "data.train"):
+        job.say(said)
+    device = job.world.device
+    if device.type == "cuda" and (fault := kernel_fault(device)):
+        job.say(
+            f"warning: log-probs and Future-KL are computed by torch, for Triton's kernels do not run here ({fault})"
+        )
 
 
 def _open_rollout(
