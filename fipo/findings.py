@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 Status = Literal["ok", "not here", "warning", "failed"]
@@ -47,10 +48,15 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool = False) -> Non
     if as_json:
         print(json.dumps({"ok": not failed(findings), "checks": [asdict(finding) for finding in findings]}))
         return
+    console().print(findings_table(findings))
+
+
+def console(in_a_pipe: int = 120) -> Console:
+    """For tables: as wide as the terminal, or, in a pipe that says nothing of its width, so many columns."""
     from rich.console import Console
 
-    in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    Console(width=120 if in_a_pipe else None).print(findings_table(findings))
+    in_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=in_a_pipe if in_pipe else None)
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:

@@ -1,7 +1,6 @@
 """`python -m pipelines`: run a pipeline on this machine, or compile, submit and schedule it for a cluster."""
 
 import argparse
-import os
 import signal
 import sys
 import time
@@ -85,9 +84,9 @@ def _schedule(options: argparse.Namespace) -> None:
 
 
 def _list(options: argparse.Namespace) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
+    from fipo.findings import console
     from fipo_kfp.pipelines.remote import overview
 
     schedules, runs = overview(_endpoint(options))
@@ -95,9 +94,8 @@ def _list(options: argparse.Namespace) -> None:
     for entry in schedules:
         cron = entry.trigger.cron_schedule
         table.add_row(entry.display_name, cron.cron if cron else "", entry.status.lower())
-    in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    console = Console(width=160 if in_a_pipe else None)
-    console.print(table)
+    screen = console(in_a_pipe=160)
+    screen.print(table)
     # An id is there to be copied: on a narrow screen the name is folded.
     table = Table(
         Column("run", overflow="fold"), "state", "created", Column("id", no_wrap=True, min_width=36), box=None
@@ -106,7 +104,7 @@ def _list(options: argparse.Namespace) -> None:
         table.add_row(
             entry.display_name, (entry.state or "").lower(), f"{entry.created_at:%Y-%m-%d %H:%M}", entry.run_id
         )
-    console.print(table)
+    screen.print(table)
 
 
 def _reap(_: argparse.Namespace) -> None:

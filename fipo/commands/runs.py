@@ -111,12 +111,11 @@ def _verify(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
-    import rich
-
+    from fipo.findings import console
     from fipo.report.terminal import links_table
 
     links = found.run.verify()
-    rich.print(links_table(links))
+    console().print(links_table(links))
     broken = next((link for link in links if link.holds is False), None)
     if broken:
         raise StorageError(f"verify: {broken.step} {broken.what}: {broken.why}")

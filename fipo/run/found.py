@@ -58,10 +58,8 @@ def find_run(reference: str, overrides: Sequence[str] = ()) -> FoundRun:
             return _in_folder(folder, overrides)
     known = sorted(path.parent.name for path in RUNS.glob(f"*/{SETTINGS}"))
     raise ConfigError(
-        f"run {reference!r}: no {RUNS / reference / SETTINGS} here. Name a run in {RUNS}/ "
-        f"({', '.join(known) or 'there is none'}), the folder of a run, or, for a run of a cluster, its address in the "
-        f"cluster's object store: s3://bucket/prefix/{Path(reference).name}, which is storage.uri (in the config map "
-        "`fipo`) and the run's name, with AWS_ENDPOINT_URL and AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY of that store"
+        f"run {reference!r}: no {RUNS / reference / SETTINGS} here; {RUNS}/ has {', '.join(known) or 'no run'}. "
+        f"Elsewhere a run is its folder, of a cluster storage.uri and its name: s3://bucket/prefix/{Path(reference).name}"
     )
 
 
