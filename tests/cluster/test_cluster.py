@@ -62,7 +62,7 @@ def test_mlflow_has_the_run_as_finished(installed, first, note):
 
 
 def test_artifacts_open(installed, first, note):
-    uris = artifact_uris(installed.task_pods(first[1]), first[1])
+    uris = artifact_uris(installed.task_pods(first[1]))
     assert uris, "the pods' arguments name no artifact"
     token = os.environ.get("KFP_TOKEN", "")
     sizes = {uri: len(open_artifact(installed.host, installed.namespace, uri, token)) for uri in uris}
