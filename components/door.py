@@ -4,6 +4,7 @@ Weights and data sets stay in the object store. A KFP artifact holds where they 
 cluster never copies them and the UI shows what a task read and made.
 """
 
+import gc
 import json
 import math
 import os
@@ -236,10 +237,16 @@ def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:
 
 @contextmanager
 def _explained(step: str) -> Iterator[None]:
-    """End the task with the message of an error that is the user's to mend, instead of a traceback."""
+    """End the task with the message of an error that is the user's to mend, instead of a traceback.
+
+    What a task imports is most of what it does, and stays: neither imports nor its end look for garbage there.
+    """
     guard_output()
+    gc.set_threshold(100_000)
     try:
         yield
     except FipoError as error:
         print(f"{step}: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from None
+    finally:
+        gc.freeze()

@@ -1,5 +1,6 @@
 """What tasks show in Kubeflow's UI."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,3 +61,18 @@ def test_an_artifact_holds_where_the_weights_are_and_their_digest(tmp_path):
     door.write_outputs(model, RESULT)
     assert model.metadata["model"] == {"uri": "s3://fipo/demo/train/f/model", "sha256": "0" * 64}
     assert model.uri == str(tmp_path / "model"), "Kubeflow's own: it uploads what is there"
+
+
+@pytest.fixture
+def collector():
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("collector")
+def test_no_garbage_is_looked_for_among_what_a_task_imports():
+    with door._explained("prepare"):
+        assert gc.get_threshold()[0] >= 100_000, "while it imports"
+    assert gc.get_freeze_count() > 10_000, "when it ends"
