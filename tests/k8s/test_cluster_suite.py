@@ -158,10 +158,8 @@ def test_artifacts_are_found_in_the_arguments_of_the_pods():
     }
     told = json.dumps({"inputs": {"artifacts": {"dataset": {}}}, "outputs": {"artifacts": artifacts}})
     silent = json.dumps({"outputs": {"outputFile": "x"}})  # the exit handler's
-    pods = [
-        {"spec": {"containers": [{"name": "wait"}, {"name": "main", "command": ["launcher", "--executor_input", text]}]}}
-        for text in (told, silent)
-    ]
+    mains = [{"name": "main", "command": ["launcher", "--executor_input", text]} for text in (told, silent)]
+    pods = [{"spec": {"containers": [{"name": "wait"}, main]}} for main in mains]
     assert artifact_uris(pods) == [f"{root}/summary"]
 
 
