@@ -4,6 +4,7 @@ Weights and data sets stay in the object store. A KFP artifact holds where they 
 cluster never copies them and the UI shows what a task read and made.
 """
 
+import gc
 import json
 import math
 import os
@@ -134,7 +135,7 @@ def compare(form: Form, results: list[dsl.Dataset], page: dsl.HTML, scores: dsl.
 
     with _explained("compare"), tempfile.TemporaryDirectory() as folder:
         config = load_config(form.recipe, form.overrides())
-        uris = {artifact.metadata["run"]: artifact.metadata["results"]["uri"] for artifact in results}
+        uris = {artifact.metadata["run"]: artifact.metadata["results.uri"] for artifact in results}
         runs = load_runs(uris, config.gate_benchmark, Path(folder))
         rich.print(comparison_table(runs))
         Path(page.path).write_text(comparison_page(runs), encoding="utf-8")
@@ -164,10 +165,8 @@ def _compare_arms(form: Form, text: str, page: dsl.HTML, scores: dsl.Metrics) ->
 
 
 def write_outputs(artifact: dsl.Artifact, result: StepResult) -> None:
-    """Point `artifact` at what the step left in the object store: URI and SHA-256 of each output."""
-    outputs = {
-        name: {key: value for key, value in asdict(one).items() if value} for name, one in result.outputs.items()
-    }
+    """Point `artifact` at what the step left in the object store: URI and SHA-256 of each output, as `model.uri`."""
+    outputs = {name: asdict(one) for name, one in result.outputs.items()}
     facts = {"run": result.run, "fingerprint": result.fingerprint, "mlflow_run_id": result.mlflow_run_id}
     _point(artifact, {**outputs, **facts})
 
@@ -226,8 +225,18 @@ def _settings_page(config: Config, done: dict[str, StepResult], left: Sequence[s
 
 
 def _point(artifact: dsl.Artifact, where: dict[str, Any]) -> None:
-    artifact.metadata.update(where)
-    Path(artifact.path).write_text(json.dumps(where, indent=2), encoding="utf-8")
+    flat = dict(_flat(where))
+    artifact.metadata.update(flat)
+    Path(artifact.path).write_text(json.dumps(flat, indent=2), encoding="utf-8")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Names with dots: what is nested comes back from Kubeflow's metadata as `{"struct": ...}`."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:
@@ -236,10 +245,16 @@ def _table(key: str, value: str, rows: list[tuple[str, str]]) -> list[str]:
 
 @contextmanager
 def _explained(step: str) -> Iterator[None]:
-    """End the task with the message of an error that is the user's to mend, instead of a traceback."""
+    """End the task with the message of an error that is the user's to mend, instead of a traceback.
+
+    What a task imports is most of what it does, and stays: neither imports nor its end look for garbage there.
+    """
     guard_output()
+    gc.set_threshold(100_000)
     try:
         yield
     except FipoError as error:
         print(f"{step}: {error}", file=sys.stderr, flush=True)
         raise SystemExit(error.exit_code) from None
+    finally:
+        gc.freeze()

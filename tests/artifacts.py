@@ -59,11 +59,9 @@ def stored(tiny_pipeline: Any) -> Callable[[dsl.Artifact], dict[str, set[str]]]:
         pointers = json.loads(Path(artifact.path).read_text())
         assert pointers == artifact.metadata
         files = {}
-        for name, pointer in pointers.items():
-            if not isinstance(pointer, dict):
-                continue
-            assert len(pointer["sha256"]) == 64
-            prefix = pointer["uri"].removeprefix(store.uri).strip("/")
+        for name in [key.removesuffix(".uri") for key in pointers if key.endswith(".uri")]:
+            assert len(pointers[f"{name}.sha256"]) == 64
+            prefix = pointers[f"{name}.uri"].removeprefix(store.uri).strip("/")
             files[name] = {found.key.removeprefix(prefix).strip("/") for found in store.list(prefix)}
         return files
 

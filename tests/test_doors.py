@@ -51,6 +51,8 @@ WORK = {
         "pyarrow",
         "transformers",
     },
+    # What looks after a TrainJob of it reads no text.
+    "import fipo.check, fipo.config as c; fipo.check.require(c.load_config('demo'), ['train'])": {"numpy", "pyarrow"},
     # The tokenizer of a recipe's own model; that of a published one is AutoTokenizer's to find, which brings torch.
     "import fipo.data.step, fipo.config as c; fipo.data.step.load_tokenizer(c.load_config('demo').model)(['1 2'])": {
         "numpy",

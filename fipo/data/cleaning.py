@@ -6,8 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from fipo.config import Data, Source
 from fipo.data.demonstrations import Demonstrations
@@ -20,6 +19,9 @@ from fipo.data.schema import ANY_PROBLEM, Problem, encode, render
 from fipo.data.sources import read_rows
 from fipo.data.validation import Refusal, to_problem
 from fipo.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 BATCH = 1024
 """Problems tokenized at once, and read ahead to find a source's template."""

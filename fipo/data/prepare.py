@@ -17,8 +17,7 @@ from contextlib import closing
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from fipo.config import Config, Source
 from fipo.data.card import write_card
@@ -34,6 +33,9 @@ from fipo.data.schema import Problem
 from fipo.data.validation import MAX_ANSWER_CHARACTERS, Refusal
 from fipo.errors import DataError
 from fipo.files import sha256_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 SETS = {"train": ("train.parquet", "validation.parquet"), "sft": ("sft.parquet", "sft-validation.parquet")}
 """Files of each set: to learn from, and held out."""

@@ -231,10 +231,20 @@ def tiny_settings() -> list[str]:
     return [f"{section}.{key}={json.dumps(value)}" for section, fields in tree.items() for key, value in fields.items()]
 
 
-def artifact_uris(pods: list[dict[str, Any]], run: str) -> list[str]:
-    """Where the tasks of a run were told to write their artifacts."""
-    found = re.findall(rf'[a-z0-9]+://[^"\\\s]*/{run}/[^"\\\s]+', json.dumps(pods))
-    return sorted(uri for uri in set(found) if not uri.endswith(("/executor-logs", "/Output")))
+def artifact_uris(pods: list[dict[str, Any]]) -> list[str]:
+    """Where the tasks of a run were told to write their artifacts, without their logs.
+
+    Scores are left out: Kubeflow keeps their numbers as metadata, and no file.
+    """
+    found = []
+    for pod in pods:
+        (main,) = [entry for entry in pod["spec"]["containers"] if entry["name"] == "main"]
+        arguments = [*main.get("command", []), *main.get("args", [])]
+        told = json.loads(arguments[arguments.index("--executor_input") + 1])
+        for name, one in told["outputs"].get("artifacts", {}).items():
+            if name != "executor-logs":
+                found += [a["uri"] for a in one["artifacts"] if a["type"]["schemaTitle"] != "system.Metrics"]
+    return sorted(found)
 
 
 def open_artifact(host: str, namespace: str, uri: str, token: str = "") -> bytes:

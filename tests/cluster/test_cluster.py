@@ -62,7 +62,7 @@ def test_mlflow_has_the_run_as_finished(installed, first, note):
 
 
 def test_artifacts_open(installed, first, note):
-    uris = artifact_uris(installed.task_pods(first[1]), first[1])
+    uris = artifact_uris(installed.task_pods(first[1]))
     assert uris, "the pods' arguments name no artifact"
     token = os.environ.get("KFP_TOKEN", "")
     sizes = {uri: len(open_artifact(installed.host, installed.namespace, uri, token)) for uri in uris}
@@ -95,15 +95,25 @@ def main_state(pod):
     return main["state"]
 
 
-def test_a_lost_pod_and_a_lost_launcher_cost_no_run(installed, name, note):
-    run = installed.submit(name, *LONG[1:], "sft.steps=2000")
+@pytest.mark.parametrize("way", ["deleted", "evicted"])
+def test_a_lost_pod_and_a_lost_launcher_cost_no_run(installed, session, note, way):
+    """A launcher that is deleted is asked to stop, and stops its job too; one whose node is drained leaves it."""
+    run = installed.submit(f"lost-{way}-{session}", *LONG[1:], "sft.steps=2000")
     pod = installed.running_job_pod(run)
     installed.kubectl("delete", "pod", pod, "--wait=false")
     eventually(lambda: installed.running_job_pod(run) != pod, 600, "the job's pod did not come back")
+    (job,) = installed.train_jobs(run)
     launchers = [entry for entry in installed.task_pods(run) if entry["status"].get("phase") == "Running"]
-    installed.kubectl("delete", "pod", launchers[0]["metadata"]["name"], "--wait=false")
+    launcher = launchers[0]["metadata"]["name"]
+    if way == "deleted":
+        installed.kubectl("delete", "pod", launcher, "--wait=false")
+    else:
+        installed.evict(launcher)
     assert installed.wait_for_run(run) == "SUCCEEDED", failures(installed, run)
-    note(f"deleted {pod} and {launchers[0]['metadata']['name']}")
+    if way == "evicted":
+        uids = {other["metadata"]["name"]: other["metadata"]["uid"] for other in installed.train_jobs(run)}
+        assert uids[job["metadata"]["name"]] == job["metadata"]["uid"], "the job has gone on"
+    note(f"{way} {pod} and {launcher}")
 
 
 def test_terminate_leaves_nothing_within_a_minute(installed, name, note):

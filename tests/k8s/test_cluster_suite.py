@@ -1,5 +1,6 @@
 """`make test-cluster` as far as it goes without a cluster: collecting, the preflight, and its helpers."""
 
+import json
 import os
 import subprocess
 import sys
@@ -149,13 +150,17 @@ def test_a_runs_jobs_and_pods_are_found(here, monkeypatch):
 
 
 def test_artifacts_are_found_in_the_arguments_of_the_pods():
-    argument = (
-        '{"outputs":{"artifacts":{"summary":{"artifacts":[{"uri":"minio://mlpipeline/v2/artifacts/fipo-training/'
-        'run-1/prepare/0f/summary"}]}},"outputFile":"x"},"other":"minio://mlpipeline/v2/artifacts/p/run-2/a/b"}'
-    )
-    pods = [{"spec": {"containers": [{"name": "main", "args": ["--executor_input", argument]}]}}]
-    uri = "minio://mlpipeline/v2/artifacts/fipo-training/run-1/prepare/0f/summary"
-    assert artifact_uris(pods, "run-1") == [uri]
+    root = "minio://mlpipeline/v2/artifacts/fipo-training/run-1/evaluate/0f"
+    titles = {"summary": "system.Markdown", "scores": "system.Metrics", "executor-logs": "system.Artifact"}
+    artifacts = {
+        name: {"artifacts": [{"type": {"schemaTitle": title}, "uri": f"{root}/{name}"}]}
+        for name, title in titles.items()
+    }
+    told = json.dumps({"inputs": {"artifacts": {"dataset": {}}}, "outputs": {"artifacts": artifacts}})
+    silent = json.dumps({"outputs": {"outputFile": "x"}})  # the exit handler's
+    mains = [{"name": "main", "command": ["launcher", "--executor_input", text]} for text in (told, silent)]
+    pods = [{"spec": {"containers": [{"name": "wait"}, main]}} for main in mains]
+    assert artifact_uris(pods) == [f"{root}/summary"]
 
 
 def test_an_artifact_is_asked_of_the_ui(whole):

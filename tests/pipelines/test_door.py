@@ -1,5 +1,6 @@
 """What tasks show in Kubeflow's UI."""
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,5 +59,30 @@ def test_accuracy_and_length_alone_are_compared(tmp_path):
 def test_an_artifact_holds_where_the_weights_are_and_their_digest(tmp_path):
     model = dsl.Model(name="model", uri=str(tmp_path / "model"))
     door.write_outputs(model, RESULT)
-    assert model.metadata["model"] == {"uri": "s3://fipo/demo/train/f/model", "sha256": "0" * 64}
+    assert model.metadata["model.uri"] == "s3://fipo/demo/train/f/model"
+    assert model.metadata["model.sha256"] == "0" * 64
     assert model.uri == str(tmp_path / "model"), "Kubeflow's own: it uploads what is there"
+
+
+def test_metadata_is_flat(tmp_path):
+    """What is nested comes to the next task as `{"struct": ...}`, with Kubeflow's store of metadata in between."""
+    dataset = dsl.Dataset(name="dataset", uri=str(tmp_path / "dataset"))
+    parts = {"problems": "1" * 64, "demonstrations": "2" * 64}
+    door.write_outputs(dataset, replace(RESULT, outputs={"dataset": Output("s3://fipo/data", "0" * 64, parts)}))
+    assert dataset.metadata["dataset.parts.problems"] == "1" * 64
+    assert not any(isinstance(value, dict | list) for value in dataset.metadata.values())
+
+
+@pytest.fixture
+def collector():
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("collector")
+def test_no_garbage_is_looked_for_among_what_a_task_imports():
+    with door._explained("prepare"):
+        assert gc.get_threshold()[0] >= 100_000, "while it imports"
+    assert gc.get_freeze_count() > 10_000, "when it ends"

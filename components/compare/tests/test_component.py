@@ -59,7 +59,7 @@ def test_a_study_is_judged_over_its_seeds(artifact, tmp_path):
 
 def test_one_run_is_no_comparison(artifact, tiny_pipeline, capsys):
     uri = tiny_pipeline.outputs("evaluate")["results"]["uri"]
-    results = [dsl.Dataset(name="results", uri="", metadata={"run": "tiny", "results": {"uri": uri}})]
+    results = [dsl.Dataset(name="results", uri="", metadata={"run": "tiny", "results.uri": uri})]
     with pytest.raises(SystemExit):
         compare.python_func(
             recipe=tiny_pipeline.recipe,

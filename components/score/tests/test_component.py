@@ -10,4 +10,4 @@ def test_a_registered_model_scores_as_it_did_in_its_run(tiny_pipeline, start_pip
     measured = artifacts["scores"]["artifacts"][0]["metadata"]
     summary = json.loads((tiny_pipeline.config.run_directory / "summary.json").read_text())
     assert measured["sums/avg_at_k"] == summary["trained"]["avg_at_k"]
-    assert "file://" in artifacts["results"]["artifacts"][0]["metadata"]["results"]["uri"]
+    assert "file://" in artifacts["results"]["artifacts"][0]["metadata"]["results.uri"]
