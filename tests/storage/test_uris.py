@@ -33,7 +33,7 @@ def test_an_empty_part_of_a_key_is_no_part_left_out(uri):
 
 @pytest.mark.parametrize("uri", ["file://", "file:///", "file://localhost", "file:///%FF", "file:///a/%C3"])
 def test_a_file_uri_of_no_folder_is_refused(uri):
-    with pytest.raises(StorageError, match="expected file:///folder|its escapes are no UTF-8"):
+    with pytest.raises(StorageError, match=r"expected file:///folder|its escapes are no UTF-8"):
         open_store(uri)
 
 
