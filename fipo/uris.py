@@ -67,6 +67,8 @@ def bucket_and_key(uri: str) -> tuple[str, str]:
         raise ValueError(f"{uri!r}: {bucket!r} cannot be a bucket's name")
     if not {".", ".."}.isdisjoint(key.split("/")):
         raise ValueError(f"{uri!r}: S3 knows no folders to go up from; write the prefix itself")
+    if key and "" in key.removesuffix("/").split("/"):
+        raise ValueError(f"{uri!r}: two slashes in a row are another prefix than one; write the prefix without")
     return bucket, key
 
 
@@ -79,12 +81,15 @@ def local_file(uri: str) -> Path:
     check_address(uri)
     scheme, _, rest = uri.partition("://")
     host, _, path = rest.partition("/")
-    if scheme != "file" or host not in ("", "localhost"):
+    if scheme != "file" or host not in ("", "localhost") or not path.strip("/"):
         raise ValueError(f"{uri!r}: expected file:///folder")
     for character, escape in _ENCODED.items():
         if character in path:
             raise ValueError(f"{uri!r}: write {character} as {escape} in a file:// URI")
-    found = Path("/" + unquote(path))
+    try:
+        found = Path("/" + unquote(path, errors="strict"))
+    except UnicodeDecodeError:
+        raise ValueError(f"{uri!r}: its escapes are no UTF-8") from None
     if not str(found).isprintable() or ".." in found.parts:
         raise ValueError(f"{uri!r}: it leads to {str(found)!r}; write the folder itself")
     return found

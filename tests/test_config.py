@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -251,4 +252,13 @@ def test_flat_names_settings_for_tracking():
 )
 def test_shares_lie_between_0_and_1(setting, value):
     with pytest.raises(ConfigError, match=setting.replace(".", r"\.")):
+        load_config("demo", [f"{setting}={value}"])
+
+
+@pytest.mark.parametrize(
+    "setting", ["train.learning_rate", "reward.timeout_seconds", "rollout.temperature", "gate.minimum"]
+)
+@pytest.mark.parametrize("value", ["1e999", ".inf", "-.inf", ".nan"])
+def test_a_number_is_finite(setting, value):
+    with pytest.raises(ConfigError, match=re.escape(setting)):
         load_config("demo", [f"{setting}={value}"])

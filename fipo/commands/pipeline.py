@@ -17,7 +17,9 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     """Add them to the command line."""
     init = commands.add_parser("init", help="write a recipe, rows, a benchmark and a reward function that run")
     init.add_argument("folder", nargs="?", type=Path, default=Path(), help="where (default: here)")
-    init.add_argument("--data", type=Path, metavar="FILE", help="your rows: JSONL, JSON array, CSV, .gz or parquet")
+    init.add_argument(
+        "--data", type=Path, metavar="FILE", help="your rows: JSONL, JSON array, CSV, .gz or parquet; or a folder"
+    )
     for kind in ("prompt", "answer", "response"):
         init.add_argument(f"--{kind}-column", default="", metavar="NAME", help=f"column of the {kind} in FILE")
     init.add_argument("--model", default="", metavar="NAME", help="a folder with a model, or its name on the hub")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import ConfigDict, ValidationInfo, field_validator
 
 from fipo.algorithm.options import LossOptions, check_option
 from fipo.config.base import Section, attribute_docstrings
@@ -12,6 +12,8 @@ from fipo.config.base import Section, attribute_docstrings
 
 class Algorithm(Section, LossOptions):
     """The loss (arXiv 2603.19835, Eqs. 1 to 8): the loss's own options, as the loss takes them."""
+
+    model_config = ConfigDict(allow_inf_nan=True)  # an infinite bound is none; `check_option` refuses what is no number
 
     @field_validator("*")
     @classmethod

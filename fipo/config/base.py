@@ -48,7 +48,9 @@ class Section(BaseModel):
     A field says its role where it is not `Role.IDENTITY`: `directory: Annotated[Path, Role.PLACEMENT]`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", allow_inf_nan=False, frozen=True, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
     def without(self, *roles: Role) -> dict[str, Any]:
         """What is left, as JSON would hold it, without the settings of these roles at any depth."""

@@ -21,8 +21,13 @@ OWN_NAMES = ("source", "data_source")
 _BRACED = re.compile(r"\{([^{}]+)\}")
 
 USUAL = {
-    "prompt": ("prompt", "problem", "question", "query", "instruction", "input", "task", "text", "stem"),
-    "answer": ("answer", "final_answer", "target", "label", "expected_answer", "ground_truth", "solution", "output"),
+    "prompt": (
+        *("prompt", "problem", "question", "question_content", "query", "instruction", "input", "task", "text", "stem"),
+    ),
+    "answer": (
+        *("answer", "final_answer", "target", "label", "expected_answer", "ground_truth"),
+        *("answerkey", "answer_idx", "correct", "solution", "output"),
+    ),
     "response": ("response", "solution", "completion", "demonstration", "rationale", "explanation", "output"),
 }
 """What data sets call the columns, the commonest first."""

@@ -16,7 +16,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fipo.data.columns import present
+from fipo.data.columns import USUAL, present
 from fipo.data.rows import Reason, Row, RowError, decode, json_row, record_row
 from fipo.errors import DataError
 
@@ -39,6 +39,10 @@ _OTHERS = {
     b"SQLite format 3": "an SQLite database: export the table as CSV",
     b"version https://": "a pointer of Git LFS: fetch the file (git lfs pull)",
     b"ARROW1": "an Arrow file: write it as parquet",
+    b"\xff\xff\xff\xff": "an Arrow stream: name the folder that `save_to_disk` wrote, or write it as parquet",
+    b"ORC": "an ORC file: write it as parquet",
+    b"\x80\x04": "a pickle, which is never opened: write it as JSONL or parquet",
+    b"\x80\x05": "a pickle, which is never opened: write it as JSONL or parquet",
 }
 """By their first bytes, files of other kinds, and what to do about them."""
 _PARQUET, _GZIP, _BOM = b"PAR1", b"\x1f\x8b", b"\xef\xbb\xbf"
@@ -129,13 +133,14 @@ def _text_rows(path: Path, name: str) -> Iterator[Row]:
             yield from _csv(path, file, "\t" if kind == "tsv" else "")
             return
         first = file.readline(MAX_LINE_BYTES).removeprefix(_BOM)
+        if not first.strip() and _begins_array(later := _past_blanks(file)):
+            first = later
         if first.startswith(_PARQUET):
             raise DataError(f"{path}: parquet in gzip: unpack it (gunzip); parquet is compressed inside")
         if _begins_array(first):
             yield from _array(path, first, file)
             return
-        if first.rstrip().endswith((b"{", b"[", b",")):
-            _refuse_spread_out(path, first, file)
+        _refuse_one_object(path, first, file)
         yield from _jsonl(first, file)
 
 
@@ -177,17 +182,55 @@ def _array(path: Path, first: bytes, file: IO[bytes]) -> Iterator[Row]:
     yield from (record_row(number, record) for number, record in enumerate(records, 1))
 
 
-def _refuse_spread_out(path: Path, first: bytes, file: IO[bytes]) -> None:
-    """Raise DataError for one object over several lines; where it is none the first row is a broken one of JSONL."""
+def _past_blanks(file: IO[bytes]) -> bytes:
+    """The first line that is not blank; where it begins no array, the file is as it was."""
     start = file.tell()
-    content = first + file.read(MAX_ARRAY_BYTES)
+    line = next((line for line in iter(partial(file.readline, MAX_LINE_BYTES), b"") if line.strip()), b"")
+    if not _begins_array(line):
+        file.seek(start)
+    return line
+
+
+def _refuse_one_object(path: Path, first: bytes, file: IO[bytes]) -> None:
+    """Raise DataError for a file that is one object with all rows inside, or one row over several lines; where it is
+    neither, its first row is one of JSONL."""
+    start = file.tell()
+    is_spread_out = first.rstrip().endswith((b"{", b"[", b","))
+    content = first + (file.read(MAX_ARRAY_BYTES) if is_spread_out else file.read(1))
     file.seek(start)
+    if len(content) > len(first) and not is_spread_out:
+        return  # a second line
     with suppress(ValueError, RecursionError):
         found, _ = json.JSONDecoder().raw_decode(content.decode("utf-8").lstrip())
-        held = next((name for name, of in found.items() if isinstance(of, list) and of and isinstance(of[0], dict)), "")
-        rows = f"each row of {held!r} on a line of its own" if held else "it on one line"
-        way = f".[{json.dumps(held)}][]" if held else "."
-        raise DataError(f"{path}: a JSON object over several lines: write {rows} (jq -c '{way}' OLD > NEW)")
+        command = _unpacks(found) if isinstance(found, dict) else ""
+        if command or is_spread_out:
+            how = (
+                f"write each row on a line of its own ({command})"
+                if command
+                else "write it on one line (jq -c '.' OLD > NEW)"
+            )
+            lines = "over several lines" if is_spread_out else "that holds all rows"
+            raise DataError(f"{path}: a JSON object {lines}: {how}")
+
+
+def _unpacks(found: dict[str, Any]) -> str:
+    """The command that writes the rows inside an object as JSONL; empty where it is a row itself."""
+    values = list(found.values())
+    if any(isinstance(found.get(name), str) for name in USUAL["prompt"]):
+        return ""
+    for name, of in found.items():
+        if (
+            isinstance(of, list)
+            and of
+            and all(isinstance(one, dict) and not {"role", "from"} & one.keys() for one in of)
+        ):
+            return f"jq -c '.[{json.dumps(name)}][]' OLD > NEW"
+    tables = all(isinstance(one, dict | list) and len(one) == len(values[0]) > 1 for one in values) and len(values) > 1
+    if tables and all(isinstance(one, list) or all(map(str.isdecimal, one)) for one in values):  # pandas', by columns
+        return "python -c \"import pandas; pandas.read_json('OLD').to_json('NEW', orient='records', lines=True)\""
+    if tables and all(isinstance(one, dict) and one.keys() == values[0].keys() for one in values):
+        return "jq -c '.[]' OLD > NEW"
+    return ""
 
 
 def _jsonl(first: bytes, file: IO[bytes]) -> Iterator[Row]:

@@ -112,12 +112,10 @@ class BenchmarkIndex:
     def add(self, words: list[str], template: Template, *, benchmark: str = "", problem: str = "") -> None:
         """Enter one problem of a benchmark whose problems follow `template`; name and problem are for `Match`."""
         core, owner = template.core(words), _Owner(benchmark, problem or " ".join(words))
-        runs = set(ngrams(words[core], self.n))
+        runs = set(_own_runs(words, core, self.n))
         if core.stop - core.start < self.n:
             for whole in (tuple(words), tuple(words[core])):
                 self._short.setdefault(whole, owner)
-            # Problems that differ in a number only: the number with the words around it is what another may share.
-            runs.update(ngrams(words[max(0, core.stop - self.n) : core.start + self.n], self.n))
         self._sizes[owner], self._words[owner] = len(runs), frozenset(words)
         for run in runs:
             self._runs.setdefault(run, []).append(owner)
@@ -131,7 +129,7 @@ class BenchmarkIndex:
         waiting: list[tuple[Item, list[Run]]] = []
         for item, words in problems:
             whole = self._short.get(tuple(words)) or self._short.get(tuple(template.strip(words)))
-            runs = [run for run in ngrams(words, self.n) if run in self._runs]
+            runs = [run for run in _own_runs(words, template.core(words), self.n) if run in self._runs]
             self._see(runs, words)
             if whole:
                 yield item, [Match(whole.benchmark, whole.problem, " ".join(words))]
@@ -170,6 +168,17 @@ class BenchmarkIndex:
         known, context = self._contexts[run], words.difference(run)
         if len(known) < COMMON and not any(_jaccard(context, other) >= ALIKE for other in known):
             known.append(context)
+
+
+def _own_runs(words: list[str], core: slice, n: int) -> Iterator[Run]:
+    """The runs of `n` words that are the problem's, and not its template's.
+
+    Of one that is shorter, those that hold all of it: where problems differ in a number only, the number with the words
+    around it is what another may share.
+    """
+    if core.stop - core.start < n:
+        return ngrams(words[max(0, core.stop - n) : core.start + n], n)
+    return ngrams(words[core], n)
 
 
 def _jaccard(one: frozenset[str], other: frozenset[str]) -> float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from decimal import Decimal
+from string import ascii_uppercase
 from typing import Any
 
 from fipo.config import Source
@@ -13,9 +15,14 @@ from fipo.config.data import GRADERS, TEST_COLUMNS
 from fipo.data.columns import DAPO_ANSWER, OWN_NAMES, filled, lookup
 from fipo.data.rows import Inexact, Reason, Row, RowError
 from fipo.data.schema import Problem, content_id
+from fipo.rewards.answers.reader import final_answer
 
 MAX_ANSWER_CHARACTERS = 1000
 """Symbolic parsing of an answer of any length could take minutes."""
+
+BOX = r"\boxed"
+READ_FROM_BOXES = ("math", "exact", "choice")
+"""Graders that look at a response's final answer alone."""
 
 Refusal = Callable[[str, str, str], str]
 """Of a grader, a reference answer and other columns (JSON): why it cannot grade against them; empty where it can."""
@@ -61,7 +68,7 @@ def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demons
 
 def _ended(response: str, answer: str, source: Source) -> str:
     """The demonstration with the ending that the source asks for."""
-    if source.ending != "boxed" or r"\boxed" in response:
+    if source.ending != "boxed" or BOX in response:
         return response
     before, mark, _ = response.rpartition(source.answer_after) if source.answer_after else ("", "", "")
     return f"{(before if mark else response).rstrip()}\n\\boxed{{{answer}}}"
@@ -91,18 +98,35 @@ def _prompt(value: Any) -> Any:
     if not isinstance(value, list):
         return value
     if not all(isinstance(message, dict) and isinstance(message.get("content"), str) for message in value):
-        raise RowError(Reason.NOT_TEXT, "the prompt is a list, but not of messages {role, content}")
+        first = value[0] if value else "nothing"
+        found = f"{{{', '.join(map(str, first))}}}" if isinstance(first, dict) else type(first).__name__
+        raise RowError(
+            Reason.NOT_TEXT,
+            f"the prompt is a list, but not of messages {{role, content}} with text; it begins with {found}",
+        )
     roles = [message.get("role") for message in value]
     if roles not in (["user"], ["system", "user"]):
-        raise RowError(Reason.NO_PROMPT, f"expected one user message, found the roles {roles}")
+        raise RowError(
+            Reason.NO_PROMPT,
+            f"expected one user message, found the roles {roles}: write what the user asks and what the assistant says "
+            "into columns of their own (prompt_column, response_column)",
+        )
     return "\n\n".join(message["content"] for message in value)
 
 
 def _answer(record: Mapping[str, Any], source: Source) -> Any:
-    """The reference answer, a finite number as its text; anything else as it is."""
+    """The reference answer, a finite number as its text; anything else as it is.
+
+    A solution that ends in a box (MATH) is what the box holds; an index from 0 into the options (MMLU) is a letter.
+    """
     value = lookup(record, source.answer_column)
     if value is None and source.answer_column == Source.model_fields["answer_column"].default:
         value = lookup(record, DAPO_ANSWER)
+    if (
+        isinstance(value, str) and value.startswith('["') and source.grader in ("math", "choice")
+    ):  # Skywork-OR1: a list as text
+        with suppress(ValueError):
+            value = json.loads(value)
     if isinstance(value, list) and len(value) == 1:  # OlympiadBench: one entry, whatever number of answers it holds
         value = value[0]
     if source.answer_after and isinstance(value, str):
@@ -111,7 +135,11 @@ def _answer(record: Mapping[str, Any], source: Source) -> Any:
         return json.dumps(value, default=str)
     if isinstance(value, Inexact):
         raise RowError(Reason.INEXACT, f"column {source.answer_column!r}: write it as text, with all its digits")
+    if isinstance(value, str) and BOX in value and source.grader in READ_FROM_BOXES:
+        value = final_answer(value) or value
     is_integer = isinstance(value, int) and not isinstance(value, bool)
+    if is_integer and source.grader == "choice" and 0 <= value < len(ascii_uppercase):
+        return ascii_uppercase[value]
     is_finite = isinstance(value, float | Decimal) and math.isfinite(value)
     return str(value) if is_integer or is_finite else value
 
@@ -120,7 +148,8 @@ def _text(value: Any, column: str, missing: Reason) -> str:
     if value is None or (isinstance(value, str) and not value.strip()):
         raise RowError(missing, f"column {column!r} is missing or empty")
     if not isinstance(value, str):
-        raise RowError(Reason.NOT_TEXT, f"column {column!r} is {type(value).__name__}")
+        how = ": write what a response shall say" if isinstance(value, bool) else ""
+        raise RowError(Reason.NOT_TEXT, f"column {column!r} is {type(value).__name__}, no text{how}")
     try:
         value.encode()
     except UnicodeEncodeError as error:

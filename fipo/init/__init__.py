@@ -13,7 +13,7 @@ from fipo.config import RunningSums, load_config
 from fipo.data.running_sums import generate
 from fipo.errors import ConfigError
 from fipo.init.models import DEFAULT, FoundModel, look_at_model, shapes_of
-from fipo.init.rows import FoundData, look_at_data
+from fipo.init.rows import ASKS, FoundData, look_at_data
 
 if TYPE_CHECKING:
     from fipo.init.machines import Sizes
@@ -128,6 +128,7 @@ def _fill(name: str, context: dict[str, Any]) -> str:
     )
     # JSON is YAML, whatever is in a name.
     environment.filters["yaml"] = lambda value: json.dumps(value, ensure_ascii=False)
+    environment.globals["asks"] = "{prompt}\n" + ASKS["math"]
     return environment.from_string(template.read_text(encoding="utf-8")).render(context)
 
 

@@ -10,19 +10,39 @@ from pathlib import Path
 from typing import Any
 
 from fipo.config import Source
-from fipo.data.columns import USUAL, columns_asked, no_column, present
+from fipo.config.data import TEST_COLUMNS
+from fipo.data.columns import DAPO_ANSWER, USUAL, columns_asked, no_column, present
 from fipo.data.formats import read_file
 from fipo.data.rows import Row
-from fipo.data.sources import columns_of
+from fipo.data.sources import columns_of, read_rows
+from fipo.data.validation import BOX
 from fipo.errors import ConfigError, DataError
 
 LOOKED_AT = 500
 """Rows that tell; the benchmark is taken from among them."""
 MARKS = ("####", "The answer is", "Answer:")
 """Text that announces the answer at the end of a solution; GSM8K has the first."""
+MOST = 0.8
+"""What so many rows have is meant."""
 
-BEFORE, OPTIONS = ("body", "context", "passage", "background", "article", "story"), ("options", "choices")
+BEFORE, OPTIONS = ("body", "context", "passage", "background", "article", "story"), ("options", "choices", "endings")
 """Columns without which a question cannot be answered."""
+TESTS = {
+    "input_output": "",
+    "public_test_cases": "",
+    "test_list": "\nThe program must pass these tests:\n{test_list}",  # they alone name the function
+    "test": "",
+}
+"""Columns of tests for programs, and what a problem must say of them; `test` beside an `entry_point`."""
+
+ASKS = {
+    "math": "Reason step by step, and put the final answer into \\boxed{}.",
+    "choice": "Reason step by step, and put the letter of the right option into \\boxed{}.",
+    "tests": "Answer with the whole program in Python, in one block of code.",
+}
+"""By grader, what is said after a problem."""
+ASKED_ALREADY = (BOX, "####", "Answer:")
+"""Problems that hold one of them say themselves where the answer shall stand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +56,8 @@ class FoundData:
     response_column: str
     """Of demonstrations; empty where there are none."""
     grader: str
+    prompt_template: str
+    """What is said around a problem: see `DataConfig.prompt_template`."""
     benchmark: list[dict[str, Any]]
     """Rows to measure on; preparation takes them out of what is learned from."""
     left_out: tuple[str, ...]
@@ -66,43 +88,103 @@ def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundDat
         ConfigError: no column has one of the usual names, or there is none of a name that is given.
         DataError: the file cannot be read, or is empty.
     """
-    if not path.is_file():
-        raise DataError(f"--data {path}: there is no such file")
-    uri = str(path.absolute())
-    columns = columns_of(Source(uri=uri))
-    if not columns:
-        raise DataError(f"--data {path}: no row of it can be read")
-    rows = [row.content for row in _first_rows(path, columns) if isinstance(row.content, Mapping)]
+    rows = _readable(path)
     values = _values(rows)
-    chosen: dict[str, str] = {}
-    for kind in ("prompt", "answer", "response"):
-        told = (named or {}).get(kind, "")
-        if told and told not in values:
-            raise ConfigError(f"--{kind}-column: {path} has {no_column(told, values)}")
-        chosen[kind] = told or _usual(kind, {name: values[name] for name in values if name not in chosen.values()})
-        if not chosen[kind] and kind != "response":
-            raise ConfigError(
-                f"--data {path}: no column of more than one text is named as the {kind} usually is "
-                f"({', '.join(USUAL[kind])}); there are {', '.join(map(repr, values))}. Name it: --{kind}-column NAME"
-            )
-    prompt, answer, response = chosen.values()
-    prompt = prompt if (named or {}).get("prompt") else _asked(prompt, values)
+    tests = next((name for name in TESTS if name in values and (name != "test" or "entry_point" in values)), "")
+    told = {kind: name for kind, name in (named or {}).items() if name}
+    prompt, answer, response = _chosen(path, values, ({"answer": tests} if tests else {}) | told)
     answers = [str(value) for value in values[answer]]
-    after = next((mark for mark in MARKS if _share(mark in text for text in answers) > 0.8), "")
-    letters = _share(len(text.strip("() .")) == 1 and text.strip("() .").isalpha() for text in answers) > 0.9
-    wanted = [*columns_asked(prompt), *filter(None, (answer, response))]
+    after = next((mark for mark in MARKS if _share(mark in text for text in answers) > MOST), "")
+    if not response and (after or _share(BOX in text for text in answers) > MOST):
+        response = answer
+    grader = "tests" if answer == tests else "choice" if _are_choices(answer, values, path) else "math"
+    if grader == "tests":  # a program is right in many ways, and has no ending
+        after = response = ""
+    asked_already = _share(any(mark in str(one) for mark in ASKED_ALREADY) for one in values.get(prompt, ())) > MOST
+    prompt = prompt if "prompt" in told else _asked(prompt, values, tests)
+    wanted = [*columns_asked(prompt), *filter(None, (answer, response)), *(TEST_COLUMNS if answer == tests else ())]
     return FoundData(
         prompt_column=prompt,
         answer_column=answer,
         answer_after=after,
-        response_column=response or (answer if after else ""),
-        grader="choice" if letters else "math",
+        response_column=response,
+        grader=grader,
+        prompt_template="{prompt}" + ("" if asked_already and grader != "tests" else f"\n{ASKS[grader]}"),
         benchmark=_spread([{name: row[name] for name in present(row, wanted)} for row in rows]),
         left_out=tuple(name for name in values if not any(name == one or name.startswith(f"{one}.") for one in wanted)),
     )
 
 
-def _asked(prompt: str, values: Mapping[str, Sequence[Any]]) -> str:
+def _readable(path: Path) -> list[Mapping[str, Any]]:
+    """The first rows.
+
+    Raises:
+        DataError: there is no such file, or none of its rows can be read.
+    """
+    if not path.exists():
+        raise DataError(f"--data {path}: there is no such file")
+    found = _first_rows(path, columns_of(Source(uri=str(path.absolute()))))
+    rows = [row.content for row in found if isinstance(row.content, Mapping)]
+    if not rows:
+        why = next((f": line {row.line}: {row.error.reason}, {row.error.detail}" for row in found if row.error), "")
+        raise DataError(f"--data {path}: no row of it can be read{why}")
+    return rows
+
+
+def _chosen(path: Path, values: Mapping[str, list[Any]], told: Mapping[str, str]) -> list[str]:
+    """The columns of prompt, answer and response: those that are told, else those of usual names."""
+    chosen: dict[str, str] = {}
+    options = _options(values)
+    for kind in ("prompt", "answer", "response"):
+        name = told.get(kind, "")
+        if unknown := next((one for one in columns_asked(name) if name and one not in values), ""):
+            raise ConfigError(f"--{kind}-column: {path} has {no_column(unknown, values)}")
+        free = {
+            one: found
+            for one, found in values.items()
+            if one not in chosen.values()
+            and not (options and f"{one}.".startswith(f"{options}."))
+            and _share(_fits(kind, value) for value in found) > MOST
+        }
+        choices = {one: found for one, found in free.items() if kind == "answer" and _are_choices(one, values)}
+        chosen[kind] = name or _usual(kind, choices) or _usual(kind, free)
+        if not chosen[kind] and kind != "response":
+            raise ConfigError(
+                f"--data {path}: no column of more than one text is named as the {kind} usually is "
+                f"({', '.join(USUAL[kind])}); there are {', '.join(map(repr, values))}. Name it: --{kind}-column NAME"
+            )
+    return list(chosen.values())
+
+
+def _fits(kind: str, value: Any) -> bool:
+    """Whether it can be one: a prompt is text or messages, an answer one value, a response text."""
+    if isinstance(value, list):
+        return len(value) == 1 if kind == "answer" else kind == "prompt" and isinstance(next(iter(value), 0), Mapping)
+    return kind == "answer" or isinstance(value, str)
+
+
+def _are_choices(name: str, values: Mapping[str, list[Any]], path: Path | None = None) -> bool:
+    """Whether a column holds the letters of options, or their indices from 0.
+
+    Raises:
+        ConfigError: indices from 1, where `path` is given, to be named.
+    """
+    letters = [str(value).strip("() .") for value in values[name]]
+    if _share(len(one) == 1 and one.isalpha() for one in letters) > 0.9:
+        return True
+    options = values.get(_options(values), [])
+    if len(options) != len(letters) or not all(isinstance(one, list) for one in options):
+        return False
+    numbers = [value for value in values[name] if isinstance(value, int) and not isinstance(value, bool)]
+    if len(numbers) < len(letters) or not all(0 <= n <= len(of) for n, of in zip(numbers, options, strict=True)):
+        return False
+    beyond = any(number == len(of) for number, of in zip(numbers, options, strict=True))
+    if beyond and 0 not in numbers and path:
+        raise ConfigError(f"--data {path}: {name!r} counts the options from 1: write it from 0, or as their letters")
+    return 0 in numbers and not beyond
+
+
+def _asked(prompt: str, values: Mapping[str, Sequence[Any]], tests: str) -> str:
     """The prompt's column, with those that belong to it: what stands before the question, and the options after it."""
     questions = values[prompt]
 
@@ -117,17 +199,26 @@ def _asked(prompt: str, values: Mapping[str, Sequence[Any]]) -> str:
         )
 
     before = next((name for name in values if name.casefold() in BEFORE and tells(name)), "")
+    options = _options(values)
+    if not (before or options or TESTS.get(tests)):
+        return prompt
+    after = f"\n{{{options}}}" if options else TESTS.get(tests, "")
+    return (f"{{{before}}}\n" if before else "") + f"{{{prompt}}}" + after
+
+
+def _options(values: Iterable[str]) -> str:
+    """The column of the options to choose from; empty where there is none."""
     inside = {f"{one}.{of}" for one in OPTIONS for of in ("text", "a")}  # ARC's lists, MedQA's letters
-    options = next((name for name in values if name.rpartition(".")[2].casefold() in OPTIONS), "") or next(
+    return next((name for name in values if name.rpartition(".")[2].casefold() in OPTIONS), "") or next(
         (name.rpartition(".")[0] for name in values if name.casefold() in inside), ""
     )
-    if not (before or options):
-        return prompt
-    return (f"{{{before}}}\n" if before else "") + f"{{{prompt}}}" + (f"\n{{{options}}}" if options else "")
 
 
 def _first_rows(path: Path, columns: Sequence[str]) -> list[Row]:
     """Those that tell; where a row cannot be read, without the columns that are to blame for it, if any are."""
+
+    if path.is_dir():
+        return list(read_rows(Source(uri=str(path.absolute()), columns=tuple(columns), limit=LOOKED_AT)))
 
     def read(wanted: Sequence[str]) -> list[Row]:
         return list(islice(read_file(path, str(path), wanted), LOOKED_AT))
@@ -142,12 +233,17 @@ def _first_rows(path: Path, columns: Sequence[str]) -> list[Row]:
 def _values(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The values of each column that is not always empty; those inside a struct by its name with a dot."""
     found: dict[str, list[Any]] = {}
+
+    def take(name: str, value: Any) -> None:
+        if isinstance(value, Mapping) and value:
+            for field, one in value.items():
+                take(f"{name}.{field}", one)
+        elif value not in (None, ""):
+            found.setdefault(name, []).append(value)
+
     for row in rows:
         for name, value in row.items():
-            inside = {f"{name}.{field}": one for field, one in value.items()} if isinstance(value, Mapping) else {}
-            for path, one in (inside or {name: value}).items():
-                if one not in (None, ""):
-                    found.setdefault(path, []).append(one)
+            take(name, value)
     return found
 
 
@@ -155,9 +251,11 @@ def _usual(kind: str, values: Mapping[str, Sequence[Any]]) -> str:
     """The column of a usual name, the commonest first, as it is or inside a struct; else the only one that has such a
     name among its words; empty where there is none, or several may be meant.
 
-    One with the same text in all rows holds no problem and no answer.
+    One with the same text in all rows holds no problem and no answer. Where verl's layout has an answer it is that one.
     """
     names = [name for name, found in values.items() if len(found) == 1 or any(one != found[0] for one in found)]
+    if kind == "answer" and DAPO_ANSWER in names:
+        return DAPO_ANSWER
     for spelled in (str.casefold, lambda name: name.rpartition(".")[2].casefold()):
         for usual in USUAL[kind]:
             if found := next((name for name in names if spelled(name) == usual), ""):

@@ -64,7 +64,7 @@ def find(name: str, builtin: Mapping[str, RewardFunction]) -> RewardFunction:
         else:
             module, _, attribute = name.partition(":")
             function = getattr(import_module(module), attribute)
-    except Exception as error:  # its own code runs
+    except (Exception, SystemExit) as error:  # its own code runs
         known = ", ".join(sorted({*builtin, *offered.names}))
         raise ConfigError(
             f"reward.functions: no reward function {name!r} ({type(error).__name__}: {error}); expected one of "
@@ -86,7 +86,7 @@ def evaluate(name: str, function: RewardFunction, response: Response) -> float:
     try:
         value = function(response)
         value = value.item() if hasattr(value, "item") else value  # one number of numpy or torch
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise RewardError(f"{where}: {type(error).__name__}: {error}") from error
     if not isinstance(value, Real) or not math.isfinite(value):
         raise RewardError(f"{where}: must return a finite number; returned {value!r}")

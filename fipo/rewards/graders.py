@@ -6,11 +6,11 @@ A grader is a function of the response, the reference answer and the row's other
 
 from __future__ import annotations
 
-import math as numbers
 import re
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from numbers import Real
 from typing import Any, Protocol
 
 from fipo.errors import ConfigError, RewardError
@@ -85,7 +85,7 @@ def find(name: str) -> Grader:
     module, _, attribute = name.partition(":")
     try:
         function = getattr(import_module(module), attribute)
-    except Exception as error:  # its own code runs
+    except (Exception, SystemExit) as error:  # its own code runs
         raise ConfigError(f"grader {name!r} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(function):
         raise ConfigError(f"grader {name!r} must be a function; found {type(function).__name__}")
@@ -104,16 +104,34 @@ def grade(name: str, response: str, reference: str, columns: Mapping[str, Any]) 
         found = grader(response, reference, columns)
     except RewardError as error:
         raise RewardError(f"grader {name}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         # Where ours fail, the response has made them: it gets no verdict, and the next is asked of a fresh process.
         if name in BUILTIN or isinstance(error, MemoryError):
             raise
         raise RewardError(f"grader {name}: {type(error).__name__}: {error}") from error
+    return _checked(name, found)
+
+
+def _checked(name: str, found: Any) -> Grade:
+    """A grade as it can be sent and kept: plain values, of the types that it says."""
     if not isinstance(found, Grade):
         raise RewardError(f"grader {name}: must give a fipo.outcome.Grade; gave {type(found).__name__}")
-    if found.score is not None and not (numbers.isfinite(found.score) and 0.0 <= found.score <= 1.0):
-        raise RewardError(f"grader {name}: a score must be from 0 to 1, or None; gave {found.score!r}")
-    return found
+    if found.outcome not in tuple(Outcome):
+        raise RewardError(f"grader {name}: an outcome must be one of {', '.join(Outcome)}; gave {found.outcome!r}")
+    score: Any = found.score
+    score = score.item() if hasattr(score, "item") else score  # one number of numpy or torch
+    if score is not None and not (isinstance(score, Real) and 0 <= float(score) <= 1):
+        raise RewardError(f"grader {name}: a score must be from 0 to 1, or None; gave {score!r}")
+    for field in ("answer", "explanation"):
+        if not isinstance(text := getattr(found, field), str) and (field, text) != ("answer", None):
+            raise RewardError(f"grader {name}: {field} must be text; gave {type(text).__name__}")
+    answer = None if found.answer is None else _unicode(found.answer)
+    return Grade(Outcome(found.outcome), answer, None if score is None else float(score), _unicode(found.explanation))
+
+
+def _unicode(text: str) -> str:
+    """Without half pairs, which no file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def refusal(name: str, reference: str, columns: Mapping[str, Any]) -> str:

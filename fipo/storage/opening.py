@@ -28,4 +28,4 @@ def open_store(uri: str) -> ObjectStore:
         raise StorageError(f"storage URI {error}") from None
     from fipo.storage.s3 import S3Store
 
-    return S3Store(bucket, check_key(prefix) if (prefix := key.strip("/")) else "")
+    return S3Store(bucket, check_key(prefix) if (prefix := key.removesuffix("/")) else "")

@@ -36,6 +36,7 @@ WRITTEN = {
     "rows.jsonl.gz": gzip.compress(LINES.encode()),
     "no-suffix": gzip.compress(LINES.encode()),
     "one-line.json": json.dumps(PROBLEMS).encode(),
+    "after-blanks.json": b"\n \n" + json.dumps(PROBLEMS, indent=1).encode(),
     "indented.json": b"\xef\xbb\xbf" + json.dumps(PROBLEMS, indent=2).encode(),
     "array.json.gz": gzip.compress(json.dumps(PROBLEMS).encode()),
     "rows.csv": csv().encode(),
@@ -178,6 +179,9 @@ def test_damage_is_said_in_one_sentence_wherever_it_is(tmp_path, kind):
         ("rows.xlsx", b"PK\x03\x04rest", "spreadsheet"),
         ("rows.jsonl.xz", b"\xfd7zXZ\x00rest", "unxz"),
         ("rows.jsonl.zst", b"\x28\xb5\x2f\xfdrest", "unzstd"),
+        ("data-00000-of-00001.arrow", b"\xff\xff\xff\xff\x10", "save_to_disk"),
+        ("rows.orc", b"ORC\x11", "an ORC file"),
+        ("rows.pkl", b"\x80\x04\x95", "a pickle, which is never opened"),
         ("rows.db", b"SQLite format 3\x00", "SQLite"),
         ("rows.csv", b"prompt,answer,answer\na,1,2\n", "'answer' stands twice"),
         ("rows.json", b'[{"prompt": "a"},', "begins as a JSON array"),
@@ -249,3 +253,40 @@ def test_a_value_that_python_has_not_in_a_folder_of_the_hub(tmp_path, monkeypatc
     pq.write_table(table, tmp_path / "hub" / "train.parquet")
     assert [record["prompt"] for _, record in outcomes(tmp_path / "hub")] == ["a", "b"]
     assert [found is Reason.UNREADABLE for _, found in outcomes(tmp_path / "hub", columns=["made"])] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("held", "way"),
+    [
+        ({"version": "1", "rows": PROBLEMS}, """jq -c '.["rows"][]' OLD > NEW"""),
+        ({f"id-{n}": row for n, row in enumerate(PROBLEMS)}, "jq -c '.[]' OLD > NEW"),
+        ({name: [row[name] for row in PROBLEMS] for name in PROBLEMS[0]}, "pandas.read_json('OLD')"),
+        (
+            {name: {str(n): row[name] for n, row in enumerate(PROBLEMS)} for name in PROBLEMS[0]},
+            "pandas.read_json('OLD')",
+        ),
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_an_object_that_holds_all_rows_is_told_with_the_way_out(tmp_path, held, way, indent):
+    (tmp_path / "held.json").write_text(json.dumps(held, indent=indent) + "\n")
+    with pytest.raises(DataError, match=re.escape(way)):
+        outcomes(tmp_path / "held.json")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [{"role": "user", "content": "1?"}], "reward_model": {"ground_truth": "1"}},
+        {"prompt": "1?", "answer": "1", "tests": [{"input": "1"}, {"input": "2"}]},
+        {"prompt": "1?", "answer": "1"},
+    ],
+)
+def test_a_single_row_is_no_object_of_rows(tmp_path, row):
+    (tmp_path / "one.jsonl").write_text(json.dumps(row))
+    assert outcomes(tmp_path / "one.jsonl") == [(1, row)]
+
+
+def test_lines_are_counted_with_the_blank_ones_before_them(tmp_path):
+    (tmp_path / "late.jsonl").write_text("\n\n" + LINES)
+    assert outcomes(tmp_path / "late.jsonl") == [(line + 2, row) for line, row in ROWS]

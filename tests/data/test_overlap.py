@@ -151,3 +151,25 @@ def test_what_is_shared_is_told_in_full():
     index.add(words, NONE, benchmark="aime", problem="it")
     [(_, [match])] = index.judge([(None, ["so", *words, "end"])], NONE)
     assert (match.benchmark, match.problem, match.words) == ("aime", "it", " ".join(words))
+
+
+def test_an_instruction_is_no_overlap_where_a_benchmark_is_too_small_to_tell_it():
+    told = (
+        "Think it through before you write. State the result alone in the last line after the word Result, please: {}"
+    )
+    index = BenchmarkIndex(13)
+    short, long = (
+        "What is 7 + 8?",
+        "A farmer with nine hens buys as many again and sells four on the way home from market",
+    )
+    for problem in (short, long):
+        index.add(split_words(told.format(problem)), NONE)
+    template = Template(split_words(told.format("")), [])
+    for other in (
+        "What is 7 + 9?",
+        "A farmer with two cows sells one",
+        "How high is a tower of nine bricks each six high?",
+    ):
+        assert not overlaps(index, split_words(told.format(other)), template), other
+    for same in (short, f"Here it is. {long}."):
+        assert overlaps(index, split_words(told.format(same)), template), same

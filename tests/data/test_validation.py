@@ -78,6 +78,40 @@ def test_answers_may_be_numbers(answer, text):
     assert check({"prompt": "p", "answer": answer}).answer == text
 
 
+@pytest.mark.parametrize(
+    ("answer", "grader", "text"),
+    [
+        (r"Hence $x = \boxed{\frac{1}{1+\sqrt{2}}}$, as asked.", "math", r"\frac{1}{1+\sqrt{2}}"),
+        (r"\boxed{6 \text{ or } 7}", "exact", r"6 \text{ or } 7"),
+        (r"def check(f): assert f() == '\boxed{7}'", "tests", r"def check(f): assert f() == '\boxed{7}'"),
+        ('["\\\\frac{7}{8}"]', "math", r"\frac{7}{8}"),
+        ('["a"]', "exact", '["a"]'),
+        ("[7]", "math", "[7]"),
+        (0, "choice", "A"),
+        (25, "choice", "Z"),
+        (26, "choice", "26"),
+        (1, "math", "1"),
+    ],
+)
+def test_answers_as_the_field_writes_them(answer, grader, text):
+    assert check({"prompt": "p", "answer": answer}, grader=grader).answer == text
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ([{"from": "human", "value": "a"}], "begins with {from, value}"),
+        ([{"role": "user", "content": [{"type": "text", "text": "a"}]}], "begins with {role, content}"),
+        (["a"], "begins with str"),
+        ([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "response_column"),
+    ],
+)
+def test_a_chat_of_another_form_is_refused_with_what_arrived(prompt, words):
+    with pytest.raises(RowError) as refused:
+        check({"prompt": prompt, "answer": "1"})
+    assert words in refused.value.detail
+
+
 @pytest.mark.parametrize("answer", [None, "", " \n"])
 def test_missing_answers(answer):
     assert reason({"prompt": "p", "answer": answer}) == Reason.NO_ANSWER

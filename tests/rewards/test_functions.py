@@ -36,6 +36,12 @@ def of_numpy(response):
 def of_an_array(response):
     return np.array([0.5])
 
+def leaves(response):
+    raise SystemExit(0)
+
+async def later(response):
+    return 1.0
+
 def many(response):
     return np.ones(2)
 
@@ -49,6 +55,7 @@ TOKENIZER = load_tokenizer(Model(architecture=Architecture(vocabulary=("1", "2",
 def package(tmp_path, monkeypatch):
     """An installed package that offers `brevity` as an entry point."""
     (tmp_path / "my_rewards.py").write_text(MODULE)
+    (tmp_path / "leaving.py").write_text("raise SystemExit(0)")
     info = tmp_path / "my_rewards-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-rewards\nVersion: 1.0\n")
@@ -95,15 +102,18 @@ def test_accuracy_does_not_depend_on_the_functions():
         ("my_rewards:nothing", "must return a finite number; returned nan"),
         ("my_rewards:silent", "must return a finite number; returned None"),
         ("my_rewards:many", "ValueError: "),
+        ("my_rewards:leaves", "SystemExit: 0"),
+        ("my_rewards:later", "must return a finite number; returned <coroutine"),
     ],
 )
+@pytest.mark.filterwarnings("ignore:coroutine")
 def test_a_function_that_fails_is_named_with_the_item(name, message):
     with pytest.raises(RewardError, match=rf"reward function {name}, response to prompt abc .*{message}"):
         score({"accuracy": 1.0, name: 1.0}, r"\boxed{ 1 }")
 
 
 @pytest.mark.parametrize(
-    "name", ["brief", "my_rewards:none", "no_such_module:f", "my_rewards:number", ":f", "my_rewards"]
+    "name", ["brief", "leaving:f", "my_rewards:none", "no_such_module:f", "my_rewards:number", ":f", "my_rewards"]
 )
 def test_what_is_no_function_is_refused_at_the_start(name):
     with pytest.raises(ConfigError, match=r"reward\.functions: "):

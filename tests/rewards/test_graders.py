@@ -13,6 +13,7 @@ from fipo.config import Architecture, Model, Reward, load_config
 from fipo.errors import ConfigError, RewardError
 from fipo.models import load_tokenizer
 from fipo.outcome import Grade
+from fipo.rewards.functions import Response, find
 from fipo.rewards.graders import grade, refusal
 from fipo.rewards.notice import grading_notice
 from fipo.rewards.pool import GraderPool, Item
@@ -21,7 +22,7 @@ from fipo.rewards.sandbox.confinement import Isolation
 from fipo.rewards.scorer import Scorer
 
 MODULE = """
-import time
+import sys, time
 from fipo.outcome import Grade, Outcome
 
 def nearest(response, reference, columns):
@@ -40,6 +41,17 @@ def broken(response, reference, columns): raise KeyError("no luck")
 def endless(response, reference, columns):
     while response: time.sleep(1)
     return Grade(Outcome.WRONG)
+class Half:
+    item = lambda self: 0.5  # as numbers of numpy and torch have it
+def of_numpy(response, reference, columns): return Grade("correct", "7", Half(), "half \\ud800")
+def as_bytes(response, reference, columns): return Grade(Outcome.CORRECT, b"7")
+def as_number(response, reference, columns): return Grade(Outcome.CORRECT, 7)
+def unexplained(response, reference, columns): return Grade(Outcome.CORRECT, explanation=None)
+def half(response, reference, columns): return Grade(Outcome.CORRECT, score="0.5")
+def lost(response, reference, columns): return Grade(Outcome.CORRECT, score=float("nan"))
+def great(response, reference, columns): return Grade("great")
+def leaves(response, reference, columns): sys.exit(0)
+async def later(response, reference, columns): return Grade(Outcome.CORRECT)
 number = 3
 """
 
@@ -149,6 +161,33 @@ def test_graders_of_ones_own_run_in_the_pool():
             pool.grade([Item("my_graders:broken", "x", "1")])
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("as_bytes", "answer must be text; gave bytes"),
+        ("as_number", "answer must be text; gave int"),
+        ("unexplained", "explanation must be text; gave NoneType"),
+        ("half", "a score must be from 0 to 1, or None; gave '0.5'"),
+        ("lost", "a score must be from 0 to 1, or None; gave nan"),
+        ("great", "an outcome must be one of correct, wrong, unparsed, timeout; gave 'great'"),
+        ("leaves", "SystemExit: 0"),
+        ("later", "must give a fipo.outcome.Grade; gave coroutine"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_what_is_no_grade_is_said_at_once(name, words):
+    with pytest.raises(RewardError, match=re.escape(f"grader my_graders:{name}: {words}")):
+        grade(f"my_graders:{name}", "x", "1", {})
+
+
+def test_a_grade_of_other_types_goes_through_the_pool():
+    with GraderPool(1, timeout_seconds=5.0) as pool:
+        [found] = pool.grade([Item("my_graders:of_numpy", "x", "1")])
+        assert found == Grade(Outcome.CORRECT, "7", 0.5, "half ?")
+        with pytest.raises(RewardError, match="answer must be text"):
+            pool.grade([Item("my_graders:as_bytes", "x", "1")])
+
+
 TOKENIZER = load_tokenizer(Model(architecture=Architecture(vocabulary=("1", "5", "7", r"\boxed{", "}", "print(", ")"))))
 
 
@@ -189,8 +228,30 @@ def test_the_pages_recipes_are_read(tmp_path, snippet):
     assert load_config(str(tmp_path / "recipe.yaml")).data.sources
 
 
+PYTHON = [code for language, code in SNIPPETS if language == "python"]
+
+
+def test_the_pages_functions_of_other_trainers_are_called(tmp_path):
+    (tmp_path / "their_verl.py").write_text(
+        "def compute_score(data_source, solution_str, ground_truth, extra_info=None):\n"
+        "    return {'score': 1}['score'] if solution_str.endswith(ground_truth) else -1\n"
+    )
+    (tmp_path / "their_trl.py").write_text(
+        "def format_reward(completions, solution, **others):\n"
+        "    texts = [chat[0]['content'] for chat in completions]\n"
+        "    return [None if not text else 0.5 for text, _ in zip(texts, solution, strict=True)]\n"
+    )
+    for code in PYTHON[1:]:
+        (tmp_path / code.split()[1].strip(":")).write_text(code)
+    assert grade("my_verl:scored", "It is 7", "7", {}) == Grade(Outcome.CORRECT, score=1.0)
+    assert grade("my_verl:scored", "It is 8", "7", {}) == Grade(Outcome.WRONG, score=0.0)
+    formatted = find("my_trl:formatted", {})
+    seen = [Response(Prompt("a", "", (1,), "7"), text, 1, FinishReason.STOP, Outcome.WRONG) for text in ("x", "")]
+    assert [formatted(one) for one in seen] == [0.5, 0.0]
+
+
 def test_the_pages_grader_grades(tmp_path):
-    (code,) = (code for language, code in SNIPPETS if language == "python")
+    code = PYTHON[0]
     (tmp_path / "page_grader.py").write_text(code)
     found = grade("page_grader:nearest", "about 7", "5", {"scale": 10})
     assert found == Grade(Outcome.WRONG, "7", 0.8, "off by 0.2")

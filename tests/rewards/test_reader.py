@@ -6,6 +6,8 @@ from fipo.outcome import Outcome
 from fipo.rewards.math import verify
 
 GIVEN = [
+    ("<final_answer>5</final_answer>", "5"),
+    ("<FinalAnswer>\n$x = 5$\n</FinalAnswer>", "5"),
     ("So, the answer is $\\frac{1}{2}$.", "0.5"),
     ("**Answer: B**", "B"),
     ("Answer: (B) 12", "B"),

@@ -22,6 +22,21 @@ def test_what_is_no_bucket_is_refused(uri):
         bucket_and_key(uri)
 
 
+@pytest.mark.parametrize("uri", ["s3://bkt//x", "s3://bkt/x//y", "s3://bkt/x//", "s3://bkt//", "s3://bkt//rows.jsonl"])
+def test_an_empty_part_of_a_key_is_no_part_left_out(uri):
+    with pytest.raises(StorageError, match="two slashes in a row are another prefix"):
+        open_store(uri)
+    with pytest.raises(ConfigError, match=r"data\.train\.0\.uri.*two slashes in a row"):
+        load_config("demo", [f"data.train=[{{uri: {json.dumps(uri)}}}]"])
+    assert bucket_and_key("s3://bkt/x/") == ("bkt", "x/")
+
+
+@pytest.mark.parametrize("uri", ["file://", "file:///", "file://localhost", "file:///%FF", "file:///a/%C3"])
+def test_a_file_uri_of_no_folder_is_refused(uri):
+    with pytest.raises(StorageError, match=r"expected file:///folder|its escapes are no UTF-8"):
+        open_store(uri)
+
+
 def test_credentials_are_refused_and_not_repeated():
     with pytest.raises(StorageError, match="an address holds no credentials") as refused:
         open_store("s3://KEY:hidden-word@bkt/x")

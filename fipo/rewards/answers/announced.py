@@ -9,8 +9,11 @@ from fipo.rewards.answers.candidates import Candidate
 from fipo.rewards.answers.phrases import CONNECTIVE, COPULA, DENIED, HEAD, HEAD_WORDS, HEDGE, LEAD, NOT_TAIL, TAIL
 from fipo.rewards.answers.units import changes_value
 
-_ANSWER_TAG = re.compile(r"<answer>(?P<content>(?:(?!<answer>).)*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_ANSWER_MARK = re.compile(r"</?answer>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(
+    r"<(?:final_?)?answer>(?P<content>(?:(?!<(?:final_?)?answer>).)*?)(?:</(?:final_?)?answer>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+_ANSWER_MARK = re.compile(r"</?(?:final_?)?answer>", re.IGNORECASE)
 _FORMULA = re.compile(
     r"\$\$(.+?)\$\$|\$(?!\d+(?:[.,]\d+)?(?:[\s.]|\Z)(?!\$))(.+?)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL
 )

@@ -149,9 +149,10 @@ def _groups(given: Group, gold: Group) -> bool:
         return {gold.shape, given.shape} <= {"set", "list"} and _as_sets(given.items, gold.items)
     if gold.shape == "list" and given.shape == "list":
         return _assigned(given.items, gold.items)
-    if "tuple" in (gold.shape, given.shape) and "list" in (gold.shape, given.shape):
-        named = given.items if given.shape == "list" else gold.items
-        return _are_named(named, indexed=True) and _each(given.items, gold.items)
+    if "list" in (gold.shape, given.shape) and gold.shape != given.shape:
+        listed, other = (given, gold) if given.shape == "list" else (gold, given)
+        in_order = other.shape == "tuple" and _are_named(listed.items, indexed=True)
+        return (in_order and _each(given.items, gold.items)) or _spans(given, gold)  # x > 1, x < 2 is (1, 2)
     return gold.shape == given.shape and _each(given.items, gold.items)
 
 

@@ -34,7 +34,8 @@ from fipo.rewards.answers.tables import NOTHING, RELATIONS, pairs
 from fipo.rewards.answers.units import changes_value, multiplied, split_unit
 
 _CHOICE = re.compile(
-    r"(?:\\text\{)?(?:(?:option|choice|answer)\s*)?(?:\\text\{)?\(?\s*([A-Z])\s*\)?[.:)]?\s*\}?", re.IGNORECASE
+    r"(?:\\text\{\s*)?(?:(?:option|choice|answer)\s*:?\s*(?:\}\s*)?)?(?:\\text\{)?\(?\s*(?:\\text\{)?([A-Z])\}?\s*\)?[.:)]?\s*\}?",
+    re.IGNORECASE,
 )
 _OPTION = re.compile(
     r"(?:(?:option|choice|answer)\s+)?(?:(?:\\text\{)?\(\s*(?:\\text\{)?([A-Za-z])\}?\s*\)\}?[.:]?|([A-Z])\s*[.:)]\s|\\text\{([A-Z])\}\s*[.:)])\s*(.+)",
@@ -46,6 +47,7 @@ _DENIAL = re.compile(
 )
 _LABEL = re.compile(r"(?:\\text\{)?([A-Za-z][A-Za-z ]{2,}):\s*\}?\s+(.+)|\\text\{([A-Za-z][A-Za-z ]{2,})\}\s*:\s*(.+)")
 _FRENCH = re.compile(r"([\[\]])([^\[\]]+,[^\[\]]+)([\[\]])")
+_DIFFERENCE = re.compile(r"(?<=[})\]])\s*-\s*(?=\\\{)")
 _WORDS = re.compile(r"[^\W\d_]+(?:(?:\s+|['’]|(?<=[^\W\d_]{2})-(?=[^\W\d_]{2}))[^\W\d_]+)*[.!]?")
 _PRODUCT = re.compile(r"[a-z](?: [a-z])*")
 _BASE_WORDS = {
@@ -176,7 +178,7 @@ class _Interpreter:
         parts = split(text, r"\cup")[0]
         if len(parts) > 1:
             return Union(tuple(self.answer(part, depth + 1) for part in parts))
-        parts = split(text, r"\setminus")[0]
+        parts = split(_DIFFERENCE.sub(r"\\setminus ", text), r"\setminus")[0]
         if len(parts) == 2:
             return Union((self.answer(parts[0], depth + 1),), (self.answer(parts[1], depth + 1),))
         return None

@@ -68,6 +68,7 @@ _EDGES = re.compile(
 _SIGNS = {"**": "^", "<=": r"\le ", ">=": r"\ge ", "!=": r"\ne ", "==": "="}
 _TIMES = re.compile(r"(?<=\d)\s*x\s*(?=10\s*\^)|(?<=\d)\s+x\s+(?=\d)")
 _APOSTROPHES = re.compile(r"(?<=\d)'(?=\d{3}(?!\d))")
+_SWITCHED = re.compile(r"\{\s*\\(?:rm|bf|it|sf|tt)(?![A-Za-z])\s*(?:\\[ ,])?([^{}]*)\}")
 _INFIX = re.compile(r"\{([^{}]+)\\(choose|over)(?![A-Za-z])([^{}]+)\}")
 _ANGLES = re.compile(r"^<([^<>]*,[^<>]*)>$")
 _ANNOUNCED = re.compile(
@@ -79,7 +80,7 @@ _ANNOUNCED = re.compile(
 
 def normal(text: str) -> str:
     """`text` in the one spelling; what is not known stays as it is."""
-    text = _typed(text if text.isascii() else _ascii(text))
+    text = _typed(_SWITCHED.sub(r"\\mathrm{\1}", text if text.isascii() else _ascii(text)))
     if "\\" in text or "°" in text:
         text = _DEGREES.sub("°", _REPEATING.sub(_fraction, _commands(_INFIX.sub(_infix, text))))
         text = _PRIMES.sub(lambda match: "'" * match.group().count("'"), text)

@@ -1,0 +1,180 @@
+"""`fipo init` on rows in the layouts in which the field publishes them: the right question, the right answer, the right
+grader."""
+
+import json
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fipo.check import check
+from fipo.config import load_config
+from fipo.data.sources import read_rows
+from fipo.data.validation import to_problem
+from fipo.errors import ConfigError, DataError
+from fipo.init import init
+from fipo.init.rows import look_at_data
+
+LETTERS = "ABCD"
+
+
+def rows(make, count=24):
+    return [make(n) for n in range(count)]
+
+
+def options(n):
+    return [str(n + m) for m in range(4)]
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+LAYOUTS = {
+    "MATH": (
+        lambda n: {
+            "problem": f"Halve {n}.",
+            "level": f"Level {n % 5}",
+            "solution": f"So $\\boxed{{\\frac{{{n}}}{{2}}}}$.",
+        },
+        ("problem", "solution", "solution", "math"),
+        ("Halve 3.", r"\frac{3}{2}"),
+    ),
+    "Skywork-OR1": (
+        lambda n: {
+            "prompt": [{"role": "user", "content": f"Double {n}."}],
+            "reward_model": {"ground_truth": json.dumps([str(2 * n)]), "style": "rule"},
+            "extra_info": {"answer": f"It is certainly {2 * n}."},
+        },
+        ("prompt", "reward_model.ground_truth", "", "math"),
+        ("Double 3.", "6"),
+    ),
+    "MMLU": (
+        lambda n: {"question": f"{n} + {n % 4}?", "subject": "sums", "choices": options(n), "answer": n % 4},
+        ("{question}\n{choices}", "answer", "", "choice"),
+        ("3 + 3?\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
+    ),
+    "MedQA": (
+        lambda n: {
+            "question": f"{n} + {n % 4}?",
+            "answer": options(n)[n % 4],
+            "options": dict(zip(LETTERS, options(n), strict=True)),
+            "answer_idx": LETTERS[n % 4],
+        },
+        ("{question}\n{options}", "answer_idx", "", "choice"),
+        ("3 + 3?\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
+    ),
+    "OpenBookQA": (
+        lambda n: {
+            "question_stem": f"{n} + {n % 4} is",
+            "choices": {"text": options(n), "label": [*LETTERS] if n else [*"1234"]},
+            "answerKey": LETTERS[n % 4] if n else "1",
+        },
+        ("{question_stem}\n{choices}", "answerKey", "", "choice"),
+        ("3 + 3 is\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
+    ),
+    "AQuA": (
+        lambda n: {
+            "question": f"{n} + {n % 4}?",
+            "options": [f"{one}){of}" for one, of in zip(LETTERS, options(n), strict=True)],
+            "rationale": f"Count on from {n}.",
+            "correct": LETTERS[n % 4],
+        },
+        ("{question}\n{options}", "correct", "rationale", "choice"),
+        ("3 + 3?\nA)3\nB)4\nC)5\nD)6", "D"),
+    ),
+    "OlympiadBench": (
+        lambda n: {"question": f"Triple {n}.", "solution": [f"It is {3 * n}."], "final_answer": [f"${3 * n}$"]},
+        ("question", "final_answer", "", "math"),
+        ("Triple 3.", "$9$"),
+    ),
+    "APPS": (
+        lambda n: {
+            "question": f"Print {n} more.",
+            "solutions": "[]",
+            "input_output": json.dumps({"inputs": ["1\n"], "outputs": [f"{n + 1}\n"]}),
+        },
+        ("question", "input_output", "", "tests"),
+        ("Print 3 more.", '{"inputs": ["1\\n"], "outputs": ["4\\n"]}'),
+    ),
+    "MBPP": (
+        lambda n: {"text": f"Add {n}.", "code": f"f = lambda x: x + {n}", "test_list": [f"assert f(1) == {n + 1}"]},
+        ("{text}\nThe program must pass these tests:\n{test_list}", "test_list", "", "tests"),
+        ("Add 3.\nThe program must pass these tests:\nassert f(1) == 4", "assert f(1) == 4"),
+    ),
+    "HumanEval": (
+        lambda n: {
+            "prompt": f"def f(x):\n    '''Add {n}.'''",
+            "canonical_solution": f"    return x + {n}",
+            "entry_point": "f",
+            "test": f"def check(candidate):\n    assert candidate(1) == {n + 1}\n",
+        },
+        ("prompt", "test", "", "tests"),
+        ("def f(x):\n    '''Add 3.'''", "def check(candidate):\n    assert candidate(1) == 4"),
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_the_right_question_answer_and_grader(tmp_path, layout, kind):
+    make, columns, (question, answer) = LAYOUTS[layout]
+    path = tmp_path / f"rows.{kind}"
+    if kind == "jsonl":
+        write(path, rows(make))
+    else:
+        pq.write_table(pa.Table.from_pylist(rows(make)), path)
+    found = look_at_data(path)
+    assert (found.prompt_column, found.answer_column, found.response_column, found.grader) == columns
+    init(tmp_path / "mine", data=path, machine="laptop")
+    tiny = ["model={architecture: {vocabulary: [a, b]}}", "data.chat=false"]
+    config = load_config(tmp_path / "mine" / "recipe.yaml", tiny)
+    [source] = config.data.train
+    problem = to_problem([*read_rows(source)][3], source, "", refusal=lambda *_: "", demonstration=False)
+    assert (problem.prompt, problem.answer) == (question, answer)
+    asked = {"math": r"answer into \boxed{}", "choice": r"letter of the right option into \boxed{}", "tests": "Python"}
+    assert asked[found.grader] in config.data.prompt_template
+    findings = {one.check: one for one in check(config)[0]}
+    assert findings["data.train[0]"].status in ("ok", "warning") and "data.benchmarks.benchmark" in findings
+
+
+@pytest.mark.parametrize(
+    "ending", ["\nPut the answer after ####.", '\nEnd with "Answer: …".', "\nPut the answer into \\boxed{}."]
+)
+def test_problems_that_say_how_to_answer_are_asked_as_they_are(tmp_path, ending):
+    told = rows(lambda n: {"prompt": f"Double {n}.{ending}", "answer": 2 * n})
+    assert look_at_data(write(tmp_path / "told.jsonl", told)).prompt_template == "{prompt}"
+    one_of_them = [{**row, "prompt": row["prompt"].removesuffix(ending)} for row in told[1:]] + told[:1]
+    assert r"\boxed{}" in look_at_data(write(tmp_path / "untold.jsonl", one_of_them)).prompt_template
+
+
+def test_options_that_are_counted_from_one_are_refused(tmp_path):
+    counted = rows(lambda n: {"question": f"{n} + {n % 4}?", "choices": options(n), "answer": 1 + n % 4})
+    with pytest.raises(ConfigError, match="'answer' counts the options from 1: write it from 0"):
+        look_at_data(write(tmp_path / "rows.jsonl", counted))
+
+
+def test_several_columns_may_be_named_for_the_prompt(tmp_path):
+    path = write(tmp_path / "rows.jsonl", rows(lambda n: {"a": f"{n}", "b": {"c": f"+ {n}"}, "answer": 2 * n}))
+    assert look_at_data(path, {"prompt": "{a} {b.c}"}).prompt_column == "{a} {b.c}"
+    with pytest.raises(ConfigError, match=r"--prompt-column: .* no column 'z'"):
+        look_at_data(path, {"prompt": "{a} {z}"})
+
+
+def test_a_folder_of_shards_or_of_datasets_is_one_data_set(tmp_path):
+    records = rows(lambda n: {"question": f"Double {n}.", "answer": 2 * n}, 40)
+    (tmp_path / "shards").mkdir()
+    write(tmp_path / "shards" / "a.jsonl", records[:20])
+    write(tmp_path / "shards" / "b.jsonl", records[20:])
+    datasets.Dataset.from_list(records).save_to_disk(tmp_path / "saved")
+    for folder in ("shards", "saved"):
+        found = look_at_data(tmp_path / folder)
+        assert (found.prompt_column, found.answer_column, len(found.benchmark)) == ("question", "answer", 4)
+
+
+def test_rows_that_are_lists_are_refused_with_what_arrived(tmp_path):
+    (tmp_path / "orz.json").write_text(json.dumps([[{"from": "human", "value": f"{n}?"}] for n in range(9)]))
+    with pytest.raises(DataError, match="no row of it can be read: line 1: not a JSON object, list"):
+        look_at_data(tmp_path / "orz.json")
