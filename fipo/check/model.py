@@ -83,7 +83,7 @@ def _first(look: Look) -> tuple[Problem, Prompt]:
 
 
 def weights(look: Look) -> Iterator[Finding]:
-    """Whether there is a model in safetensors, whole as far as its headers say."""
+    """Whether there is a model in safetensors, whole and of the configuration's size as far as its headers say."""
     model = look.config.model
     if model.architecture:
         made = model.architecture
@@ -93,6 +93,7 @@ def weights(look: Look) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("model", "ok", f"{model.name_or_path} on the hub, commit {model.revision[:12]}")
         return
+    from fipo.models import check_model
     from fipo.models.folder import check_folder, weight_files
 
     check_folder(folder)
@@ -102,6 +103,7 @@ def weights(look: Look) -> Iterator[Finding]:
         raise ConfigError(
             f"model.name_or_path: {folder} must hold a model in safetensors; it has no *.safetensors, but {others}"
         )
+    check_model(model)
     size = sum(path.stat().st_size for path in files)
     yield Finding("model", "ok", f"{folder}: {size / 1e6:,.1f} MB of safetensors")
 

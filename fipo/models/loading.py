@@ -79,6 +79,18 @@ def load_model_config(model: Model) -> PreTrainedConfig:
     return config
 
 
+def check_model(model: Model) -> None:
+    """Hold the configuration against a folder's weights, of which the headers alone are read.
+
+    Raises:
+        ConfigError: as `load_model_config`; or transformers makes no model of it, or one of another size.
+    """
+    config = load_model_config(model)
+    with _named("no safetensors model", model):
+        if Path(model.name_or_path).is_dir():
+            check_size(config, Path(model.name_or_path))
+
+
 def positions_of(config: PreTrainedConfig) -> int:
     """Tokens that a sequence may have. A model without positions (ALiBi, state spaces) sets no limit."""
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
@@ -106,10 +118,8 @@ def load_model(
         torch.manual_seed(seed)
         return place(Qwen3ForCausalLM(_qwen3_config(model.architecture)), dtype)
     longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
-    own_config = load_model_config(model)
+    check_model(model)
     with _named("no safetensors model", model):
-        if Path(model.name_or_path).is_dir():
-            check_size(own_config, Path(model.name_or_path))
         found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
             model.name_or_path,
             **_origin(model),

@@ -29,10 +29,11 @@ ROWS = [{"question": f"Add modulo 5 : {a} {b} {c}", "solution": str((a + b + c) 
 def small(tmp_path_factory):
     """A folder with a model that ends a turn with another token than a sequence, as instruct models do."""
     folder = tmp_path_factory.mktemp("models") / "small"
-    start = load_config(TINY, ["model.architecture.vocabulary=[a, b]"]).model
-    save_model(load_model(start), load_tokenizer(start), folder)
-    tokenizer = json.loads((folder / "tokenizer.json").read_text())
     words = ["Add", "modulo", "5", ":", "0", "1", "2", "3", "4", "Be", "brief.", "<user>", "<assistant>", "<system>"]
+    start = load_config(TINY, ["model.architecture.vocabulary=[a, b]"]).model
+    embeds = load_config(TINY, [f"model.architecture.vocabulary={json.dumps(['a', 'b', *words, 'turn'])}"]).model
+    save_model(load_model(embeds), load_tokenizer(start), folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
     tokenizer["model"]["vocab"] |= {word: 4 + n for n, word in enumerate(dict.fromkeys(words))}
     last = 4 + len(set(words))
     marks = {"id": last, "content": "<turn>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
@@ -40,8 +41,6 @@ def small(tmp_path_factory):
     tokenizer["model"]["vocab"]["<turn>"] = last
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
     (folder / "chat_template.jinja").write_text(CHAT)
-    told = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**told, "vocab_size": last + 1}))
     return folder
 
 
@@ -176,6 +175,23 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
     (folder / "model.safetensors.index.json").write_text('{"metadata": {}, "weight_map": {"a": "model-1.safetensors"}}')
     with pytest.raises(ConfigError, match=r"model-1\.safetensors is missing"):
+        require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"hidden_size": 10**9}, r"embed_tokens\.weight, \(19, 16\) for \(19, 1000000000\)"),
+        ({"num_hidden_layers": 90, "layer_types": ["full_attention"] * 90}, "config.json tells of 90 layers"),
+        ({"num_hidden_layers": 90}, r"(?s)no configuration at .*`num_hidden_layers` \(90\) must be equal"),
+        ({"intermediate_size": 10**6}, r"config\.json tells of 48,\d{3},\d{3} numbers; the files hold"),
+    ],
+)
+def test_a_configuration_of_other_weights_is_refused(recipe, small, tmp_path, changed, words):
+    folder = shutil.copytree(small, tmp_path / "other")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changed))
+    with pytest.raises(ConfigError, match=words):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
 
 
