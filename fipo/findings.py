@@ -51,12 +51,12 @@ def print_findings(findings: Sequence[Finding], *, as_json: bool = False) -> Non
     console().print(findings_table(findings))
 
 
-def console(in_a_pipe: int = 120) -> Console:
+def console(columns: int = 120) -> Console:
     """For tables: as wide as the terminal, or, in a pipe that says nothing of its width, so many columns."""
     from rich.console import Console
 
-    in_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(width=in_a_pipe if in_pipe else None)
+    in_a_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(width=columns if in_a_pipe else None)
 
 
 def findings_table(findings: Iterable[Finding]) -> Table:

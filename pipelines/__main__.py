@@ -94,7 +94,7 @@ def _list(options: argparse.Namespace) -> None:
     for entry in schedules:
         cron = entry.trigger.cron_schedule
         table.add_row(entry.display_name, cron.cron if cron else "", entry.status.lower())
-    screen = console(in_a_pipe=160)
+    screen = console(columns=160)
     screen.print(table)
     # An id is there to be copied: on a narrow screen the name is folded.
     table = Table(

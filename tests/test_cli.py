@@ -156,3 +156,12 @@ def test_a_run_whose_folder_was_moved_is_read_where_it_is(capsys, tmp_path):
     config = find_run(str(tmp_path / "after" / "demo")).run.config
     assert config.run_directory == tmp_path / "after" / "demo"
     assert config.storage_uri == f"file://{tmp_path}/after/objects"
+
+
+def test_tables_in_a_pipe_have_room(monkeypatch):
+    from fipo.findings import console
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert (console().width, console(columns=160).width) == (120, 160)
+    monkeypatch.setenv("COLUMNS", "40")
+    assert console().width == 40
