@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,8 +21,6 @@ POINTER = b"version https://git-lfs"
 """What a clone without Git LFS has in the place of a large file."""
 _LAYERS = re.compile(r"(?:num_|n_)(?:hidden_|decoder_)?layers?")
 _MOST_LAYERS = 4096
-_ROOM = 2
-"""A model may have so many times the numbers that its files hold: heads that share the embeddings are in them once."""
 
 
 def check_folder(folder: Path) -> None:
@@ -73,31 +70,16 @@ def refuse_quantized(model: str, settings: object) -> None:
         )
 
 
-def check_size(config: PreTrainedConfig, folder: Path) -> None:
-    """Refuse a configuration of another size than the weights: memory is taken before the first one is read.
+def check_layers(config: PreTrainedConfig, folder: Path) -> None:
+    """Refuse a configuration of more layers than there are tensors: they are made before the first one is read.
 
     Raises:
-        ConfigError: it is of another vocabulary or width, or of many times the layers or numbers.
+        ConfigError: it is.
     """
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    text = config.get_text_config()
-    held = [tensor for path in weight_files(folder) for tensor in _tensors(path).items()]
-    embedding = [text.vocab_size, text.hidden_size]
-    for name, (_, shape) in held:
-        if name.endswith("embed_tokens.weight") and list(shape) != embedding:
-            raise _refusal(
-                f"the weights of {folder} must be those that its config.json tells of; 1 are of another shape, such as "
-                f"{name}, {shape} for {tuple(embedding)}"
-            )
-    if held and text.num_hidden_layers > len(held):
-        raise _refusal(f"{folder}: config.json tells of {text.num_hidden_layers:,} layers; the files hold {len(held)}")
-    with torch.device("meta"):
-        wanted = sum(weight.numel() for weight in AutoModelForCausalLM.from_config(config).parameters())
-    found = sum(math.prod(shape) for _, (_, shape) in held)
-    if held and wanted > _ROOM * found:
-        raise _refusal(f"{folder}: config.json tells of {wanted:,} numbers; the files hold {found:,}")
+    held = sum(len(_tensors(path)) for path in weight_files(folder))
+    layers = config.get_text_config().num_hidden_layers
+    if held and layers > held:
+        raise _refusal(f"{folder}: config.json tells of {layers:,} layers; the files hold {held} tensors")
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from logging import getLogger
 from pathlib import Path
@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
-from fipo.models.folder import GENERATION, check_folder, check_size, refuse_quantized
+from fipo.models.folder import GENERATION, check_folder, check_layers, refuse_quantized
 from fipo.models.stops import Stops, stops_of
 
 if TYPE_CHECKING:  # the model classes and the Auto classes bring torch, seconds that data preparation may do without
@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the model classes and the Auto classes bring torch, seconds
 
 # Loading a model is quick next to training it; the bars of many ranks hide what matters.
 logging.disable_progress_bar()
+# What did not fit is told in a sentence, and not in a table before it.
+getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
 
 PAD, END = "<pad>", "<end>"
 
@@ -80,15 +82,17 @@ def load_model_config(model: Model) -> PreTrainedConfig:
 
 
 def check_model(model: Model) -> None:
-    """Hold the configuration against a folder's weights, of which the headers alone are read.
+    """Rehearse the loading of a folder, of whose weights the headers alone are read and for which no memory is taken.
 
     Raises:
-        ConfigError: as `load_model_config`; or transformers makes no model of it, or one of another size.
+        ConfigError: as `load_model`, but for what the numbers tell: that they are finite, and the head is tied.
     """
     config = load_model_config(model)
+    folder = Path(model.name_or_path)
     with _named("no safetensors model", model):
-        if Path(model.name_or_path).is_dir():
-            check_size(config, Path(model.name_or_path))
+        if folder.is_dir():
+            check_layers(config, folder)
+            _loaded(model, device_map="meta")
 
 
 def positions_of(config: PreTrainedConfig) -> int:
@@ -109,7 +113,7 @@ def load_model(
             shape than its configuration says, not finite, quantized, or have an adapter or a head of two kinds.
     """
     import torch
-    from transformers import AutoModelForCausalLM, Qwen3ForCausalLM
+    from transformers import Qwen3ForCausalLM
 
     from fipo.models.precision import place
 
@@ -120,36 +124,9 @@ def load_model(
     longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
     check_model(model)
     with _named("no safetensors model", model):
-        found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
-            model.name_or_path,
-            **_origin(model),
-            dtype="auto" if stored else dtype,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # they are reported below, and by name
-            output_loading_info=True,  # which makes the result a pair
-            **_RETURNED,
-            **longer,
-        )
-        _check_whole(found[0], model)
-    loaded, report = found
-    _check_weights(loaded, report, model)
-    return loaded
-
-
-def _check_weights(loaded: PreTrainedModel, report: Mapping[str, Any], model: Model) -> None:
-    """Refuse weights that are not all there, or not numbers; `report` is what transformers says of its loading."""
-    import torch
-
-    wrong = {"of another shape": report["mismatched_keys"], "missing": report["missing_keys"]}
-    for what, keys in wrong.items():
-        if keys:  # transformers would make them up
-            first, *shapes = min(keys) if what == "of another shape" else (min(keys),)
-            first += f", {' for '.join(str(tuple(shape)) for shape in shapes)}" if shapes else ""
-            raise ConfigError(
-                f"model.name_or_path: the weights of {model.name_or_path!r} must be those that its config.json tells "
-                f"of; {len(keys)} are {what}, such as {first}"
-            )
-    if unread := report["unexpected_keys"]:
+        loaded, unread = _loaded(model, dtype="auto" if stored else dtype, **longer)
+        _check_whole(loaded, model)
+    if unread:
         _logger.warning(
             "%s: %d tensors of its files are no part of it, such as %s: they are neither trained nor saved",
             *(model.name_or_path, len(unread), min(unread)),
@@ -160,6 +137,33 @@ def _check_weights(loaded: PreTrainedModel, report: Mapping[str, Any], model: Mo
                 f"model.name_or_path: the weights of {model.name_or_path!r} must be finite numbers; {name} holds NaN "
                 "or infinity, as a training that diverged leaves it"
             )
+    return loaded
+
+
+def _loaded(model: Model, **options: Any) -> tuple[PreTrainedModel, set[str]]:
+    """The model with all of its weights, and the names of tensors that are no part of it."""
+    from transformers import AutoModelForCausalLM
+
+    found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
+        model.name_or_path,
+        **_origin(model),
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,  # they are reported below, and by name
+        output_loading_info=True,  # which makes the result a pair
+        **_RETURNED,
+        **options,
+    )
+    loaded, report = found
+    wrong = {"of another shape": report["mismatched_keys"], "missing": report["missing_keys"]}
+    for what, keys in wrong.items():
+        if keys:  # transformers would make them up
+            first, *shapes = min(keys) if what == "of another shape" else (min(keys),)
+            first += f", {' for '.join(str(tuple(shape)) for shape in shapes)}" if shapes else ""
+            raise ConfigError(
+                f"model.name_or_path: the weights of {model.name_or_path!r} must be those that its config.json tells "
+                f"of; {len(keys)} are {what}, such as {first}"
+            )
+    return loaded, set(report["unexpected_keys"])
 
 
 def _check_whole(loaded: PreTrainedModel, model: Model) -> None:

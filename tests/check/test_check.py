@@ -184,7 +184,11 @@ def test_damaged_weights_are_refused_by_name(recipe, small, tmp_path):
         ({"hidden_size": 10**9}, r"embed_tokens\.weight, \(19, 16\) for \(19, 1000000000\)"),
         ({"num_hidden_layers": 90, "layer_types": ["full_attention"] * 90}, "config.json tells of 90 layers"),
         ({"num_hidden_layers": 90}, r"(?s)no configuration at .*`num_hidden_layers` \(90\) must be equal"),
-        ({"intermediate_size": 10**6}, r"config\.json tells of 48,\d{3},\d{3} numbers; the files hold"),
+        ({"intermediate_size": 10**6}, r"of another shape, such as .*mlp\.down_proj\.weight, .* for \(16, 1000000\)"),
+        ({"head_dim": 8, "num_attention_heads": 1}, r"of another shape, such as .*self_attn\.o_proj\.weight"),
+        ({"num_key_value_heads": 1}, r"of another shape, such as .*self_attn\.k_proj\.weight"),
+        ({"attention_bias": True}, r"are missing, such as .*self_attn\.k_proj\.bias"),
+        ({"model_type": "llama", "mlp_bias": True}, r"are missing, such as .*mlp\.down_proj\.bias"),
     ],
 )
 def test_a_configuration_of_other_weights_is_refused(recipe, small, tmp_path, changed, words):
