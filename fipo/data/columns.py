@@ -23,10 +23,11 @@ _BRACED = re.compile(r"\{([^{}]+)\}")
 USUAL = {
     "prompt": (
         *("prompt", "problem", "question", "question_content", "query", "instruction", "input", "task", "text", "stem"),
+        *("ctx", "goal", "sentence"),
     ),
     "answer": (
         *("answer", "final_answer", "target", "label", "expected_answer", "ground_truth"),
-        *("answerkey", "answer_idx", "correct", "solution", "output"),
+        *("answerkey", "answer_idx", "correct", "cop", "solution", "output"),
     ),
     "response": ("response", "solution", "completion", "demonstration", "rationale", "explanation", "output"),
 }

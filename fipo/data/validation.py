@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from decimal import Decimal
@@ -52,7 +53,7 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
 def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demonstration: bool) -> Problem:
     asked = filled(source.prompt_column, record, lettered=source.grader == "choice")
     prompt = _text(_prompt(asked), source.prompt_column, Reason.NO_PROMPT)
-    answer = _text(_answer(record, source), source.answer_column, Reason.NO_ANSWER)
+    answer = _text(_answer(record, source, prompt), source.answer_column, Reason.NO_ANSWER)
     response = ""
     if demonstration or source.max_demonstration_tokens:
         response = _text(lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
@@ -114,10 +115,11 @@ def _prompt(value: Any) -> Any:
     return "\n\n".join(message["content"] for message in value)
 
 
-def _answer(record: Mapping[str, Any], source: Source) -> Any:
+def _answer(record: Mapping[str, Any], source: Source, prompt: str) -> Any:
     """The reference answer, a finite number as its text; anything else as it is.
 
-    A solution that ends in a box (MATH) is what the box holds; an index from 0 into the options (MMLU) is a letter.
+    A solution that ends in a box (MATH) is what the box holds; an index from 0 into the options (MMLU) is a letter. So
+    is an index as text (HellaSwag), if the prompt has an option of this letter, and none of this number (ARC).
     """
     value = lookup(record, source.answer_column)
     if value is None and source.answer_column == Source.model_fields["answer_column"].default:
@@ -138,8 +140,12 @@ def _answer(record: Mapping[str, Any], source: Source) -> Any:
     if isinstance(value, str) and BOX in value and source.grader in READ_FROM_BOXES:
         value = final_answer(value) or value
     is_integer = isinstance(value, int) and not isinstance(value, bool)
-    if is_integer and source.grader == "choice" and 0 <= value < len(ascii_uppercase):
-        return ascii_uppercase[value]
+    if source.grader == "choice":
+        if is_integer and 0 <= value < len(ascii_uppercase):
+            return ascii_uppercase[value]
+        if isinstance(value, str) and re.fullmatch("[0-9]", value):
+            letter = ascii_uppercase[int(value)]
+            return letter if f"({letter})" in prompt and f"({value})" not in prompt else value
     is_finite = isinstance(value, float | Decimal) and math.isfinite(value)
     return str(value) if is_integer or is_finite else value
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from string import ascii_uppercase
 from typing import Any
 
 from fipo.config import Source
@@ -27,6 +28,8 @@ MOST = 0.8
 
 BEFORE, OPTIONS = ("body", "context", "passage", "background", "article", "story"), ("options", "choices", "endings")
 """Columns without which a question cannot be answered."""
+OPTION = re.compile(r"(option|opt|op|choice|ending|sol|)[_ ]?([a-h]|[0-8])", re.IGNORECASE)
+"""A column of one option: `A` (C-Eval, CMMLU), `opa` (MedMCQA), `option1`, `ending0`, `sol1` (PIQA)."""
 TESTS = {
     "input_output": "",
     "public_test_cases": "",
@@ -101,7 +104,7 @@ def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundDat
     if grader == "tests":  # a program is right in many ways, and has no ending
         after = response = ""
     asked_already = _share(any(mark in str(one) for mark in ASKED_ALREADY) for one in values.get(prompt, ())) > MOST
-    prompt = prompt if "prompt" in told else _asked(prompt, values, tests)
+    prompt = prompt if "prompt" in told else _asked(prompt, values, grader, tests)
     wanted = [*columns_asked(prompt), *filter(None, (answer, response)), *(TEST_COLUMNS if answer == tests else ())]
     return FoundData(
         prompt_column=prompt,
@@ -172,19 +175,23 @@ def _are_choices(name: str, values: Mapping[str, list[Any]], path: Path | None =
     letters = [str(value).strip("() .") for value in values[name]]
     if _share(len(one) == 1 and one.isalpha() for one in letters) > 0.9:
         return True
-    options = values.get(_options(values), [])
-    if len(options) != len(letters) or not all(isinstance(one, list) for one in options):
+    lists = values.get(_options(values), [])
+    named = [one for one in _apart(values) if len(one) > 1]  # `a`, `b` and numbers may be a sum of theirs
+    counts = [len(of) for of in lists if isinstance(of, list)] or [len(named)] * len(letters)
+    numbers = [
+        int(value) for value in values[name] if not isinstance(value, bool) and re.fullmatch("[0-8]", str(value))
+    ]
+    if not len(numbers) == len(letters) == len(counts):
         return False
-    numbers = [value for value in values[name] if isinstance(value, int) and not isinstance(value, bool)]
-    if len(numbers) < len(letters) or not all(0 <= n <= len(of) for n, of in zip(numbers, options, strict=True)):
+    if not all(0 <= number <= count for number, count in zip(numbers, counts, strict=True)):
         return False
-    beyond = any(number == len(of) for number, of in zip(numbers, options, strict=True))
+    beyond = any(number == count for number, count in zip(numbers, counts, strict=True))
     if beyond and 0 not in numbers and path:
         raise ConfigError(f"--data {path}: {name!r} counts the options from 1: write it from 0, or as their letters")
     return 0 in numbers and not beyond
 
 
-def _asked(prompt: str, values: Mapping[str, Sequence[Any]], tests: str) -> str:
+def _asked(prompt: str, values: Mapping[str, Sequence[Any]], grader: str, tests: str) -> str:
     """The prompt's column, with those that belong to it: what stands before the question, and the options after it."""
     questions = values[prompt]
 
@@ -199,10 +206,14 @@ def _asked(prompt: str, values: Mapping[str, Sequence[Any]], tests: str) -> str:
         )
 
     before = next((name for name in values if name.casefold() in BEFORE and tells(name)), "")
-    options = _options(values)
-    if not (before or options or TESTS.get(tests)):
+    if options := _options(values):
+        after = f"\n{{{options}}}"
+    elif grader == "choice":
+        after = "".join(f"\n({letter}) {{{one}}}" for letter, one in zip(ascii_uppercase, _apart(values), strict=False))
+    else:
+        after = TESTS.get(tests, "")
+    if not (before or after):
         return prompt
-    after = f"\n{{{options}}}" if options else TESTS.get(tests, "")
     return (f"{{{before}}}\n" if before else "") + f"{{{prompt}}}" + after
 
 
@@ -212,6 +223,19 @@ def _options(values: Iterable[str]) -> str:
     return next((name for name in values if name.rpartition(".")[2].casefold() in OPTIONS), "") or next(
         (name.rpartition(".")[0] for name in values if name.casefold() in inside), ""
     )
+
+
+def _apart(values: Iterable[str]) -> list[str]:
+    """The columns of the options where each has one of its own, in their order; empty where none do."""
+    found: dict[str, dict[str, str]] = {}
+    for name in values:
+        if is_option := OPTION.fullmatch(name):
+            found.setdefault(is_option[1], {})[is_option[2].casefold()] = name
+    for marked in found.values():
+        for marks in ("abcdefgh", "12345678", "01234567"):
+            if len(marked) > 1 and set(marked) == set(marks[: len(marked)]):
+                return [marked[mark] for mark in marks[: len(marked)]]
+    return []
 
 
 def _first_rows(path: Path, columns: Sequence[str]) -> list[Row]:

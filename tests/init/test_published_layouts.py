@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fipo.check import check
-from fipo.config import load_config
+from fipo.config import Source, load_config
+from fipo.data.rows import Row
 from fipo.data.sources import read_rows
 from fipo.data.validation import to_problem
 from fipo.errors import ConfigError, DataError
@@ -85,6 +86,45 @@ LAYOUTS = {
         ("{question}\n{options}", "correct", "rationale", "choice"),
         ("3 + 3?\nA)3\nB)4\nC)5\nD)6", "D"),
     ),
+    "C-Eval": (
+        lambda n: {
+            "id": n,
+            "question": f"{n} + {n % 4} = ____",
+            **dict(zip(LETTERS, options(n), strict=True)),
+            "answer": LETTERS[n % 4],
+            "explanation": f"Count on from {n}.",
+        },
+        ("{question}\n(A) {A}\n(B) {B}\n(C) {C}\n(D) {D}", "answer", "explanation", "choice"),
+        ("3 + 3 = ____\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
+    ),
+    "MedMCQA": (
+        lambda n: {
+            "question": f"{n} + {n % 4}?",
+            **dict(zip(("opa", "opb", "opc", "opd"), options(n), strict=True)),
+            "cop": n % 4,
+            "choice_type": "single",
+            "subject_name": f"sums {n % 5}",
+        },
+        ("{question}\n(A) {opa}\n(B) {opb}\n(C) {opc}\n(D) {opd}", "cop", "", "choice"),
+        ("3 + 3?\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
+    ),
+    "PIQA": (
+        lambda n: {"goal": f"Add {n % 2} to {n}.", "sol1": f"{n}", "sol2": f"{n + 1}", "label": n % 2},
+        ("{goal}\n(A) {sol1}\n(B) {sol2}", "label", "", "choice"),
+        ("Add 1 to 3.\n(A) 3\n(B) 4", "B"),
+    ),
+    "HellaSwag": (
+        lambda n: {
+            "activity_label": "adding",
+            "ctx_a": f"{n} + {n % 4}",
+            "ctx": f"{n} + {n % 4} is",
+            "endings": options(n),
+            "split_type": "zeroshot",
+            "label": str(n % 4),
+        },
+        ("{ctx}\n{endings}", "label", "", "choice"),
+        ("3 + 3 is\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
+    ),
     "OlympiadBench": (
         lambda n: {"question": f"Triple {n}.", "solution": [f"It is {3 * n}."], "final_answer": [f"${3 * n}$"]},
         ("question", "final_answer", "", "math"),
@@ -150,10 +190,37 @@ def test_problems_that_say_how_to_answer_are_asked_as_they_are(tmp_path, ending)
     assert r"\boxed{}" in look_at_data(write(tmp_path / "untold.jsonl", one_of_them)).prompt_template
 
 
-def test_options_that_are_counted_from_one_are_refused(tmp_path):
-    counted = rows(lambda n: {"question": f"{n} + {n % 4}?", "choices": options(n), "answer": 1 + n % 4})
+@pytest.mark.parametrize(
+    "counted",
+    [
+        lambda n: {"question": f"{n} + {n % 4}?", "choices": options(n), "answer": 1 + n % 4},
+        lambda n: {
+            "sentence": f"{n} is _.",
+            "option1": "odd",
+            "option2": "even",
+            "answer": str(2 - n % 2),
+        },  # WinoGrande
+    ],
+)
+def test_options_that_are_counted_from_one_are_refused(tmp_path, counted):
+    counted = rows(counted)
     with pytest.raises(ConfigError, match="'answer' counts the options from 1: write it from 0"):
         look_at_data(write(tmp_path / "rows.jsonl", counted))
+
+
+def test_numbers_beside_columns_of_one_letter_are_numbers(tmp_path):
+    sums = rows(lambda n: {"question": f"What is {n % 2} + {n % 3}?", "a": n % 2, "b": n % 3, "answer": n % 2 + n % 3})
+    found = look_at_data(write(tmp_path / "rows.jsonl", sums))
+    assert (found.prompt_column, found.grader) == ("question", "math")
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answer"), [("2?\n(A) 2\n(B) 3", "B"), ("2?\n(1) 2\n(2) 3", "1"), ("2?\n(A) 2", "1"), ("2?", "1")]
+)
+def test_an_index_as_text_is_the_letter_of_an_option_that_there_is(prompt, answer):
+    record = Row(1, {"prompt": prompt, "answer": "1"})
+    source = Source(uri="rows.jsonl", grader="choice")
+    assert to_problem(record, source, "", refusal=lambda *_: "", demonstration=False).answer == answer
 
 
 def test_several_columns_may_be_named_for_the_prompt(tmp_path):
