@@ -72,14 +72,10 @@ def _first(look: Look) -> tuple[Problem, Prompt]:
     for problem in problems:
         try:
             return problem, tokenize(problem, look.tokenizer, look.config.data)
-        except DataError:
-            render(ANY_PROBLEM, look.tokenizer, look.config.data)  # or it is not the row's fault
-        except Exception:  # the tokenizers library raises nothing narrower; preparation sets the row aside
-            continue
-    raise DataError(
-        f"data.train: the tokenizer of {look.tokenizer.name_or_path or 'model.architecture'!r} has no tokens for any "
-        f"of the first {len(problems)} rows, such as {problems[0].prompt[:100]!r}"
-    )
+        except DataError as error:
+            render(ANY_PROBLEM, look.tokenizer, look.config.data)  # or it is not the row's fault; it is set aside
+            reason = error
+    raise DataError(f"data.train: of the first {len(problems)} rows none can be asked: {reason}")
 
 
 def weights(look: Look) -> Iterator[Finding]:

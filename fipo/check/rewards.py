@@ -11,7 +11,7 @@ from fipo.check.look import Look, Skipped
 from fipo.data.schema import Problem
 from fipo.environments.host import Host
 from fipo.environments.notice import notice
-from fipo.errors import ConfigError, RewardError, RolloutError
+from fipo.errors import ConfigError, DataError, RewardError, RolloutError
 from fipo.findings import Finding, excerpt
 from fipo.rewards.functions import accuracy, find, partial
 from fipo.rewards.sandbox.client import Limits
@@ -81,17 +81,18 @@ def one_reward(look: Look) -> Iterator[Finding]:
 
     from fipo.batch import FinishReason, Rollout, RolloutGroup
     from fipo.data.schema import tokenize
+    from fipo.models.tokens import token_ids
     from fipo.rewards.scorer import Scorer
 
     config, problem = look.config, look.answered
     text = problem.response or rf"\boxed{{{problem.answer}}}"
     try:
         prompt = tokenize(problem, look.tokenizer, config.data)
-        ids = look.tokenizer(text, add_special_tokens=False)["input_ids"]
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        raise Skipped(f"the tokenizer has no tokens for {text[:100]!r}") from error
-    token_ids = np.asarray([*ids, look.stops.ids[0]], np.int32)
-    rollout = Rollout(token_ids, np.zeros(len(token_ids), np.float32), FinishReason.STOP, 0)
+        [ids] = token_ids([text], look.tokenizer, special=False)
+    except DataError as error:
+        raise Skipped(str(error)) from error
+    answer = np.asarray([*ids, look.stops.ids[0]], np.int32)
+    rollout = Rollout(answer, np.zeros(len(answer), np.float32), FinishReason.STOP, 0)
     limit = config.rollout.max_response_tokens
     with Scorer(config.reward, max_response_tokens=limit, tokenizer=look.tokenizer) as scorer:
         began = time.monotonic()

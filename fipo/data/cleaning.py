@@ -19,6 +19,7 @@ from fipo.data.schema import ANY_PROBLEM, Problem, encode, render
 from fipo.data.sources import read_rows
 from fipo.data.validation import Refusal, to_problem
 from fipo.errors import DataError
+from fipo.models.tokens import token_ids
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -184,11 +185,11 @@ class Cleaner:
         demonstrations = [0] * len(rendered)
         try:
             if any(problem.response for problem, _ in rendered):
-                encoded = tokenizer([problem.response for problem, _ in rendered], add_special_tokens=False)
-                demonstrations = [len(ids) + 1 for ids in encoded.input_ids]
+                encoded = token_ids([problem.response for problem, _ in rendered], tokenizer, special=False)
+                demonstrations = [len(ids) + 1 for ids in encoded]
             prompts = encode([text for _, text in rendered], tokenizer, data)
             return list(zip(map(len, prompts), demonstrations, strict=True))
-        except Exception:  # The tokenizers library raises nothing narrower, for the whole batch at once.
+        except DataError:  # of the whole batch at once
             if len(rendered) == 1:
                 return [None]
             return [lengths for one in rendered for lengths in self._tokens([one])]

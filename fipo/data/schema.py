@@ -102,17 +102,23 @@ def reads_the_clock(tokenizer: PreTrainedTokenizerBase, data: Data) -> bool:
 
 
 def encode(texts: list[str], tokenizer: PreTrainedTokenizerBase, data: Data) -> list[list[int]]:
-    """Token ids of rendered prompts; a chat template has put its own special tokens in the text."""
-    return list(tokenizer(texts, add_special_tokens=not data.chat)["input_ids"])
+    """Token ids of rendered prompts; a chat template has put its own special tokens in the text.
+
+    Raises:
+        DataError: as `token_ids`.
+    """
+    from fipo.models.tokens import token_ids
+
+    return token_ids(texts, tokenizer, special=not data.chat)
 
 
 def tokenize(problem: Problem, tokenizer: PreTrainedTokenizerBase, data: Data) -> Prompt:
     """The problem as a rollout engine takes it."""
-    (token_ids,) = encode([render(problem.prompt, tokenizer, data)], tokenizer, data)
+    [ids] = encode([render(problem.prompt, tokenizer, data)], tokenizer, data)
     return Prompt(
         id=problem.id,
         text=problem.prompt,
-        token_ids=tuple(token_ids),
+        token_ids=tuple(ids),
         answer=problem.answer,
         source=problem.source,
         grader=problem.grader,

@@ -29,13 +29,18 @@ def check_folder(folder: Path) -> None:
     A snapshot in the hub's cache is made of links into the `blobs` beside it; these may be.
 
     Raises:
-        ConfigError: a link or a name leads out of it, it holds an adapter, a generation configuration that cannot be
-            read, quantized weights, or a file of weights that is damaged or holds whole numbers.
+        ConfigError: a link or a name leads out of it or nowhere, it holds a pipe, an adapter, a generation
+            configuration that cannot be read, quantized weights, or a file of weights that is damaged or holds whole
+            numbers.
     """
     places = {folder.resolve(), folder.resolve().parents[1] / "blobs"} if len(folder.resolve().parts) > 2 else {folder}
     for path in folder.iterdir():
+        if path.is_symlink() and not path.exists():
+            raise _refusal(f"{path} is a link to nothing; copy the file to its place")
         if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in places):
             raise _refusal(f"{path} is a link out of the folder; copy the file to its place")
+        if not (path.is_file() or path.is_dir()):
+            raise _refusal(f"{path} is a pipe or a device and no file")
     if (adapter := folder / ADAPTER).is_file():
         raise _refusal(
             f"{folder} holds {ADAPTER}, an adapter of {_json(adapter).get('base_model_name_or_path')!r}: name that "
@@ -111,10 +116,10 @@ def _tensors(path: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:
     """Type and shape of each, by the header, which the library holds against the length of the file."""
     from safetensors import SafetensorError, safe_open
 
-    with path.open("rb") as file:
-        if file.read(len(POINTER)) == POINTER:
-            raise _refusal(f"{path} is a pointer of Git LFS and not the weights: fetch them (git lfs pull)")
     try:
+        with path.open("rb") as beginning:
+            if beginning.read(len(POINTER)) == POINTER:
+                raise _refusal(f"{path} is a pointer of Git LFS and not the weights: fetch them (git lfs pull)")
         with safe_open(path, framework="numpy") as file:
             slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 - no mapping
             return {name: (one.get_dtype(), tuple(one.get_shape())) for name, one in slices.items()}

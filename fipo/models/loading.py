@@ -48,6 +48,8 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     config = load_model_config(model)
+    with _named("no configuration", model):
+        embedded = config.get_text_config().vocab_size
     with _named("no tokenizer", model):
         tokenizer = AutoTokenizer.from_pretrained(model.name_or_path, **_origin(model))
     name = f"model.name_or_path: the tokenizer of {model.name_or_path!r}"
@@ -55,7 +57,7 @@ def load_tokenizer(model: Model) -> PreTrainedTokenizerBase:
         raise ConfigError(f"{name} has no end-of-sequence token: name it as eos_token in tokenizer_config.json")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    vocabulary, embedded = tokenizer.get_vocab(), config.get_text_config().vocab_size
+    vocabulary = tokenizer.get_vocab()
     last = max(vocabulary, key=lambda token: vocabulary[token])
     if vocabulary[last] >= embedded:
         raise ConfigError(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fipo.errors import ConfigError, DataError
+from fipo.models.tokens import token_ids
 
 if TYPE_CHECKING:
     from transformers import GenerationConfig, PreTrainedConfig, PreTrainedTokenizerBase
@@ -96,5 +97,5 @@ def _end_of_turn(tokenizer: PreTrainedTokenizerBase) -> int | None:
     except Exception:  # a template's own code: one that cannot render an answer says nothing of its end
         return None
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-    after = tokenizer(text.rpartition(_ANSWER)[2], add_special_tokens=False)["input_ids"]
+    [after] = token_ids([text.rpartition(_ANSWER)[2]], tokenizer, special=False)
     return next((token for token in after if token in special), None)

@@ -21,6 +21,8 @@ CHAT = (
     "{% if add_generation_prompt %}<assistant>{% endif %}"
 )
 ROWS_URI = "uri: mine/rows.jsonl, prompt_column: question"
+WORDS = {"type": "WhitespaceSplit"}
+ENDLESS = {"type": "Split", "pattern": {"Regex": "(5+)+$"}, "behavior": "Isolated", "invert": False}
 NUMBERS = [(n % 5, (1 + n // 5) % 5, (2 + n // 25) % 5) for n in range(60)]
 ROWS = [{"question": f"Add modulo 5 : {a} {b} {c}", "solution": str((a + b + c) % 5)} for a, b, c in NUMBERS]
 
@@ -209,6 +211,26 @@ def test_a_slow_reward_function_is_told_with_what_a_step_of_it_takes(recipe):
     assert row.status == "warning", row.found
     assert "lazy_rewards:lazy 1; the reward is 2. It takes 0.6 s" in row.found
     assert re.search(r"the 32 responses of a step (19|2\d) s in all", row.found)
+
+
+@pytest.mark.parametrize(
+    ("file", "changed", "words"),
+    [
+        ("tokenizer_config.json", {"model_max_length": "long"}, "'>' not supported"),
+        (
+            "tokenizer.json",
+            {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [WORDS, ENDLESS]}},
+            "has no tokens for .*retry-limit-in-match",
+        ),
+    ],
+)
+def test_a_tokenizer_that_breaks_down_is_refused(recipe, small, tmp_path, file, changed, words):
+    folder = shutil.copytree(small, tmp_path / "other")
+    (folder / file).write_text(json.dumps(json.loads((folder / file).read_text()) | changed))
+    long = f"data.prompt_template='{'5' * 40}! {{prompt}}'"
+    settings = f"model={{name_or_path: {folder}}}", "data.chat=true", long
+    findings, error = found(recipe, *settings)
+    assert isinstance(error, DataError) and re.search(words, str(error)), findings
 
 
 @pytest.mark.parametrize(

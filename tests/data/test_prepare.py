@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from fipo.config import load_config
 from fipo.data.manifest import Manifest
@@ -175,6 +177,17 @@ def test_what_the_tokenizer_cannot_encode_is_set_aside(configure, run):
     prepared = run(config, tokenizer=load_tokenizer(config.model))
     assert prepared.prompts() == ["1 2", "3 4"]
     assert prepared.quarantined == [(2, Reason.UNENCODABLE)]
+
+
+def test_a_row_at_which_the_tokenizer_breaks_down_is_set_aside(configure, run, tokenizer):
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["pre_tokenizer"] = {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}
+    panics = PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)), eos_token="<end>")
+    hostile = "a" * 40 + "!"  # its library gives up, and Rust panics
+    sft = [{"prompt": p, "answer": "1", "response": r} for p, r in (("one", "r"), ("two", hostile))]
+    prepared = run(configure(rows("one", hostile, "three"), rows("four"), sft), tokenizer=panics)
+    assert (prepared.prompts(), prepared.prompts("sft")) == (["one", "three"], ["one"])
+    assert [reason for _, reason in prepared.quarantined] == [Reason.UNENCODABLE] * 2
 
 
 def test_warm_up_set_keeps_several_demonstrations_and_problems_of_train(configure, run):

@@ -1,6 +1,7 @@
 """A model's folder of anybody's: loaded, or refused in one sentence; nothing outside of it is read."""
 
 import json
+import os
 import random
 import shutil
 import struct
@@ -48,6 +49,33 @@ def test_a_link_out_of_the_folder_is_refused(model, name):
     (model / name).rename(model.parent / "elsewhere")
     (model / name).symlink_to(model.parent / "elsewhere")
     with pytest.raises(ConfigError, match=f"{name} is a link out of the folder"):
+        load(model)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_a_link_to_itself_and_a_folder_are_no_files(model, name):
+    (model / name).unlink()
+    (model / name).symlink_to(name)
+    with pytest.raises(ConfigError, match=f"{name} is a link to nothing"):
+        load(model)
+    (model / name).unlink()
+    (model / name).mkdir()
+    with pytest.raises(ConfigError, match=r"model\.name_or_path: .*(directory|model_type)"):
+        load(model)
+
+
+def test_a_configuration_in_a_configuration_that_is_none_is_refused(model):
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(config | {"text_config": {"vocab_size": 3}}))
+    with pytest.raises(ConfigError, match=r"no configuration at .*'dict' object has no attribute 'vocab_size'"):
+        load(model)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json", "tokenizer.json", "chat_template.jinja"])
+def test_nobody_waits_for_a_pipe(model, name):
+    (model / name).unlink(missing_ok=True)
+    os.mkfifo(model / name)
+    with pytest.raises(ConfigError, match=f"{name} is a pipe or a device and no file"):
         load(model)
 
 
