@@ -11,6 +11,7 @@ verdict, grade or message]`. The task is `grade`; `refuse`, whether the referenc
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import mmap
@@ -57,7 +58,8 @@ def supervise(connection: socket.socket, settings: Settings) -> None:
         if not child:
             resource.setrlimit(resource.RLIMIT_AS, (settings.memory_bytes, settings.memory_bytes))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            serve(connection, current, settings)
+            with contextlib.suppress(ConnectionError):  # killed, whoever asked, before a reply was read
+                serve(connection, current, settings)
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status == 0:
@@ -68,7 +70,7 @@ def supervise(connection: socket.socket, settings: Settings) -> None:
             timed_out = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGALRM
             try:
                 _reply(connection, request, TIME if timed_out else DIED)
-            except BrokenPipeError:
+            except ConnectionError:
                 return
 
 

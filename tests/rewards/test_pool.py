@@ -1,10 +1,13 @@
 """The verifier's processes, given what a model may write, killed, and left behind."""
 
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import psutil
 import pytest
@@ -12,6 +15,8 @@ import pytest
 from fipo.errors import RewardError
 from fipo.outcome import Outcome
 from fipo.rewards.pool import START_SECONDS, GraderPool
+from fipo.rewards.sandbox.client import Limits
+from fipo.rewards.worker import Settings
 from tests.present import present
 from tests.waiting import wait_until, wait_until_gone
 
@@ -125,6 +130,19 @@ def test_no_process_stays_after_close():
     pool.close()
     pool.close()
     wait_until_gone(workers)
+
+
+def test_a_worker_ends_without_a_word_when_nobody_reads_its_reply():
+    ours, theirs = socket.socketpair()
+    settings = json.dumps(asdict(Settings(seconds=5.0, memory_bytes=1 << 30, programs=Limits())))
+    command = [sys.executable, "-m", "fipo.rewards.worker", str(theirs.fileno()), settings]
+    worker = subprocess.Popen(command, pass_fds=[theirs.fileno()], stderr=subprocess.PIPE, text=True)
+    theirs.close()
+    ours.sendall(json.dumps([1, "grade", "math", "5", "5", "{}"]).encode() + b"\n")
+    ours.recv(1, socket.MSG_PEEK)
+    ours.close()  # as of a process that is killed: the other end is told that what it wrote is lost
+    _, said = worker.communicate(timeout=60)
+    assert (worker.returncode, said) == (0, "")
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
