@@ -30,12 +30,11 @@ class Finding:
 
 
 def excerpt(text: str, characters: int) -> str:
-    """For one line or a small box: the beginning and the end of a text, of so many characters together; where it is
-    longer, with what is left out between them."""
-    if len(text) <= characters:
-        return text
+    """For one line or a small box: the beginning and the end of a text, of so many characters together, and between
+    them how many are left out; the text itself where that is no longer."""
     end = characters // 3  # how it ends matters, and less of it tells
-    return f"{text[: characters - end]} [… {len(text) - characters:,} characters …] {text[-end:]}"
+    short = f"{text[: characters - end]} [… {len(text) - characters:,} characters …] {text[-end:]}"
+    return min(text, short, key=len)
 
 
 def failed(findings: Sequence[Finding]) -> bool:

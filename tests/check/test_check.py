@@ -12,6 +12,7 @@ from fipo.check import CHECKS, check, require
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError, DataError, StorageError
+from fipo.findings import excerpt
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.run.step import STEPS
 
@@ -199,6 +200,12 @@ def test_a_configuration_of_other_weights_is_refused(recipe, small, tmp_path, ch
     (folder / "config.json").write_text(json.dumps(config | changed))
     with pytest.raises(ConfigError, match=words):
         require(load_config(recipe, [f"model={{name_or_path: {folder}}}"]), ["sft"])
+
+
+def test_an_excerpt_is_never_longer_than_its_text():
+    digits = "".join(str(n % 10) for n in range(100))
+    assert (excerpt(digits[:33], 30), excerpt("", 30)) == (digits[:33], "")
+    assert excerpt(digits, 30) == digits[:20] + " [… 70 characters …] " + digits[-10:]
 
 
 def test_a_slow_reward_function_is_told_with_what_a_step_of_it_takes(recipe):
