@@ -150,7 +150,8 @@ def _chosen(path: Path, values: Mapping[str, list[Any]], told: Mapping[str, str]
             and _share(_fits(kind, value) for value in found) > MOST
         }
         choices = {one: found for one, found in free.items() if kind == "answer" and _are_choices(one, values)}
-        chosen[kind] = name or _usual(kind, choices) or _usual(kind, free)
+        likely = [one for one in (_usual(kind, choices), _usual(kind, free)) if one]
+        chosen[kind] = name or max(likely, key=lambda one: len(values[one]), default="")  # what most rows have
         if not chosen[kind] and kind != "response":
             raise ConfigError(
                 f"--data {path}: no column of more than one text is named as the {kind} usually is "
@@ -275,9 +276,14 @@ def _usual(kind: str, values: Mapping[str, Sequence[Any]]) -> str:
     """The column of a usual name, the commonest first, as it is or inside a struct; else the only one that has such a
     name among its words; empty where there is none, or several may be meant.
 
-    One with the same text in all rows holds no problem and no answer. Where verl's layout has an answer it is that one.
+    One with the same text in all rows holds no problem and no answer, and one of a few texts no demonstration (ASDiv's
+    `solution_type`). Where verl's layout has an answer it is that one.
     """
-    names = [name for name, found in values.items() if len(found) == 1 or any(one != found[0] for one in found)]
+    names = [
+        name
+        for name, found in values.items()
+        if len(found) == 1 or (1 if kind != "response" else len(found) // 2) < len(set(map(str, found)))
+    ]
     if kind == "answer" and DAPO_ANSWER in names:
         return DAPO_ANSWER
     for spelled in (str.casefold, lambda name: name.rpartition(".")[2].casefold()):

@@ -52,7 +52,7 @@ def exact(response: str, reference: str, columns: Mapping[str, Any]) -> Grade:
 
 
 def choice(response: str, reference: str, columns: Mapping[str, Any]) -> Grade:
-    """The final answer must name the reference's letter, or all of its letters and no other: `B`, `(B) 42`, `A, C`."""
+    """The final answer must name the reference's letter, or all of its letters and no other: `(B) 42`, `A, C`, `AC`."""
     wanted = _letters(reference)
     if wanted is None:
         raise RewardError(f"reference answer {reference[:100]!r}: expected a letter, A to Z, or several")
@@ -182,8 +182,11 @@ _LETTER = re.compile(r"\b[A-Z]\b|\([a-z]\)")
 
 
 def _letters(answer: str) -> str | None:
-    """The letters that an answer names, in order, each once: `(C), a.` is `A, C`; None where it names none."""
+    """The letters that an answer names, in order, each once: `(C), a.` is `A, C`, and so is `AC`; None where it names
+    none."""
     text = _DRESSING.sub(lambda found: found[1] or "", answer).strip().rstrip(".").strip()
+    if re.fullmatch("[A-H]{2,8}", text) and sorted(set(text)) == list(text):
+        return ", ".join(text)
     named = [_ONE.fullmatch(part) for part in _SEPARATORS.split(text)]
     if all(named):
         return ", ".join(sorted({match[1].upper() for match in named if match}))

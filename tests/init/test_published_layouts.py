@@ -125,6 +125,25 @@ LAYOUTS = {
         ("{ctx}\n{endings}", "label", "", "choice"),
         ("3 + 3 is\n(A) 3\n(B) 4\n(C) 5\n(D) 6", "D"),
     ),
+    "ASDiv": (
+        lambda n: {
+            "body": f"Ann has {n} pens.",
+            "question": f"She buys {n} more. How many are these?",
+            "solution_type": ["Addition", "Sum"][n % 2],
+            "answer": f"{2 * n} (pens)",
+        },
+        ("{body}\n{question}", "answer", "", "math"),
+        ("Ann has 3 pens.\nShe buys 3 more. How many are these?", "6 (pens)"),
+    ),
+    "GAOKAO, options in some": (
+        lambda n: {
+            "content": f"2 * {n} =",
+            "answer": f"{2 * n}",
+            **({} if n % 3 else {"choice_answer": LETTERS[n % 4]}),
+        },
+        ("content", "answer", "", "math"),
+        ("2 * 3 =", "6"),
+    ),
     "OlympiadBench": (
         lambda n: {"question": f"Triple {n}.", "solution": [f"It is {3 * n}."], "final_answer": [f"${3 * n}$"]},
         ("question", "final_answer", "", "math"),
