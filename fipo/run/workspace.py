@@ -40,7 +40,7 @@ from fipo.run.result import Output, StepResult
 from fipo.run.stages import Stage, at_work, write_stage
 from fipo.run.step import STEPS, steps_to
 from fipo.storage import claimed, delete_directory, download_directory, release, upload_directory
-from fipo.tracking import Tracker, is_open, replay_left
+from fipo.tracking import Tracker, last_status, replay_left
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -210,9 +210,9 @@ class Workspace:
                 tracker.tags({"fipo.continued": "; ".join(map(str, changes))})
             attempt = Attempt(self, tracker)
             yield attempt
-            attempt.commit(time.monotonic() - started)
+            result = attempt.commit(time.monotonic() - started)
             if attempt.metrics:  # without a measurement there is nothing to say
-                tracker.describe(_function(SENTENCE)(self.result()))
+                tracker.describe(_function(SENTENCE)(result))
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -230,11 +230,11 @@ class Workspace:
         return f"{platform.node()}:{self.directory.resolve()} ({boot_id()})"
 
     def _settle(self) -> None:
-        """Of a step that has finished: what a kill, or an outage, at its very end has left undone."""
+        """Of a step that has finished: what a kill or an outage at its end has left undone, or called a failure."""
         if self.directory.exists():
             with suppress(LaunchError), _locked(self.directory / "lock"):  # who lives does it itself
-                if is_open(self.directory / "journal.jsonl"):
-                    with self._tracker():  # its MLflow run is over, too
+                if last_status(self.directory / "journal.jsonl", self.run_key) != "FINISHED":
+                    with self._tracker():  # its MLflow run is over, and well
                         pass
                 release(self.store, self._claim_prefix, holder=self._place)
         replay_left(self.directory)
@@ -332,7 +332,7 @@ class Attempt:
         """Upload a folder as an output of the step; see `Workspace.publish`."""
         self.outputs[name] = self.workspace.publish(name, folder, parts)
 
-    def commit(self, seconds: float) -> None:
+    def commit(self, seconds: float) -> StepResult:
         """Write the result: from now on the step is finished."""
         workspace = self.workspace
         result = StepResult(
@@ -353,4 +353,4 @@ class Attempt:
             pipeline_run=self.tracker.pipeline_run,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        workspace.commit(result)
+        return workspace.commit(result)

@@ -1,7 +1,7 @@
 """Metrics, parameters and artifacts of runs, in MLflow, through a journal that loses nothing."""
 
 from fipo.tracking.client import RunIdentity
-from fipo.tracking.journal import is_open, read_journal, read_said
+from fipo.tracking.journal import last_status, read_journal, read_said
 from fipo.tracking.runs import (
     FinishedRun,
     finished_runs,
@@ -18,7 +18,7 @@ __all__ = [
     "RunIdentity",
     "Tracker",
     "finished_runs",
-    "is_open",
+    "last_status",
     "link_pipeline_run",
     "parent_run",
     "read_journal",

@@ -111,12 +111,18 @@ def read_journal(path: Path) -> list[tuple[int, dict[str, float]]]:
     ]
 
 
-def is_open(path: Path) -> bool:
-    """Whether a journal ends before its run does: its process was killed."""
-    if not path.exists():
-        return False
-    kinds = [record["kind"] for record, _ in records_between(path, 0, path.stat().st_size)]
-    return bool(kinds) and kinds[-1] != "status"
+def last_status(path: Path, run_key: str) -> str:
+    """How the run of this key ended the last time; empty where it did not, for its process was killed.
+
+    A run that the journal does not know has nothing left to do: `FINISHED`.
+    """
+    status, current = "FINISHED", None
+    for record, _ in records_between(path, 0, path.stat().st_size) if path.exists() else ():
+        if record["kind"] == "run":
+            current = record["key"]
+        if current == run_key:
+            status = record.get("status", "")
+    return status
 
 
 def read_said(path: Path) -> list[str]:

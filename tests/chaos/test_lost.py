@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fipo.config import load_config
+from fipo.errors import StorageError
 from fipo.files import own_mark, replacing, sweep
 from fipo.run.result import Output
 from fipo.run.run import Run
@@ -100,6 +101,21 @@ def test_the_mlflow_run_of_a_process_killed_after_its_result_is_ended_by_the_sam
     assert killed.returncode == -9 and run.info.status == "RUNNING"
     Run(config).step("prepare").run()
     assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+@pytest.mark.parametrize("error", [StorageError("the server answered 500"), KeyboardInterrupt()])
+def test_the_mlflow_run_of_a_step_that_failed_after_its_result_ends_well_by_the_same_command(tmp_path, error):
+    config = load_config(RECIPE, [f"run.directory={tmp_path}"])
+    workspace = Run(config).step("prepare")
+    with pytest.raises(type(error)), workspace.attempt() as attempt:
+        attempt.commit(1.0)
+        raise error  # a look at the store or Ctrl-C, when all is done
+    client = connect(config.tracking_uri)
+    [run] = find_runs(client, RUN_KEY, workspace.run_key)
+    assert run.info.status in ("FAILED", "KILLED")
+    for _ in range(2):
+        assert Run(config).step("prepare").run().reused
+        assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
 @pytest.mark.parametrize("old, new", [("0.25", "0.26"), ('"seconds": 1', '"seconds": 2'), ("a" * 64, "b" + "a" * 63)])
