@@ -39,7 +39,14 @@ from fipo.run.identity import Identity, fits
 from fipo.run.result import Output, StepResult
 from fipo.run.stages import Stage, at_work, write_stage
 from fipo.run.step import STEPS, steps_to
-from fipo.storage import claimed, delete_directory, download_directory, release, upload_directory
+from fipo.storage import (
+    claimed,
+    delete_directory,
+    distrust_directories,
+    download_directory,
+    release,
+    upload_directory,
+)
 from fipo.tracking import Tracker, last_status, replay_left
 
 if TYPE_CHECKING:
@@ -72,6 +79,7 @@ class Workspace:
         self.directory = config.run_directory / step / lineage
         self.checkpoint_prefix = f"{config.run.name}/{step}/checkpoints/{lineage}"
         self.rollouts_prefix = f"{config.run.name}/{step}/rollouts/{lineage}"
+        self._outputs_prefix = f"{config.run.name}/{step}/{self.fingerprint[:12]}"
         self._claim_prefix = f"{config.run.name}/{step}/claims/{lineage}"
 
     def run(self, *, fresh: bool = False, task: Mapping[str, Any] | None = None) -> StepResult:
@@ -152,6 +160,7 @@ class Workspace:
         """
         with self._alone():
             self.results.forget(self.step, self.fingerprint)
+            distrust_directories(self.store, self._outputs_prefix)
             delete_directory(self.store, self.checkpoint_prefix)
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -190,7 +199,7 @@ class Workspace:
 
     def publish(self, name: str, folder: Path, parts: Mapping[str, Collection[str]] | None = None) -> Output:
         """Upload a folder as one of this step's outputs; `parts` are files in it that a later step reads alone."""
-        prefix = f"{self.config.run.name}/{self.step}/{self.fingerprint[:12]}/{name}"
+        prefix = f"{self._outputs_prefix}/{name}"
         manifest = upload_directory(self.store, folder, prefix)
         digests = {part: manifest.only(files).sha256 for part, files in (parts or {}).items()}
         return Output(f"{self.store.uri}/{prefix}", manifest.sha256, digests)

@@ -15,6 +15,9 @@ from fipo.storage.store import ObjectStore, OnBytes, check_key
 
 MANIFEST = "MANIFEST.json"
 _PARTIAL = "MANIFEST.partial.json"
+_DISTRUSTED = "MANIFEST.distrusted"
+"""Where it is, the next upload sends every file, whatever seems to be there."""
+_OWN = (MANIFEST, _PARTIAL, _DISTRUSTED)
 
 
 @dataclass(frozen=True)
@@ -62,21 +65,23 @@ def upload_directory(
     """Store every file of `local` under `prefix`, then the manifest.
 
     Until the manifest is there, `download_directory` sees no folder. Called again after an interruption it sends only
-    what is missing or differs, and objects that an earlier version had and this one has not are removed.
+    what is missing or differs, by the manifests that were left and by size, and objects that an earlier version had and
+    this one has not are removed.
 
     Raises:
         StorageError: the folder is missing or empty, or has a file named like the manifest; the store failed.
     """
     manifest = DirectoryManifest.of(local)
-    if not manifest.files or not manifest.files.keys().isdisjoint((MANIFEST, _PARTIAL)):
-        raise StorageError(f"upload {local}: expected a folder with files, none of them named {MANIFEST} or {_PARTIAL}")
+    if not manifest.files or not manifest.files.keys().isdisjoint(_OWN):
+        raise StorageError(f"upload {local}: expected a folder with files, none of them named {' or '.join(_OWN)}")
     committed = _find(store, _join(prefix, MANIFEST))
     known = {**committed, **_find(store, _join(prefix, _PARTIAL))}
     sizes = {info.key: info.size for info in store.list(_join(prefix, ""))}
+    is_trusted = _join(prefix, _DISTRUSTED) not in sizes
     there = {
         name
         for name, digest in manifest.files.items()
-        if known.get(name) == digest and sizes.get(_join(prefix, name)) == digest.size
+        if is_trusted and known.get(name) == digest and sizes.get(_join(prefix, name)) == digest.size
     }
     if committed == manifest.files and there == committed.keys():
         return manifest
@@ -84,6 +89,8 @@ def upload_directory(
     partial = {name: digest for name, digest in known.items() if name in there or name in stale}
     store.put(_join(prefix, _PARTIAL), _to_json(partial))
     store.delete(_join(prefix, MANIFEST))
+    if not is_trusted:
+        store.delete(_join(prefix, _DISTRUSTED))
     for name, digest in manifest.files.items():
         if name in there:
             if progress:
@@ -137,6 +144,16 @@ def check_directory(store: ObjectStore, prefix: str) -> DirectoryManifest:
             store.download(_join(prefix, name), temporary)
             _verify(f"{store.uri}/{_join(prefix, name)}", _digest(temporary), digest)
     return manifest
+
+
+def distrust_directories(store: ObjectStore, prefix: str) -> None:
+    """Let the next upload of each folder below `prefix` send every file: an object may be damaged and of its old size.
+
+    Until then they stay as they are.
+    """
+    keys = [info.key.rpartition("/") for info in store.list(_join(prefix, ""))]
+    for folder in {folder for folder, _, name in keys if name in (MANIFEST, _PARTIAL)}:
+        store.put(_join(folder, _DISTRUSTED), b"")
 
 
 def delete_directory(store: ObjectStore, prefix: str) -> None:

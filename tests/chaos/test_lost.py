@@ -118,6 +118,19 @@ def test_the_mlflow_run_of_a_step_that_failed_after_its_result_ends_well_by_the_
         assert client.get_run(run.info.run_id).info.status == "FINISHED"
 
 
+def test_an_output_that_is_damaged_and_of_its_old_size_is_made_anew_by_fresh(tmp_path):
+    config = load_config(RECIPE, [f"run.directory={tmp_path / 'runs'}"])
+    (tmp_path / "made").mkdir()
+    (tmp_path / "made" / "rows").write_text("right")
+    workspace = finish(config, "prepare", {"dataset": tmp_path / "made"})
+    [damaged] = (tmp_path / "runs").rglob("rows")
+    damaged.write_text("wrong")
+    workspace.discard()
+    anew = finish(config, "prepare", {"dataset": tmp_path / "made"})
+    fetched = anew.fetch(anew.result().outputs["dataset"], "x")
+    assert (fetched / "rows").read_text() == "right"
+
+
 @pytest.mark.parametrize("old, new", [("0.25", "0.26"), ('"seconds": 1', '"seconds": 2'), ("a" * 64, "b" + "a" * 63)])
 def test_a_changed_character_of_a_result_is_noticed(tmp_path, old, new, capsys):
     """JSON it still is, and another result: it is taken as absent, and the step is done again."""

@@ -7,8 +7,8 @@ import stat
 
 import pytest
 
-from fipo.errors import ObjectNotFound, StorageError
-from fipo.storage import download_directory, open_store, read_manifest, upload_directory
+from fipo.errors import ObjectDamaged, ObjectNotFound, StorageError
+from fipo.storage import distrust_directories, download_directory, open_store, read_manifest, upload_directory
 from fipo.storage.directory import DirectoryManifest
 from fipo.storage.file import LINKED_BYTES
 
@@ -90,6 +90,23 @@ def test_objects_that_are_gone_are_sent_again_whatever_the_manifest_says(store, 
     assert "m/b.bin" in recorder.put_keys and "m/a.json" not in recorder.put_keys
     download_directory(store, "m", tmp_path / "back")
     assert (tmp_path / "back" / "b.bin").read_bytes() == b"\x01" * 1000
+
+
+@pytest.mark.parametrize("fail_after", [None, 1, 2, 3])
+def test_a_damaged_object_of_its_old_size_is_sent_again_where_it_is_distrusted(store, folder, tmp_path, fail_after):
+    manifest = upload_directory(store, folder, "run/m")
+    store.put("run/m/b.bin", b"\x02" * 1000)
+    distrust_directories(store, "run")
+    with pytest.raises(ObjectDamaged, match=r"run/m/b\.bin"):  # and until then the folder is what it was
+        download_directory(store, "run/m", tmp_path / "copy")
+    if fail_after is not None:
+        with pytest.raises(StorageError, match="killed"):
+            upload_directory(Recorder(store, fail_after=fail_after), folder, "run/m")
+    assert upload_directory(store, folder, "run/m") == manifest
+    assert download_directory(store, "run/m", tmp_path / "copy") == manifest
+    again = Recorder(store)
+    upload_directory(again, folder, "run/m")
+    assert again.put_keys == [] and len(list(store.list())) == 4
 
 
 def test_an_interrupted_change_leaves_no_folder_and_forgets_nothing(store, folder):
