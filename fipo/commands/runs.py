@@ -79,16 +79,15 @@ def _compare(options: argparse.Namespace) -> None:
     from fipo.run.found import distinct, find_run
 
     runs = distinct([find_run(run) for run in options.runs])
-    import rich
-
-    from fipo.report.compare import compare_runs, write_figures
+    from fipo.findings import console
+    from fipo.report.compare import compare_runs, figure_name, write_figures
     from fipo.report.terminal import comparison_table
 
     benchmarks = compare_runs(runs)
-    for answers in benchmarks.values():
-        rich.print(comparison_table(answers))
-    here, names = next(iter(runs.values())).config.run.directory, "-".join(run.name for run in runs.values())
-    for path in write_figures(benchmarks, options.figure or here / f"compare-{names}.png"):
+    for table in [comparison_table(answers) for answers in benchmarks.values()]:
+        console().print(table)
+    here = next(iter(runs.values())).config.run.directory
+    for path in write_figures(benchmarks, options.figure or here / figure_name(runs.values())):
         print(f"figure   {path}")
 
 

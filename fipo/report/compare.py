@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from fipo.errors import ConfigError
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_results
-from fipo.figures import to_png
+from fipo.figures import write_png
 from fipo.report.benchmark_figures import comparison_figure
 from fipo.run.run import Run
 from fipo.storage import download_directory, open_store
@@ -33,13 +34,24 @@ def compare_runs(runs: Mapping[str, Run]) -> dict[str, Runs]:
     return {benchmark: {name: results[benchmark] for name, results in answers.items()} for benchmark in shared}
 
 
+def figure_name(runs: Iterable[Run]) -> str:
+    """`compare-dapo-fipo.png`; of many runs the first and a digest, since a file's name has an end."""
+    names = "-".join(run.name for run in runs)
+    if len(names) > 150:
+        names = f"{names[:100]}-{sha256(names.encode()).hexdigest()[:8]}"
+    return f"compare-{names}.png"
+
+
 def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
-    """One PNG a benchmark: at `path`, or beside it with the benchmark in the name where there are several."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """One PNG a benchmark: at `path`, or beside it with the benchmark in the name where there are several.
+
+    Raises:
+        ConfigError: nothing can be written there.
+    """
     written = []
     for benchmark, runs in benchmarks.items():
         file = path if len(benchmarks) == 1 else path.with_stem(f"{path.stem}-{benchmark}")
-        file.write_bytes(to_png(comparison_figure(runs)))
+        write_png(comparison_figure(runs), file)
         written.append(file)
     return written
 

@@ -7,6 +7,7 @@ import pytest
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.evaluation.tables import write_result
+from fipo.report.compare import figure_name
 from fipo.run.result import StepResult
 from fipo.run.run import Run
 
@@ -37,6 +38,29 @@ def test_runs_are_compared_with_paired_intervals(finished, data, tmp_path, capsy
     assert expected in re.sub(r"\s+", " ", printed)
     assert "dapo" in printed and "fipo" in printed
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written_is_told(finished, data, tmp_path, capsys):
+    runs = [finished(name, data.benchmarks[0].baseline) for name in ("one", "two")]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *runs, "--figure", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"fipo: figure {tmp_path}: cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_a_picture_of_many_runs_has_a_name_that_a_file_can_have(tmp_path):
+    runs = [Run(load_config("demo", [f"run.name=half-life-task-s{seed}-fipo"])) for seed in range(20)]
+    name, other = figure_name(runs), figure_name(runs[:-1])
+    assert name.startswith("compare-half-life-task-s0-fipo-") and name != other
+    (tmp_path / name).touch()
+
+
+def test_long_names_are_not_folded_in_a_pipe(finished, data, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    names = [f"half-life-my-own-task-s1-{arm}" for arm in ("dapo-baseline", "fipo-half-life-128")]
+    main(["compare", *(finished(name, data.benchmarks[0].baseline) for name in names)])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(sum(f"{name} " in line for line in lines if "compare-" not in line) >= 4 for name in names)
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "one"]])
