@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import fipo
 from fipo.errors import FipoError
@@ -25,6 +26,17 @@ FIRST = """first:
 """What a newcomer needs."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of the command and of all that it can do: each refuses what it does not know with its own usage."""
+
+    def parse_known_args(self, *arguments: Any, **how: Any) -> Any:
+        """As `argparse` does, which would hand what is left over to the parser above, whose usage says nothing."""
+        options, unknown = super().parse_known_args(*arguments, **how)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, do it, exit with 0, or print the error and exit with its code."""
     guard_output()
@@ -42,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fipo", description=f"{fipo.__doc__}\n\n{FIRST}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"fipo {fipo.__version__}")

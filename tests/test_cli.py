@@ -165,3 +165,18 @@ def test_tables_in_a_pipe_have_room(monkeypatch):
     assert (console().width, console(columns=160).width) == (120, 160)
     monkeypatch.setenv("COLUMNS", "40")
     assert console().width == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (("compare", "a", "b", "--set", "run.seed=1"), "fipo compare [-h] [--figure FILE.png] RUN [RUN ...]"),
+        (("plan", "--recipe", "demo"), "[recipe]"),
+        (("cluster", "check", "--node", "1"), "fipo cluster check [-h]"),
+    ],
+)
+def test_an_option_of_another_command_is_refused_with_what_this_one_takes(arguments, usage, capsys):
+    code, message = refused(capsys, *arguments)
+    assert code == 2
+    assert f"{arguments[0]} " in message and usage in message
+    assert f"error: unrecognized arguments: {arguments[-2]}" in message

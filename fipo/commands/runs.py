@@ -53,15 +53,18 @@ def _report(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
+    from fipo.report.live import REPORT
     from fipo.report.run import print_earlier, print_summary, write_figure, write_here
 
     if not found.in_store:
         try:
             step = found.run.step("report")
-        except ConfigError:  # the steps before it have not finished with the present settings
+        except ConfigError as error:  # the steps before it have not finished with the present settings
             earlier = found.run.result("report")
             if earlier is None or options.figure:
-                raise
+                page = found.run.directory / REPORT
+                so_far = f". What there is so far: {page}" if page.is_file() else ""
+                raise ConfigError(f"{error}{so_far}") from None
             print_earlier(found.run, earlier)
             return
         step.run()

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from fipo.errors import ObjectNotFound, RegistryError, StorageError
+from fipo.errors import ModelNotFound, ObjectNotFound, RegistryError, StorageError
 from fipo.storage import DirectoryManifest, ObjectStore, download_directory, open_store, read_manifest
 from fipo.tracking.client import connect
 
@@ -132,17 +132,21 @@ def find(tracking_uri: str, reference: str) -> RegisteredModel:
     MLflow's own `models:/` before it may stand or not.
 
     Raises:
-        RegistryError: the reference has another form, or there is no such version.
+        ModelNotFound: the reference has another form, or there is no such model or alias.
+        RegistryError: there is no such version.
     """
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?", reference)
     if not match:
-        raise RegistryError(f"model {reference!r}: expected name, name@alias or name/version, such as fipo@champion")
-    name, aliases = match["name"], _aliases(tracking_uri, match["name"])
+        raise ModelNotFound(
+            f"model {reference!r}: expected a folder that is here, or a registered name, name@alias or name/version, "
+            "such as fipo@champion"
+        )
+    name, aliases = match["name"], _registered(tracking_uri, match["name"])
     wanted = [match["alias"]] if match["alias"] else [CHAMPION, CANDIDATE]
     version = match["version"] or next((aliases[alias] for alias in wanted if alias in aliases), None)
     if version is None:
-        known = f"has the aliases {', '.join(sorted(aliases))}" if aliases else f"is not registered at {tracking_uri}"
-        raise RegistryError(f"model {reference!r}: {name} {known}")
+        known = ", ".join(sorted(aliases)) or "none"
+        raise ModelNotFound(f"model {reference!r}: {name} has no alias {' or '.join(wanted)}; its aliases: {known}")
     return _get(tracking_uri, name, version)
 
 
@@ -211,9 +215,10 @@ def rollback(tracking_uri: str, name: str, version: str = "") -> RegisteredModel
     """Make the champion's predecessor champion again, or any `version`.
 
     Raises:
+        ModelNotFound: there is no such model.
         RegistryError: there is no such version, no champion, or it had no predecessor.
     """
-    client, present = connect(tracking_uri), _aliases(tracking_uri, name).get(CHAMPION)
+    client, present = connect(tracking_uri), _registered(tracking_uri, name).get(CHAMPION)
     if version:
         return set_champion(tracking_uri, name, version)
     if present is None:
@@ -324,6 +329,16 @@ def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
 def _with_alias(tracking_uri: str, name: str, alias: str) -> RegisteredModel | None:
     version = _aliases(tracking_uri, name).get(alias)
     return _get(tracking_uri, name, version) if version else None
+
+
+def _registered(tracking_uri: str, name: str) -> dict[str, str]:
+    """Version by alias of a model that must be there."""
+    with _errors(f"look up {name}"):
+        client = connect(tracking_uri)
+        if client.search_registered_models(f"name = '{name}'"):
+            return _aliases(tracking_uri, name)
+        known = ", ".join(model.name for model in client.search_registered_models(max_results=20)) or "no model"
+    raise ModelNotFound(f"model {name!r}: not registered at {tracking_uri}, which has {known}")
 
 
 def _aliases(tracking_uri: str, name: str) -> dict[str, str]:
