@@ -89,6 +89,8 @@ def _compare(options: argparse.Namespace) -> None:
     benchmarks = compare_runs(runs)
     for table in [comparison_table(answers) for answers in benchmarks.values()]:
         console().print(table)
+    for name in (name for name, run in runs.items() if not run.is_current("evaluate")):
+        print(f"{name}: these answers are outdated, of other settings than the run has now: see `fipo status`")
     here = next(iter(runs.values())).config.run.directory
     for path in write_figures(benchmarks, options.figure or here / figure_name(runs.values())):
         print(f"figure   {path}")

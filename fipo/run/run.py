@@ -19,7 +19,7 @@ from fipo.config import Config, Role
 from fipo.errors import ConfigError, DataError, ObjectNotFound
 from fipo.files import replacing
 from fipo.run import frames
-from fipo.run.identity import Identity
+from fipo.run.identity import Identity, fits
 from fipo.run.result import StepResult, digest
 from fipo.run.results import Results
 from fipo.run.rollouts import Rollouts
@@ -164,6 +164,14 @@ class Run:
             present = ""
         lineage = present if present in lineages else max(lineages)
         return lineage, lineages[lineage]
+
+    def is_current(self, goal: str) -> bool:
+        """Whether the newest results of the steps to `goal` are of the present settings and of one another.
+
+        As far as the store tells: nothing that steps read from outside is looked at.
+        """
+        newest = self.results.all_newest()
+        return all(step in newest and fits(newest[step], self.config, newest) for step in steps_to(goal))
 
     def finished(self, goal: str) -> dict[str, StepResult]:
         """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""

@@ -10,6 +10,8 @@ from fipo.evaluation.tables import write_result
 from fipo.report.compare import figure_name
 from fipo.run.result import StepResult
 from fipo.run.run import Run
+from fipo.run.step import steps_to
+from tests.finished import finish
 
 
 @pytest.fixture
@@ -38,6 +40,25 @@ def test_runs_are_compared_with_paired_intervals(finished, data, tmp_path, capsy
     assert expected in re.sub(r"\s+", " ", printed)
     assert "dapo" in printed and "fipo" in printed
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_answers_of_other_settings_are_told(data, tmp_path, capsys):
+    """The second run has been trained, measured, and begun anew with another learning rate."""
+    write_result(data.benchmarks[0].baseline, tmp_path / "answers" / "trained")
+    configs = [load_config("demo", [f"run.directory={tmp_path}", f"run.name={name}"]) for name in ("one", "two")]
+    for config in configs:
+        for step in steps_to("evaluate"):
+            output = {"prepare": "dataset", "evaluate": "results"}.get(step, "model")
+            finish(config, step, {output: tmp_path / "answers"})
+        Run(config).write_settings()
+    command = ["compare", str(tmp_path / "one"), str(tmp_path / "two")]
+    main(command)
+    assert "outdated" not in capsys.readouterr().out
+    Run(load_config("demo", [f"run.directory={tmp_path}", "run.name=two", "train.learning_rate=1e-3"])).write_settings()
+    main(command)
+    assert [line for line in capsys.readouterr().out.splitlines() if "outdated" in line] == [
+        "two: these answers are outdated, of other settings than the run has now: see `fipo status`"
+    ]
 
 
 def test_a_picture_that_cannot_be_written_is_told(finished, data, tmp_path, capsys):
