@@ -180,3 +180,12 @@ def test_an_option_of_another_command_is_refused_with_what_this_one_takes(argume
     assert code == 2
     assert f"{arguments[0]} " in message and usage in message
     assert f"error: unrecognized arguments: {arguments[-2]}" in message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--max-tokens", "0"), ("--max-tokens", "-1"), ("--temperature", "-1"), ("--temperature", "nan")]
+)
+def test_a_number_that_says_nothing_is_refused(option, value, capsys):
+    code, message = refused(capsys, "chat", "model", f"{option}={value}")
+    assert code == 2
+    assert f"{option}: must be" in message and f"got '{value}'" in message

@@ -132,8 +132,7 @@ def find(tracking_uri: str, reference: str) -> RegisteredModel:
     MLflow's own `models:/` before it may stand or not.
 
     Raises:
-        ModelNotFound: the reference has another form, or there is no such model or alias.
-        RegistryError: there is no such version.
+        ModelNotFound: the reference has another form, or there is no such model, alias or version.
     """
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?", reference)
     if not match:
@@ -355,4 +354,5 @@ def _errors(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise RegistryError(f"{what}: {error.message}") from error
+        kind = ModelNotFound if error.error_code == "RESOURCE_DOES_NOT_EXIST" else RegistryError
+        raise kind(f"{what}: {error.message}") from error

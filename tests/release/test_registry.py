@@ -127,6 +127,7 @@ def test_it_answers_a_prompt_as_it_was_trained(tracking_uri, publish, tmp_path, 
         ("a@b@c", "expected a folder that is here, or a registered name"),
         ("nowhere", "'nowhere': not registered at .*, which has .*same"),
         ("nowhere/2", "'nowhere': not registered"),
+        ("same/9", "version 9 of same"),
         ("same@best", "no alias best; its aliases: candidate"),
     ],
 )
