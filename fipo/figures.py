@@ -145,4 +145,6 @@ def write_png(figure: Figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(to_png(figure))
     except OSError as error:
-        raise ConfigError(f"figure {path}: cannot be written: {error.strerror}; name another --figure FILE.png") from None
+        raise ConfigError(
+            f"figure {path}: cannot be written: {error.strerror}; name another --figure FILE.png"
+        ) from None

@@ -183,7 +183,8 @@ def test_an_option_of_another_command_is_refused_with_what_this_one_takes(argume
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("--max-tokens", "0"), ("--max-tokens", "-1"), ("--temperature", "-1"), ("--temperature", "nan")]
+    ("option", "value"),
+    [("--max-tokens", "0"), ("--max-tokens", "-1"), ("--temperature", "-1"), ("--temperature", "nan")],
 )
 def test_a_number_that_says_nothing_is_refused(option, value, capsys):
     code, message = refused(capsys, "chat", "model", f"{option}={value}")

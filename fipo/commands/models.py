@@ -14,7 +14,9 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     chat.add_argument("model", help="a registered model (name, name@alias, name/version) or a folder")
     chat.add_argument("--prompt", help="answer this one and end; without it, each line of the input is answered")
     chat.add_argument("--max-tokens", type=count, help="cut answers off here (default: as in training)")
-    chat.add_argument("--temperature", type=temperature, help="0 takes the most probable token (default: as in evaluation)")
+    chat.add_argument(
+        "--temperature", type=temperature, help="0 takes the most probable token (default: as in evaluation)"
+    )
     chat.set_defaults(command=_chat)
 
     serve = commands.add_parser("serve", parents=[RECIPE], help="serve a model here, in OpenAI's protocol")

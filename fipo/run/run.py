@@ -85,7 +85,8 @@ class Run:
             identity: where it is known already, as in the processes of a job.
 
         Raises:
-            ConfigError: there is no such step, or one that it builds on has not finished with these settings and inputs.
+            ConfigError: there is no such step, or one that it builds on has not finished with these settings and
+                inputs.
             DataError: something that it reads is not there.
         """
         return Workspace(self, step_named(name).name, identity)
