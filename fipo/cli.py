@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import fipo
-from fipo.errors import FipoError
+from fipo.errors import WRONG_SETTINGS, FipoError
 from fipo.redaction import guard_output
 
 try:
@@ -49,6 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("fipo: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(75)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        place = f"{error.filename}: {error.strerror}"  # a place that the user has named: all others are made for the purpose
+        print(f"fipo: {place}: name another place for what is read or written there", file=sys.stderr)
+        sys.exit(WRONG_SETTINGS)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

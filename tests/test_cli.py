@@ -190,3 +190,12 @@ def test_a_number_that_says_nothing_is_refused(option, value, capsys):
     code, message = refused(capsys, "chat", "model", f"{option}={value}")
     assert code == 2
     assert f"{option}: must be" in message and f"got '{value}'" in message
+
+
+@pytest.mark.parametrize("command", [["init", "{}"], ["prepare", "--recipe", "demo", "--set", "run.directory={}"]])
+def test_a_file_where_a_folder_is_needed_is_told(command, capsys, tmp_path):
+    file = tmp_path / "mine"
+    file.write_text("")
+    code, message = refused(capsys, *(part.format(file) for part in command))
+    assert code == 2
+    assert f"fipo: {file}" in message and "name another place" in message
