@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("fipo: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(75)
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        place = f"{error.filename}: {error.strerror}"  # a place that the user has named: all others are made for the purpose
-        print(f"fipo: {place}: name another place for what is read or written there", file=sys.stderr)
+        # A place that the user has named: all others are made for the purpose.
+        print(f"fipo: {error.filename}: {error.strerror}: name another place", file=sys.stderr)
         sys.exit(WRONG_SETTINGS)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
