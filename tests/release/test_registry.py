@@ -131,7 +131,8 @@ def test_it_answers_a_prompt_as_it_was_trained(tracking_uri, publish, tmp_path, 
         ("same@best", "no alias best; its aliases: candidate"),
     ],
 )
-def test_models_that_are_not_there_are_named(tracking_uri, reference, words):
+def test_models_that_are_not_there_are_named(tracking_uri, publish, reference, words):
+    add(tracking_uri, "same", publish(0))
     with pytest.raises(ModelNotFound, match=words) as told:
         find(tracking_uri, reference)
     assert told.value.exit_code == 2
