@@ -6,10 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from functools import wraps
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
-
-from fipo.errors import ConfigError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,18 +130,3 @@ def to_png(figure: Figure) -> bytes:
     with matplotlib.rc_context(_SETTINGS):
         figure.savefig(buffer, format="png", dpi=200, metadata={"Software": None})
     return buffer.getvalue()
-
-
-def write_png(figure: Figure, path: Path) -> None:
-    """The figure as PNG in a file that the user has named.
-
-    Raises:
-        ConfigError: nothing can be written there.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(to_png(figure))
-    except OSError as error:
-        raise ConfigError(
-            f"figure {path}: cannot be written: {error.strerror}; name another --figure FILE.png"
-        ) from None

@@ -10,7 +10,7 @@ from pathlib import Path
 from fipo.errors import ConfigError
 from fipo.evaluation.results import BenchmarkResult
 from fipo.evaluation.tables import read_results
-from fipo.figures import write_png
+from fipo.figures import to_png
 from fipo.report.benchmark_figures import comparison_figure
 from fipo.run.run import Run
 from fipo.storage import download_directory, open_store
@@ -43,15 +43,12 @@ def figure_name(runs: Iterable[Run]) -> str:
 
 
 def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:
-    """One PNG a benchmark: at `path`, or beside it with the benchmark in the name where there are several.
-
-    Raises:
-        ConfigError: nothing can be written there.
-    """
+    """One PNG a benchmark: at `path`, or beside it with the benchmark in the name where there are several."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     written = []
     for benchmark, runs in benchmarks.items():
         file = path if len(benchmarks) == 1 else path.with_stem(f"{path.stem}-{benchmark}")
-        write_png(comparison_figure(runs), file)
+        file.write_bytes(to_png(comparison_figure(runs)))
         written.append(file)
     return written
 

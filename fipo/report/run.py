@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fipo.errors import ConfigError
 from fipo.evaluation.tables import read_result
-from fipo.figures import write_png
+from fipo.figures import to_png
 from fipo.files import private_folder
 from fipo.records import Decision, Evaluated, Registration, Scores
 from fipo.report import wording
@@ -125,7 +125,8 @@ def summarise(workspace: Workspace, *, mlflow_run_id: str) -> dict[str, Any]:
 def write_figure(workspace: Workspace, path: Path) -> None:
     """Draw accuracy and response length over the RL steps as one wide PNG."""
     data = gather(workspace)
-    write_png(hero(data.benchmarks[0], data.history), path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(to_png(hero(data.benchmarks[0], data.history)))
 
 
 def bring_here(workspace: Workspace, result: StepResult) -> None:

@@ -66,7 +66,7 @@ def test_a_picture_that_cannot_be_written_is_told(finished, data, tmp_path, caps
     with pytest.raises(SystemExit) as ended:
         main(["compare", *runs, "--figure", str(tmp_path)])
     assert ended.value.code == 2
-    assert f"fipo: figure {tmp_path}: cannot be written: Is a directory" in capsys.readouterr().err
+    assert f"fipo: {tmp_path}: Is a directory: name another place" in capsys.readouterr().err
 
 
 def test_a_picture_of_many_runs_has_a_name_that_a_file_can_have(tmp_path):
