@@ -6,9 +6,10 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import fipo
-from fipo.errors import FipoError
+from fipo.errors import WRONG_SETTINGS, FipoError
 from fipo.redaction import guard_output
 
 try:
@@ -25,6 +26,17 @@ FIRST = """first:
 """What a newcomer needs."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of the command and of all that it can do: each refuses what it does not know with its own usage."""
+
+    def parse_known_args(self, *arguments: Any, **how: Any) -> Any:
+        """As `argparse` does, which would hand what is left over to the parser above, whose usage says nothing."""
+        options, unknown = super().parse_known_args(*arguments, **how)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return options, unknown
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line, do it, exit with 0, or print the error and exit with its code."""
     guard_output()
@@ -37,12 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("fipo: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(75)
+    except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
+        # A place that the user has named: all others are made for the purpose.
+        print(f"fipo: {error.filename}: {error.strerror}: name another place", file=sys.stderr)
+        sys.exit(WRONG_SETTINGS)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="fipo", description=f"{fipo.__doc__}\n\n{FIRST}", formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"fipo {fipo.__version__}")

@@ -13,6 +13,7 @@ FipoError
 │   └── ObjectDamaged    the object is not what was put there
 ├── TrackingError        the tracking server refused what was sent
 ├── RegistryError        a model cannot be registered or promoted
+│   └── ModelNotFound    no such model is registered
 ├── LaunchError          a distributed job failed
 ├── ServingError         a model cannot be served, or does not answer
 └── Interrupted          asked to stop (SIGTERM, SIGINT); the state is saved and the same command continues
@@ -89,6 +90,12 @@ class TrackingError(FipoError):
 
 class RegistryError(FipoError):
     """A model cannot be registered or promoted."""
+
+
+class ModelNotFound(RegistryError):
+    """No such model is registered; the message names those that are."""
+
+    exit_code = WRONG_SETTINGS
 
 
 class LaunchError(FipoError):

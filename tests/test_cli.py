@@ -165,3 +165,37 @@ def test_tables_in_a_pipe_have_room(monkeypatch):
     assert (console().width, console(columns=160).width) == (120, 160)
     monkeypatch.setenv("COLUMNS", "40")
     assert console().width == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [
+        (("compare", "a", "b", "--set", "run.seed=1"), "fipo compare [-h] [--figure FILE.png] RUN [RUN ...]"),
+        (("plan", "--recipe", "demo"), "[recipe]"),
+        (("cluster", "check", "--node", "1"), "fipo cluster check [-h]"),
+    ],
+)
+def test_an_option_of_another_command_is_refused_with_what_this_one_takes(arguments, usage, capsys):
+    code, message = refused(capsys, *arguments)
+    assert code == 2
+    assert f"{arguments[0]} " in message and usage in message
+    assert f"error: unrecognized arguments: {arguments[-2]}" in message
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--max-tokens", "0"), ("--max-tokens", "-1"), ("--temperature", "-1"), ("--temperature", "nan")],
+)
+def test_a_number_that_says_nothing_is_refused(option, value, capsys):
+    code, message = refused(capsys, "chat", "model", f"{option}={value}")
+    assert code == 2
+    assert f"{option}: must be" in message and f"got '{value}'" in message
+
+
+@pytest.mark.parametrize("command", [["init", "{}"], ["prepare", "--recipe", "demo", "--set", "run.directory={}"]])
+def test_a_file_where_a_folder_is_needed_is_told(command, capsys, tmp_path):
+    file = tmp_path / "mine"
+    file.write_text("")
+    code, message = refused(capsys, *(part.format(file) for part in command))
+    assert code == 2
+    assert f"fipo: {file}" in message and "name another place" in message

@@ -14,7 +14,7 @@ import pytest
 
 import fipo
 from fipo.config import load_config
-from fipo.errors import DataError, ObjectNotFound
+from fipo.errors import ConfigError, DataError, ObjectNotFound
 from fipo.evaluation.results import BenchmarkResult, GradedResponse, ProblemResult
 from fipo.evaluation.tables import write_result
 from fipo.outcome import Outcome
@@ -49,6 +49,9 @@ def run(tmp_path_factory):
     journal.append({"kind": "metrics", "time": 0, "step": 2, "values": {"rollout/accuracy": 0.6}})
     journal.append({"kind": "metrics", "time": 0, "step": 2, "values": {"rollout/response_tokens_mean": 3.0}})
     journal.append({"kind": "metrics", "time": 0, "step": 2, "values": {"rollout/accuracy": 0.7}})
+    for sample in (0, 1, 7):
+        values = {"system/cpu_utilization_percentage": 50.0}
+        journal.append({"kind": "metrics", "time": 0, "step": sample, "values": values})
     journal.close()
     for model, outcome in (("warmup", Outcome.WRONG), ("trained", Outcome.CORRECT)):
         problem = ProblemResult("id", "1 + 1", "2", (GradedResponse("so 2", "2", outcome, 3, False, "2"),))
@@ -133,6 +136,17 @@ def test_metrics_are_a_frame_with_what_was_logged_last(run):
     assert np.isnan(frame["rollout/response_tokens_mean"][1]) and frame["rollout/response_tokens_mean"][2] == 3.0
     with pytest.raises(ObjectNotFound, match="'sft' has not finished"):
         run.metrics("sft")
+
+
+def test_samples_of_the_machine_are_no_steps_of_training(run):
+    frame = run.metrics()
+    assert frame.index.tolist() == [1, 2] and not any(name.startswith("system/") for name in frame.columns)
+
+
+def test_a_wrong_name_of_a_step_names_those_that_there_are(run):
+    for ask in (run.metrics, run.step):
+        with pytest.raises(ConfigError, match="step 'training': must be one of prepare, sft, train"):
+            ask("training")
 
 
 def test_problems_are_a_frame(run):

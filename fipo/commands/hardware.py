@@ -80,12 +80,11 @@ def _plan(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(plan.as_json() | {"idle": asdict(idle), "advice": advice.as_json() if advice else None}))
         return
-    import rich
-
+    from fipo.findings import console
     from fipo.planning.table import advice_text, plan_tables
 
-    rich.print(plan_tables(plan, options.recipe, idle))
-    rich.print(advice_text(plan, advice))
+    console().print(plan_tables(plan, options.recipe, idle))
+    console().print(advice_text(plan, advice))
 
 
 def _hardware(options: argparse.Namespace, config: Config) -> Hardware:

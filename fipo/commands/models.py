@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from fipo.commands.options import RECIPE, Commands, port, read_config
+from fipo.commands.options import RECIPE, Commands, count, port, read_config, temperature
 
 
 def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
@@ -13,8 +13,10 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     chat = commands.add_parser("chat", parents=[RECIPE], help="try a model in the terminal")
     chat.add_argument("model", help="a registered model (name, name@alias, name/version) or a folder")
     chat.add_argument("--prompt", help="answer this one and end; without it, each line of the input is answered")
-    chat.add_argument("--max-tokens", type=int, help="cut answers off here (default: as in training)")
-    chat.add_argument("--temperature", type=float, help="0 takes the most probable token (default: as in evaluation)")
+    chat.add_argument("--max-tokens", type=count, help="cut answers off here (default: as in training)")
+    chat.add_argument(
+        "--temperature", type=temperature, help="0 takes the most probable token (default: as in evaluation)"
+    )
     chat.set_defaults(command=_chat)
 
     serve = commands.add_parser("serve", parents=[RECIPE], help="serve a model here, in OpenAI's protocol")

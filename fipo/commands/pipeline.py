@@ -124,7 +124,7 @@ def _audit(options: argparse.Namespace) -> None:
 
     columns = {"prompt_column": options.prompt_column, "answer_column": options.answer_column}
     named = {"uri": options.data, "answer_after": options.answer_after, "grader": options.grader, **columns}
-    source = make_section(Source, "audit", **named)
+    source = make_section(Source, "audit", named)
     from fipo.data.audit import Audit, audit_source
     from fipo.rewards.pool import GraderPool
 

@@ -53,15 +53,18 @@ def _report(options: argparse.Namespace) -> None:
     from fipo.run.found import find_run
 
     found = find_run(options.run, options.overrides)
+    from fipo.report.live import REPORT
     from fipo.report.run import print_earlier, print_summary, write_figure, write_here
 
     if not found.in_store:
         try:
             step = found.run.step("report")
-        except ConfigError:  # the steps before it have not finished with the present settings
+        except ConfigError as error:  # the steps before it have not finished with the present settings
             earlier = found.run.result("report")
             if earlier is None or options.figure:
-                raise
+                page = found.run.directory / REPORT
+                so_far = f". What there is so far: {page}" if page.is_file() else ""
+                raise ConfigError(f"{error}{so_far}") from None
             print_earlier(found.run, earlier)
             return
         step.run()
@@ -79,16 +82,17 @@ def _compare(options: argparse.Namespace) -> None:
     from fipo.run.found import distinct, find_run
 
     runs = distinct([find_run(run) for run in options.runs])
-    import rich
-
-    from fipo.report.compare import compare_runs, write_figures
+    from fipo.findings import console
+    from fipo.report.compare import compare_runs, figure_name, write_figures
     from fipo.report.terminal import comparison_table
 
     benchmarks = compare_runs(runs)
-    for answers in benchmarks.values():
-        rich.print(comparison_table(answers))
-    here, names = next(iter(runs.values())).config.run.directory, "-".join(run.name for run in runs.values())
-    for path in write_figures(benchmarks, options.figure or here / f"compare-{names}.png"):
+    for table in [comparison_table(answers) for answers in benchmarks.values()]:
+        console().print(table)
+    for name in (name for name, run in runs.items() if not run.is_current("evaluate")):
+        print(f"{name}: these answers are outdated, of other settings than the run has now: see `fipo status`")
+    here = next(iter(runs.values())).config.run.directory
+    for path in write_figures(benchmarks, options.figure or here / figure_name(runs.values())):
         print(f"figure   {path}")
 
 

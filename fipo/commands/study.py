@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fipo.commands.options import Commands
+from fipo.commands.options import Commands, count
 from fipo.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def add_to(commands: Commands[argparse.ArgumentParser]) -> None:
     plan.set_defaults(command=_plan)
     run = verbs.add_parser("run", parents=[common, some], help="register the study; run what is not finished")
     cores = len(os.sched_getaffinity(0))
-    run.add_argument("--parallel", type=int, default=cores, help=f"trials at a time (default: {cores}, one a core)")
+    run.add_argument("--parallel", type=count, default=cores, help=f"trials at a time (default: {cores}, one a core)")
     run.set_defaults(command=_run)
     verbs.add_parser("list", parents=[common, some], help="name the trials").set_defaults(command=_list)
     check = verbs.add_parser("check", parents=[common], help="compare your runs with the kept results")
@@ -69,10 +69,10 @@ def _plan(options: argparse.Namespace) -> None:
 
 
 def _run(options: argparse.Namespace) -> None:
+    trials = _trials(options)
     from fipo.study.registration import register, standing
     from fipo.study.runner import Runner
 
-    trials = _trials(options)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     register(options.study)
     print(standing(options.study), flush=True)

@@ -59,16 +59,16 @@ def _refuse_secrets(tree: Any, recipe: str, place: str = "", above: tuple[int, .
         )
 
 
-def make_section(kind: type[AnySection], where: str, **settings: Any) -> AnySection:
-    """One section by itself, such as a source that the command line names.
+def make_section(kind: type[AnySection], where: str, settings: Any) -> AnySection:
+    """One section by itself, such as a source that the command line names, or a study.
 
     Raises:
         ConfigError: a setting is refused; the message begins with `where`.
     """
     try:
-        return kind(**settings)
+        return kind.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, where)) from None
+        raise ConfigError(_explain(error, where, tuple(kind.model_fields))) from None
 
 
 def recipe_names() -> list[str]:
@@ -159,7 +159,8 @@ def _set(tree: dict[str, Any], path: list[str], value: Any) -> None:
     tree[path[-1]] = value
 
 
-def _explain(error: ValidationError, where: str) -> str:
+def _explain(error: ValidationError, where: str, known: Sequence[str] = ()) -> str:
+    """One line for each setting that was refused; `known` are the names where it is not the whole tree."""
     lines, problems = [], error.errors(include_url=False)
     for problem in problems:
         within = len(problem["loc"])
@@ -170,7 +171,8 @@ def _explain(error: ValidationError, where: str) -> str:
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            message = f"no such setting{_meant_setting(problem['loc'])}"
+            meant = _meant(str(problem["loc"][-1]), known) if known else _meant_setting(problem["loc"])
+            message = f"no such setting{meant}"
         got = "" if problem["type"] in ("value_error", "missing") else f"; got {_short(problem['input'])}"
         lines.append(f"{field + ': ' if field else ''}{message}{got}")
     if len(lines) == 1:

@@ -32,7 +32,10 @@ def serve(reference: str, overrides: list[str], port: int) -> None:
     listening = listen(port)
     print(f"responses of {reference}: http://{HOST}:{listening.getsockname()[1]}/ (Ctrl-C ends)", flush=True)
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", server_header=False, lifespan="off"))
-    server.run(sockets=[listening])
+    try:
+        server.run(sockets=[listening])
+    except KeyboardInterrupt:  # which is how it ends
+        print("stopped", flush=True)
 
 
 def open_pages(reference: str, overrides: list[str]) -> Pages:

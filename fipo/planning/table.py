@@ -33,9 +33,9 @@ def plan_tables(plan: Plan, name: str, idle: Idle) -> Group:
     served = f" and {plan.gpus - plan.layout.ranks} for vLLM servers" if plan.gpus > plan.layout.ranks else ""
     gpus = hardware.name or f"{hardware.nodes} x {hardware.gpus_per_node} GPUs"
     gpus += "" if hardware.on_gpu else f", {plan.layout.ranks} process(es)"
-    adapter = f" and {shape.adapter_parameters / 1e6:,.3g}M of the adapter" if shape.adapter_parameters else ""
+    adapter = f" and {_count(shape.adapter_parameters)} of the adapter" if shape.adapter_parameters else ""
     head = (
-        f"{name}: {shape.parameters / 1e9:,.3g}B parameters{adapter}, on {gpus}{served}, "
+        f"{name}: {_count(shape.parameters)} parameters{adapter}, on {gpus}{served}, "
         f"ZeRO-{plan.layout.zero_stage}, micro-batches of {plan.layout.micro_batch_tokens:,} tokens"
     )
     parts: list[RenderableType] = [Text(head, style="bold"), _memory(plan), _time(plan, idle)]
@@ -60,6 +60,14 @@ def advice_text(plan: Plan, advice: Advice | None) -> Text:
         f"{'Faster' if plan.fits else 'It fits'} with{sets}{more}: {better.memory.peak / GIB:.1f} GiB, "
         f"{_duration(better.time.total)}{_cost(better, better.step_cost, ' and ')} a step."
     )
+
+
+def _count(parameters: int) -> str:
+    """`7.62B`, `84.9M`, `2,832`."""
+    for size, letter in ((1e9, "B"), (1e6, "M")):
+        if parameters >= size:
+            return f"{parameters / size:,.3g}{letter}"
+    return f"{parameters:,}"
 
 
 def _memory(plan: Plan) -> Table:

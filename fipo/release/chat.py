@@ -34,7 +34,7 @@ def locate(reference: str, *, tracking_uri: str, directory: Path) -> Found:
     with its digest (`s3://bucket/prefix@sha256:...`), is brought to `directory`.
 
     Raises:
-        RegistryError: there is no such model.
+        RegistryError: there is no such model or version.
         StorageError: its weights are gone or damaged.
     """
     if Path(reference).is_dir():

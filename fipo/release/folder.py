@@ -35,6 +35,17 @@ def origin(folder: Path) -> Path:
     return (folder / "config.json").readlink().parent
 
 
+def served_name(name: str) -> str:
+    """What requests call the model, as servers take it.
+
+    Raises:
+        ConfigError: it has other characters, such as those of a path.
+    """
+    if not re.fullmatch(r"[\w.-]*\w[\w.-]*", name):
+        raise ConfigError(f"--name: must be of letters, digits and ._- for servers to take it; got {name!r}")
+    return name
+
+
 def lay_out(model: Path, folder: Path) -> None:
     """Fill `folder` for a server: links to the files of `model`, and its own templates and generation settings.
 
@@ -44,8 +55,6 @@ def lay_out(model: Path, folder: Path) -> None:
     """
     if not any(model.glob("*.safetensors")):
         raise ConfigError(f"{model}: must be the folder of a model in safetensors; it has no *.safetensors")
-    if not re.fullmatch(r"[\w.-]+", folder.name):
-        raise ConfigError(f"--name: must be of letters, digits and ._- for servers to take it; got {folder.name!r}")
     folder.mkdir(parents=True)
     for file in model.iterdir():
         if file.is_file() and file.suffix not in NEVER_SERVED:

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 
 import yaml
 
-from fipo.errors import ObjectNotFound, RegistryError, StorageError
+from fipo.errors import ModelNotFound, ObjectNotFound, RegistryError, StorageError
 from fipo.storage import DirectoryManifest, ObjectStore, download_directory, open_store, read_manifest
 from fipo.tracking.client import connect
 
@@ -132,17 +132,20 @@ def find(tracking_uri: str, reference: str) -> RegisteredModel:
     MLflow's own `models:/` before it may stand or not.
 
     Raises:
-        RegistryError: the reference has another form, or there is no such version.
+        ModelNotFound: the reference has another form, or there is no such model, alias or version.
     """
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?", reference)
     if not match:
-        raise RegistryError(f"model {reference!r}: expected name, name@alias or name/version, such as fipo@champion")
-    name, aliases = match["name"], _aliases(tracking_uri, match["name"])
+        raise ModelNotFound(
+            f"model {reference!r}: expected a folder that is here, or a registered name, name@alias or name/version, "
+            "such as fipo@champion"
+        )
+    name, aliases = match["name"], _registered(tracking_uri, match["name"])
     wanted = [match["alias"]] if match["alias"] else [CHAMPION, CANDIDATE]
     version = match["version"] or next((aliases[alias] for alias in wanted if alias in aliases), None)
     if version is None:
-        known = f"has the aliases {', '.join(sorted(aliases))}" if aliases else f"is not registered at {tracking_uri}"
-        raise RegistryError(f"model {reference!r}: {name} {known}")
+        known = ", ".join(sorted(aliases)) or "none"
+        raise ModelNotFound(f"model {reference!r}: {name} has no alias {' or '.join(wanted)}; its aliases: {known}")
     return _get(tracking_uri, name, version)
 
 
@@ -211,9 +214,10 @@ def rollback(tracking_uri: str, name: str, version: str = "") -> RegisteredModel
     """Make the champion's predecessor champion again, or any `version`.
 
     Raises:
+        ModelNotFound: there is no such model.
         RegistryError: there is no such version, no champion, or it had no predecessor.
     """
-    client, present = connect(tracking_uri), _aliases(tracking_uri, name).get(CHAMPION)
+    client, present = connect(tracking_uri), _registered(tracking_uri, name).get(CHAMPION)
     if version:
         return set_champion(tracking_uri, name, version)
     if present is None:
@@ -326,6 +330,16 @@ def _with_alias(tracking_uri: str, name: str, alias: str) -> RegisteredModel | N
     return _get(tracking_uri, name, version) if version else None
 
 
+def _registered(tracking_uri: str, name: str) -> dict[str, str]:
+    """Version by alias of a model that must be there."""
+    with _errors(f"look up {name}"):
+        client = connect(tracking_uri)
+        if client.search_registered_models(f"name = '{name}'"):
+            return _aliases(tracking_uri, name)
+        known = ", ".join(model.name for model in client.search_registered_models(max_results=20)) or "no model"
+    raise ModelNotFound(f"model {name!r}: not registered at {tracking_uri}, which has {known}")
+
+
 def _aliases(tracking_uri: str, name: str) -> dict[str, str]:
     """Version by alias; empty where the model does not exist."""
     with _errors(f"look up {name}"):
@@ -340,4 +354,5 @@ def _errors(what: str) -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise RegistryError(f"{what}: {error.message}") from error
+        kind = ModelNotFound if error.error_code == "RESOURCE_DOES_NOT_EXIST" else RegistryError
+        raise kind(f"{what}: {error.message}") from error

@@ -20,7 +20,7 @@ from fipo.models import load_tokenizer
 from fipo.release.ask import Question, example
 from fipo.release.chat import MAX_RESPONSE_TOKENS, locate
 from fipo.release.engines import Engine, choose, command, environment
-from fipo.release.folder import lay_out, origin, settings_of
+from fipo.release.folder import lay_out, origin, served_name, settings_of
 from fipo.waits import Wait
 
 _POLL_SECONDS = 0.2
@@ -56,7 +56,7 @@ def serve(
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="fipo-serve-") as scratch:
-            folder = Path(scratch) / "model" / (name or found.model)
+            folder = Path(scratch) / "model" / served_name(name or found.model)
             lay_out(found.folder, folder)
             line = command(chosen, folder, host=host, port=port, settings=settings_of(found.folder))
             print(f"{found.name} by {chosen}: starting ...  (Ctrl-C ends it)", flush=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 
 from fipo.errors import ConfigError
@@ -31,6 +32,14 @@ def compare_runs(runs: Mapping[str, Run]) -> dict[str, Runs]:
         own = "; ".join(f"{name}: {', '.join(results)}" for name, results in answers.items())
         raise ConfigError(f"compare: the runs have no benchmark in common ({own})")
     return {benchmark: {name: results[benchmark] for name, results in answers.items()} for benchmark in shared}
+
+
+def figure_name(runs: Iterable[Run]) -> str:
+    """`compare-dapo-fipo.png`; of many runs the first and a digest, since a file's name has an end."""
+    names = "-".join(run.name for run in runs)
+    if len(names) > 150:
+        names = f"{names[:100]}-{sha256(names.encode()).hexdigest()[:8]}"
+    return f"compare-{names}.png"
 
 
 def write_figures(benchmarks: Mapping[str, Runs], path: Path) -> list[Path]:

@@ -64,12 +64,14 @@ def status_of(found: FoundRun) -> Overview:
     workspaces = {step: _workspace(found.recorded, step) for step in STEPS}
     keys = {step: workspace.run_key for step, workspace in workspaces.items() if workspace}
     states, uri, complaint = _ask_mlflow(found, [found.key, *keys.values()])
-    newest = found.run.results.all_newest()
+    newest, finished = found.run.results.all_newest(), dict[str, StepResult]()
     steps = []
     for step, workspace in workspaces.items():
         result, state = newest.get(step), states.get(keys.get(step, ""))
         if result or step != "score":  # which is for models that are not trained here
-            steps.append(_step(step, result, _wanted(found.recorded.config, workspace, result, newest), state))
+            steps.append(_step(step, result, _wanted(found.recorded.config, workspace, result, finished), state))
+            if result and steps[-1].state == FINISHED:
+                finished[step] = result
     registered = newest.get("register")
     aliases = _aliases(uri, registered) if uri and registered else ()
     return Overview(found.run.config, found.key, steps, states.get(found.key), complaint, aliases)
@@ -161,12 +163,16 @@ def _workspace(run: Run, step: str) -> Workspace | None:
 
 
 def _wanted(
-    config: Config, workspace: Workspace | None, result: StepResult | None, newest: Mapping[str, StepResult]
+    config: Config, workspace: Workspace | None, result: StepResult | None, finished: Mapping[str, StepResult]
 ) -> str:
-    """Fingerprint that the run's settings ask for, as far as it can be known here; else empty."""
+    """Fingerprint that the run's settings ask for, as far as it can be known here; else empty.
+
+    A result of a step that is outdated is outdated, whatever its own settings are: `finished` are those before it
+    that are not.
+    """
     if workspace:
         return workspace.fingerprint
-    return result.fingerprint if result and fits(result, config, newest) else ""
+    return result.fingerprint if result and fits(result, config, finished) else ""
 
 
 def _ask_mlflow(found: FoundRun, keys: Sequence[str]) -> tuple[Mapping[str, RunState], str, str]:

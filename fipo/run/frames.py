@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fipo.errors import DataError, ObjectNotFound
 from fipo.run.result import StepResult
 from fipo.run.rollouts import opened
+from fipo.run.step import step_named
 from fipo.storage import ObjectStore
 from fipo.tracking import read_journal
 
@@ -25,7 +26,7 @@ def rollouts(run: Run, step: int | None) -> pd.DataFrame:
     records = run.rollout_records()
     lineage, steps = run.trained_steps()
     if step is not None and step not in steps:
-        raise DataError(f"run {run.name!r}: no step {step} is recorded; there are {steps[0]} to {steps[-1]}")
+        raise DataError(f"run {run.name!r}: no step {step!r} is recorded; there are {steps[0]} to {steps[-1]}")
     frames = [records.whole(lineage, one).to_pandas() for one in (steps if step is None else [step])]
     return pd.concat(frames, ignore_index=True)
 
@@ -34,11 +35,14 @@ def metrics(run: Run, step: str) -> pd.DataFrame:
     """See `Run.metrics`."""
     import pandas as pd
 
+    step = step_named(step).name
     journals = sorted((run.directory / step).glob("*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
     points = read_journal(journals[-1]) if journals else _published(run, step)
     values: dict[int, dict[str, float]] = {}
     for at, logged in points:
-        values.setdefault(at, {}).update(logged)
+        own = {name: value for name, value in logged.items() if not name.startswith("system/")}  # by samples, not steps
+        if own:
+            values.setdefault(at, {}).update(own)
     frame = pd.DataFrame.from_dict(values, orient="index").sort_index()
     frame.index.name = "step"
     return frame

@@ -19,11 +19,11 @@ from fipo.config import Config, Role
 from fipo.errors import ConfigError, DataError, ObjectNotFound
 from fipo.files import replacing
 from fipo.run import frames
-from fipo.run.identity import Identity
+from fipo.run.identity import Identity, fits
 from fipo.run.result import StepResult, digest
 from fipo.run.results import Results
 from fipo.run.rollouts import Rollouts
-from fipo.run.step import STEPS, steps_to
+from fipo.run.step import STEPS, step_named, steps_to
 from fipo.run.workspace import Workspace
 from fipo.tracking import RunIdentity, link_pipeline_run, parent_run, reconcile, replay_left
 
@@ -85,10 +85,11 @@ class Run:
             identity: where it is known already, as in the processes of a job.
 
         Raises:
-            ConfigError: a step that it builds on has not finished with these settings and inputs.
+            ConfigError: there is no such step, or one that it builds on has not finished with these settings and
+                inputs.
             DataError: something that it reads is not there.
         """
-        return Workspace(self, name, identity)
+        return Workspace(self, step_named(name).name, identity)
 
     def step_as_left(self, name: str) -> Workspace:
         """One of its steps on the newest results, whatever settings and inputs they came from, to read them.
@@ -129,7 +130,10 @@ class Run:
     def metrics(self, step: str = "train") -> pd.DataFrame:
         """What a step has logged: a row for each of its own steps, a column for each metric (docs/metrics.md).
 
+        What the machine did (`system/`) is counted by samples, and left out.
+
         Raises:
+            ConfigError: there is no such step.
             ObjectNotFound: the step has not begun on this machine, and not finished on another.
         """
         return frames.metrics(self, step)
@@ -161,6 +165,14 @@ class Run:
             present = ""
         lineage = present if present in lineages else max(lineages)
         return lineage, lineages[lineage]
+
+    def is_current(self, goal: str) -> bool:
+        """Whether the newest results of the steps to `goal` are of the present settings and of one another.
+
+        As far as the store tells: nothing that steps read from outside is looked at.
+        """
+        newest = self.results.all_newest()
+        return all(step in newest and fits(newest[step], self.config, newest) for step in steps_to(goal))
 
     def finished(self, goal: str) -> dict[str, StepResult]:
         """Results of the steps to `goal`, in order, up to the first that is still to be done with these settings."""

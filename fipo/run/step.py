@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fipo.errors import ConfigError
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -110,6 +112,17 @@ STEPS = _table(
     ),
 )
 """By name, in order."""
+
+
+def step_named(name: str) -> Step:
+    """The step of this name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    if name not in STEPS:
+        raise ConfigError(f"step {name!r}: must be one of {', '.join(STEPS)}")
+    return STEPS[name]
 
 
 def steps_to(goal: str) -> tuple[str, ...]:

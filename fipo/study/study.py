@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
-from pydantic import Field, NonNegativeInt, ValidationError, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
-from fipo.config import Config, Name, Section, load_config
+from fipo.config import Config, Name, Section, load_config, make_section
+from fipo.config.files import read_yaml
 from fipo.errors import ConfigError
 
 
@@ -149,7 +149,7 @@ def load_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise ConfigError(f"study {path}: no such file; docs/studies.md has an example")
-    study = parse_study(path.read_text(encoding="utf-8"), str(path))
+    study = parse_study(path.read_text(encoding="utf-8", errors="replace"), str(path))
     beside = {
         name: task.model_copy(update={"recipe": str(path.parent / task.recipe)})
         for name, task in study.tasks.items()
@@ -169,8 +169,7 @@ def parse_study(text: str, name: str = "") -> Study:
         ConfigError: the text is refused.
     """
     try:
-        return Study.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"study {name}: is no YAML: {error}") from None
-    except ValidationError as error:
-        raise ConfigError(f"study {name}: {error}") from None
+        tree = read_yaml(text)
+    except ValueError as error:
+        raise ConfigError(f"study {name}: not YAML: {error}") from None
+    return make_section(Study, f"study {name}", tree)

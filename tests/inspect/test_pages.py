@@ -1,8 +1,12 @@
 """The microscope's pages, asked of a real server as a browser would."""
 
 import json
+import os
 import re
+import signal
 import socket
+import threading
+import urllib.request
 from dataclasses import replace
 from html.parser import HTMLParser
 
@@ -20,6 +24,7 @@ from fipo.run.run import Run
 from fipo.storage.file import FileStore
 from tests.inspect.conftest import HOSTILE, LINEAGE, Records, serving
 from tests.overwritten import overwrite
+from tests.waiting import free_port, listens, wait_until
 
 GROUP = f"/{LINEAGE}/3/aaaaaaaaaaaa-0"
 
@@ -262,6 +267,21 @@ def test_the_command_refuses_what_is_no_run(tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["inspect", str(tmp_path / "nothing")])
     assert stopped.value.code == 2 and "nothing" in capsys.readouterr().err
+
+
+def test_ctrl_c_is_how_it_ends(tmp_path, capsys):
+    records = Records(tmp_path)
+    folder = records.write(1, records.group("aa", records.response("one"))).parent
+    port = free_port()
+
+    def interrupt():
+        wait_until(lambda: listens(port), 60)
+        urllib.request.urlopen(f"http://{HOST}:{port}/", timeout=60).read()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    main(["inspect", str(folder), "--port", str(port)])
+    assert capsys.readouterr().out.endswith("stopped\n")
 
 
 def test_only_what_is_shown_is_fetched(tmp_path):

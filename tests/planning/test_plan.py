@@ -328,7 +328,7 @@ def test_without_arguments_the_plan_is_for_this_machine(capsys, monkeypatch, tmp
     cores = len(os.sched_getaffinity(0))
     main(["plan"])
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"demo: 0.000527B parameters, on {cores} cores without a GPU, " in printed
+    assert f"demo: 526,720 parameters, on {cores} cores without a GPU, " in printed
     assert f"GFLOP/s, {min(cores, 4)} process(es), " in printed
     assert "Fits." in printed and "$" not in printed
     main(["plan", "--set", "distributed.processes=1", "--set", "distributed.precision=bf16"])

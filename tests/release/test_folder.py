@@ -8,10 +8,12 @@ from jinja2.exceptions import TemplateError
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig
 
+from fipo.cli import main
 from fipo.config import load_config
 from fipo.data.schema import Problem, tokenize
-from fipo.errors import ConfigError, DataError
+from fipo.errors import DataError
 from fipo.release.folder import lay_out
+from tests.waiting import free_port
 
 CHATML = (
     "{% for message in messages %}<im> {{ message.role }} {{ message['content'] }} </im> {% endfor %}"
@@ -184,5 +186,11 @@ def test_without_the_settings_of_a_run_the_model_is_served_as_it_is(small, tmp_p
 def test_what_cannot_be_served_is_refused(laid_out, small, tmp_path):
     with pytest.raises(DataError, match=r"data\.chat"):
         laid_out("data.chat=true")
-    with pytest.raises(ConfigError, match=r"--name.*a@b"):
-        lay_out(small(), tmp_path / "a@b")
+
+
+@pytest.mark.parametrize("name", ["a@b", "organisation/model", "../model", ".."])
+def test_a_name_that_is_none_is_refused_before_a_server_starts(small, capsys, name):
+    with pytest.raises(SystemExit) as ended:
+        main(["serve", str(small()), "--port", str(free_port()), "--name", name])
+    assert ended.value.code == 2
+    assert f"--name: must be of letters, digits and ._- for servers to take it; got {name!r}" in capsys.readouterr().err

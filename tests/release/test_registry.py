@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fipo.config import Architecture, Model, load_config
-from fipo.errors import DataError, RegistryError
+from fipo.errors import DataError, ModelNotFound, RegistryError
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.release.chat import Chat, locate
 from fipo.release.registry import champion, find, register, rollback
@@ -122,11 +122,25 @@ def test_it_answers_a_prompt_as_it_was_trained(tracking_uri, publish, tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("reference", "words"), [("a@b@c", "expected name"), ("nowhere", "is not registered"), ("same@best", "candidate")]
+    ("reference", "words"),
+    [
+        ("a@b@c", "expected a folder that is here, or a registered name"),
+        ("nowhere", "'nowhere': not registered at .*, which has .*same"),
+        ("nowhere/2", "'nowhere': not registered"),
+        ("same/9", "version 9 of same"),
+        ("same@best", "no alias best; its aliases: candidate"),
+    ],
 )
-def test_models_that_are_not_there_are_named(tracking_uri, reference, words):
-    with pytest.raises(RegistryError, match=words):
+def test_models_that_are_not_there_are_named(tracking_uri, publish, reference, words):
+    add(tracking_uri, "same", publish(0))
+    with pytest.raises(ModelNotFound, match=words) as told:
         find(tracking_uri, reference)
+    assert told.value.exit_code == 2
+
+
+def test_a_model_that_is_not_there_is_not_rolled_back(tracking_uri):
+    with pytest.raises(ModelNotFound, match="'nowhere': not registered"):
+        rollback(tracking_uri, "nowhere")
 
 
 def test_another_model_at_the_uri_is_refused(tracking_uri, publish):

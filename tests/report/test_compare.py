@@ -7,8 +7,11 @@ import pytest
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.evaluation.tables import write_result
+from fipo.report.compare import figure_name
 from fipo.run.result import StepResult
 from fipo.run.run import Run
+from fipo.run.step import steps_to
+from tests.finished import finish
 
 
 @pytest.fixture
@@ -37,6 +40,48 @@ def test_runs_are_compared_with_paired_intervals(finished, data, tmp_path, capsy
     assert expected in re.sub(r"\s+", " ", printed)
     assert "dapo" in printed and "fipo" in printed
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_answers_of_other_settings_are_told(data, tmp_path, capsys):
+    """The second run has been trained, measured, and begun anew with another learning rate."""
+    write_result(data.benchmarks[0].baseline, tmp_path / "answers" / "trained")
+    configs = [load_config("demo", [f"run.directory={tmp_path}", f"run.name={name}"]) for name in ("one", "two")]
+    for config in configs:
+        for step in steps_to("evaluate"):
+            output = {"prepare": "dataset", "evaluate": "results"}.get(step, "model")
+            finish(config, step, {output: tmp_path / "answers"})
+        Run(config).write_settings()
+    command = ["compare", str(tmp_path / "one"), str(tmp_path / "two")]
+    main(command)
+    assert "outdated" not in capsys.readouterr().out
+    Run(load_config("demo", [f"run.directory={tmp_path}", "run.name=two", "train.learning_rate=1e-3"])).write_settings()
+    main(command)
+    assert [line for line in capsys.readouterr().out.splitlines() if "outdated" in line] == [
+        "two: these answers are outdated, of other settings than the run has now: see `fipo status`"
+    ]
+
+
+def test_a_picture_that_cannot_be_written_is_told(finished, data, tmp_path, capsys):
+    runs = [finished(name, data.benchmarks[0].baseline) for name in ("one", "two")]
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *runs, "--figure", str(tmp_path)])
+    assert ended.value.code == 2
+    assert f"fipo: {tmp_path}: Is a directory: name another place" in capsys.readouterr().err
+
+
+def test_a_picture_of_many_runs_has_a_name_that_a_file_can_have(tmp_path):
+    runs = [Run(load_config("demo", [f"run.name=half-life-task-s{seed}-fipo"])) for seed in range(20)]
+    name, other = figure_name(runs), figure_name(runs[:-1])
+    assert name.startswith("compare-half-life-task-s0-fipo-") and name != other
+    (tmp_path / name).touch()
+
+
+def test_long_names_are_not_folded_in_a_pipe(finished, data, capsys, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    names = [f"half-life-my-own-task-s1-{arm}" for arm in ("dapo-baseline", "fipo-half-life-128")]
+    main(["compare", *(finished(name, data.benchmarks[0].baseline) for name in names)])
+    lines = capsys.readouterr().out.splitlines()
+    assert all(sum(f"{name} " in line for line in lines if "compare-" not in line) >= 4 for name in names)
 
 
 @pytest.mark.parametrize("names", [["one"], ["one", "one"]])

@@ -56,7 +56,8 @@ def test_a_run_without_a_report_says_what_is_missing(begun, capsys):
     with pytest.raises(SystemExit) as ended:
         main(["report", "demo"])
     assert ended.value.code == 2
-    assert "needs the result of 'sft'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "needs the result of 'sft'" in told and "What there is so far: runs/demo/report.html" in told
 
 
 def test_a_picture_is_not_drawn_of_other_settings(begun, capsys):

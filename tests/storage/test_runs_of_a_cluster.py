@@ -104,7 +104,8 @@ def test_inspect_says_what_is_missing_and_what_is_outdated(put_run, bucket, caps
     printed = said(capsys)
     assert " prepare finished " in printed
     assert " sft finished " in printed
-    assert " train outdated " in printed
+    for step in ("train", "evaluate", "gate", "register"):  # what builds on an outdated step is outdated
+        assert f" {step} outdated " in printed
     assert " report absent " in printed
 
 

@@ -51,7 +51,8 @@ def test_arms_of_a_seed_share_a_warm_up_and_differ_in_their_settings(tmp_path):
     [
         ({"baseline": "grpo"}, "must name arms; got grpo"),
         ({"arms": {"dapo": ["algorithm.lost=dapo"], "fipo": []}}, r"algorithm\.lost: no such setting"),
-        ({"seeds": [1]}, "seeds"),
+        ({"seeds": [1]}, r"study .*study\.yaml: seeds: .*; got \[1\]$"),
+        ({"seed": [1, 2]}, r"study .*study\.yaml: seed: no such setting; did you mean 'seeds'\?; got \[1, 2\]$"),
     ],
 )
 def test_a_mistake_is_named_before_anything_runs(tmp_path, changes, message):
@@ -64,6 +65,12 @@ def test_what_is_no_study_is_refused(tmp_path, text):
     path = tmp_path / "study.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"study\.yaml"):
+        load_study(path)
+    path.write_text(yaml.safe_dump({"name": "s"}) + "arms: {a: [], a: []}")
+    with pytest.raises(ConfigError, match="'a' stands twice"):
+        load_study(path)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\x00")
+    with pytest.raises(ConfigError, match=r"study\.yaml: not YAML"):
         load_study(path)
     with pytest.raises(ConfigError, match=r"no-such\.yaml: no such file"):
         load_study(tmp_path / "no-such.yaml")
