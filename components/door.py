@@ -29,6 +29,9 @@ from fipo.run.run import Run
 from fipo.run.step import steps_to
 from fipo_kfp.components.form import NO, NOTHING, YES, Form
 
+EXIT_CODE_FILE = "FIPO_EXIT_CODE_FILE"
+"""Names a file that a task leaves its exit code in where it fails: kfp.local tells nobody."""
+
 
 def configure(
     form: Form, page: dsl.Markdown, *, goal: str, arm: str, warmup: str, registered: str
@@ -255,6 +258,8 @@ def _explained(step: str) -> Iterator[None]:
         yield
     except FipoError as error:
         print(f"{step}: {error}", file=sys.stderr, flush=True)
+        if EXIT_CODE_FILE in os.environ:
+            Path(os.environ[EXIT_CODE_FILE]).write_text(str(error.exit_code), encoding="utf-8")
         raise SystemExit(error.exit_code) from None
     finally:
         gc.freeze()

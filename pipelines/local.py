@@ -21,16 +21,22 @@ from fipo.errors import FipoError, Interrupted
 from fipo.files import private_folder
 from fipo.report.display import live_display
 from fipo.run.run import Run
+from fipo_kfp.components.door import EXIT_CODE_FILE
 from fipo_kfp.components.form import Form, now
 from fipo_kfp.pipelines.console import quiet_kubeflow
 from fipo_kfp.pipelines.package import PIPELINES, arguments
 
+EXIT_CODE = "exit-code"
 GOALS = {"fipo_evaluation": "score"}
 """The last step of a pipeline, where it is not the report."""
 
 
 class StepFailed(FipoError):
-    """A task of the pipeline ended with an error, which it has printed."""
+    """A task of the pipeline ended with an error, which it has printed, and with this exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> Config:
@@ -62,7 +68,11 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
             if stop.requested:
                 Run(config).close("CANCELED")  # a task that stopped counts as failed with Kubeflow
                 raise Interrupted("stopped; the same command continues where it was") from None
-            raise StepFailed(f"step {_failed_step(error)!r} failed; its message is above. {folder}") from None
+            code = Path(scratch, EXIT_CODE)
+            raise StepFailed(
+                f"step {_failed_step(error)!r} failed; its message is above. {folder}",
+                int(code.read_text(encoding="utf-8")) if code.exists() else 1,
+            ) from None
     return config
 
 
@@ -137,7 +147,7 @@ def _stoppable() -> Iterator[_Stop]:
 @contextmanager
 def _environment(scratch: str) -> Iterator[None]:
     """Tasks show each line at once, and leave their temporary files where they are removed."""
-    settings = {"PYTHONUNBUFFERED": "1", "TMPDIR": scratch}
+    settings = {"PYTHONUNBUFFERED": "1", "TMPDIR": scratch, EXIT_CODE_FILE: str(Path(scratch, EXIT_CODE))}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

@@ -82,7 +82,7 @@ def test_the_last_step_of_all_closes_the_run(tiny_copy, tiny_pipeline):
 
 
 def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path):
-    failed = start_pipeline(f"run.directory={tmp_path}", "data.train=[{uri: /nowhere/problems.jsonl}]", code=1)
+    failed = start_pipeline(f"run.directory={tmp_path}", "data.train=[{uri: /nowhere/problems.jsonl}]", code=65)
     assert "/nowhere/problems.jsonl" in failed.output
     assert "step 'configure' failed" in failed.output.splitlines()[-1], "before anything is started"
     assert "Traceback" not in failed.output
@@ -91,7 +91,7 @@ def test_a_failing_step_is_named_and_the_run_is_closed(start_pipeline, tmp_path)
 
 def test_an_arm_that_is_refused_ends_the_comparison(tiny_copy, start_pipeline):
     arms = json.dumps(["tiny", "broken train.stepz=1"])
-    failed = start_pipeline(tiny_copy, options=["--pipeline", "fipo_comparison", "--parameter", f"arms={arms}"], code=1)
+    failed = start_pipeline(tiny_copy, options=["--pipeline", "fipo_comparison", "--parameter", f"arms={arms}"], code=2)
     assert "train.stepz: no such setting" in failed.output
     assert "step 'configure' failed" in failed.output.splitlines()[-1]
     assert {"evaluate", "finish"} <= failed.tasks and "compare" not in failed.tasks
@@ -99,7 +99,7 @@ def test_an_arm_that_is_refused_ends_the_comparison(tiny_copy, start_pipeline):
 
 def test_a_model_that_is_not_there_is_not_evaluated(tiny_copy, start_pipeline):
     options = ["--pipeline", "fipo_evaluation", "--parameter", "model=fipo-tiny@best"]
-    failed = start_pipeline(tiny_copy, options=options, code=1)
+    failed = start_pipeline(tiny_copy, options=options, code=2)
     assert failed.output.count("candidate, champion") == 1, "and is not asked for again"
     assert "step 'configure' failed" in failed.output.splitlines()[-1]
     assert failed.tasks == {"finish"}
