@@ -12,7 +12,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -259,7 +259,8 @@ def _explained(step: str) -> Iterator[None]:
     except FipoError as error:
         print(f"{step}: {error}", file=sys.stderr, flush=True)
         if EXIT_CODE_FILE in os.environ:
-            Path(os.environ[EXIT_CODE_FILE]).write_text(str(error.exit_code), encoding="utf-8")
+            with suppress(OSError), Path(os.environ[EXIT_CODE_FILE]).open("x", encoding="utf-8") as first:
+                first.write(str(error.exit_code))
         raise SystemExit(error.exit_code) from None
     finally:
         gc.freeze()

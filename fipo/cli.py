@@ -50,7 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("fipo: interrupted; run the same command again to continue", file=sys.stderr)
         sys.exit(75)
     except (FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError) as error:
-        # A place that the user has named: all others are made for the purpose.
+        if error.filename is None:
+            raise
         print(f"fipo: {error.filename}: {error.strerror}: name another place", file=sys.stderr)
         sys.exit(WRONG_SETTINGS)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough

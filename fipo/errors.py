@@ -93,7 +93,7 @@ class RegistryError(FipoError):
 
 
 class ModelNotFound(RegistryError):
-    """No such model is registered; the message names those that are."""
+    """No such model, version or alias is registered; the message names what there is."""
 
     exit_code = WRONG_SETTINGS
 

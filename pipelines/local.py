@@ -7,7 +7,7 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from kfp import dsl, local
 from kfp.dsl.graph_component import GraphComponent
 
 from fipo.config import Config, load_config
-from fipo.errors import FipoError, Interrupted
+from fipo.errors import ConfigError, FipoError, Interrupted
 from fipo.files import private_folder
 from fipo.report.display import live_display
 from fipo.run.run import Run
@@ -26,7 +26,6 @@ from fipo_kfp.components.form import Form, now
 from fipo_kfp.pipelines.console import quiet_kubeflow
 from fipo_kfp.pipelines.package import PIPELINES, arguments
 
-EXIT_CODE = "exit-code"
 GOALS = {"fipo_evaluation": "score"}
 """The last step of a pipeline, where it is not the report."""
 
@@ -55,7 +54,10 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
     given, created = arguments(pipeline, parameters, overrides), now()
     config = _settings(given, created)
     folder = (config.run_directory / "kfp").absolute()
-    private_folder(folder)  # Kubeflow's executor would open it to all
+    try:
+        private_folder(folder)  # Kubeflow's executor would open it to all
+    except OSError as error:
+        raise ConfigError(f"run.directory: {error.filename}: {error.strerror}; name another folder") from None
     with tempfile.TemporaryDirectory(prefix="fipo-") as scratch, _environment(scratch), _stoppable() as stop:
         for_here = _for_one_machine(PIPELINES[pipeline], created)
         # kfp deletes the workspace after each run: it must be a folder of its own.
@@ -68,11 +70,8 @@ def run(pipeline: str, parameters: Mapping[str, str], overrides: list[str]) -> C
             if stop.requested:
                 Run(config).close("CANCELED")  # a task that stopped counts as failed with Kubeflow
                 raise Interrupted("stopped; the same command continues where it was") from None
-            code = Path(scratch, EXIT_CODE)
-            raise StepFailed(
-                f"step {_failed_step(error)!r} failed; its message is above. {folder}",
-                int(code.read_text(encoding="utf-8")) if code.exists() else 1,
-            ) from None
+            message = f"step {_failed_step(error)!r} failed; its message is above. {folder}"
+            raise StepFailed(message, _exit_code()) from None
     return config
 
 
@@ -113,6 +112,13 @@ def _failed_step(error: RuntimeError) -> str:
     return found.group(1)
 
 
+def _exit_code() -> int:
+    """Of the task that failed first; 1 where it could not say."""
+    with suppress(OSError, ValueError):
+        return int(Path(os.environ[EXIT_CODE_FILE]).read_text(encoding="utf-8"))
+    return 1
+
+
 class _Stop:
     """Passes a request to stop on to every task, so that each saves its state and ends."""
 
@@ -147,7 +153,7 @@ def _stoppable() -> Iterator[_Stop]:
 @contextmanager
 def _environment(scratch: str) -> Iterator[None]:
     """Tasks show each line at once, and leave their temporary files where they are removed."""
-    settings = {"PYTHONUNBUFFERED": "1", "TMPDIR": scratch, EXIT_CODE_FILE: str(Path(scratch, EXIT_CODE))}
+    settings = {"PYTHONUNBUFFERED": "1", "TMPDIR": scratch, EXIT_CODE_FILE: str(Path(scratch, "exit-code"))}
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update(settings)
     try:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import math
 import os
-import re
 import sys
 from pathlib import Path
 
@@ -52,6 +53,7 @@ def count(text: str) -> int:
 
 def temperature(text: str) -> float:
     """A temperature of sampling, 0 or more, as a type of `argparse`."""
-    if not re.fullmatch(r"\d+(\.\d*)?|\.\d+", text):
-        raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text!r}")
-    return float(text)
+    with contextlib.suppress(ValueError):
+        if 0.0 <= (value := float(text)) < math.inf:
+            return value
+    raise argparse.ArgumentTypeError(f"must be a number of at least 0; got {text!r}")

@@ -97,6 +97,9 @@ class Source(Section):
     """Column of the reference answer; dots reach into a struct (`reward_model.ground_truth`)."""
     answer_after: str = ""
     """The answer is what follows the last occurrence of this text in its column (GSM8K: `####`)."""
+    answers_from: Literal[0, 1] | None = None
+    """With the grader `choice`, where answers are numbers of options, as text too: that of the first, 0 (HellaSwag) or
+    1 (WinoGrande). Null counts from 0, and takes numbers alone: a digit in a text may be an option's own words."""
     response_column: str = "response"
     """Column of the demonstration, for `data.sft`."""
     max_demonstration_tokens: int | None = Field(None, ge=1)

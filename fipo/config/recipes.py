@@ -171,7 +171,8 @@ def _explain(error: ValidationError, where: str, known: Sequence[str] = ()) -> s
         field = ".".join(str(part) for part in problem["loc"])
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            meant = _meant(str(problem["loc"][-1]), known) if known else _meant_setting(problem["loc"])
+            own = known if len(problem["loc"]) == 1 else ()
+            meant = _meant(str(problem["loc"][0]), own) if known else _meant_setting(problem["loc"])
             message = f"no such setting{meant}"
         got = "" if problem["type"] in ("value_error", "missing") else f"; got {_short(problem['input'])}"
         lines.append(f"{field + ': ' if field else ''}{message}{got}")

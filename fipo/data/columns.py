@@ -23,7 +23,6 @@ _BRACED = re.compile(r"\{([^{}]+)\}")
 USUAL = {
     "prompt": (
         *("prompt", "problem", "question", "question_content", "query", "instruction", "input", "task", "text", "stem"),
-        *("content", "ctx", "goal", "sentence"),
     ),
     "answer": (
         *("answer", "final_answer", "target", "label", "expected_answer", "ground_truth"),

@@ -53,7 +53,7 @@ def to_problem(row: Row, source: Source, name: str, *, refusal: Refusal, demonst
 def _problem(record: Any, source: Source, name: str, refusal: Refusal, *, demonstration: bool) -> Problem:
     asked = filled(source.prompt_column, record, lettered=source.grader == "choice")
     prompt = _text(_prompt(asked), source.prompt_column, Reason.NO_PROMPT)
-    answer = _text(_answer(record, source, prompt), source.answer_column, Reason.NO_ANSWER)
+    answer = _text(_answer(record, source), source.answer_column, Reason.NO_ANSWER)
     response = ""
     if demonstration or source.max_demonstration_tokens:
         response = _text(lookup(record, source.response_column), source.response_column, Reason.NO_RESPONSE)
@@ -115,11 +115,10 @@ def _prompt(value: Any) -> Any:
     return "\n\n".join(message["content"] for message in value)
 
 
-def _answer(record: Mapping[str, Any], source: Source, prompt: str) -> Any:
+def _answer(record: Mapping[str, Any], source: Source) -> Any:
     """The reference answer, a finite number as its text; anything else as it is.
 
-    A solution that ends in a box (MATH) is what the box holds; an index from 0 into the options (MMLU) is a letter. So
-    is an index as text (HellaSwag), if the prompt has an option of this letter, and none of this number (ARC).
+    A solution that ends in a box (MATH) is what the box holds; the number of an option (MMLU) is its letter.
     """
     value = lookup(record, source.answer_column)
     if value is None and source.answer_column == Source.model_fields["answer_column"].default:
@@ -141,11 +140,10 @@ def _answer(record: Mapping[str, Any], source: Source, prompt: str) -> Any:
         value = final_answer(value) or value
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if source.grader == "choice":
-        if is_integer and 0 <= value < len(ascii_uppercase):
-            return ascii_uppercase[value]
-        if isinstance(value, str) and re.fullmatch("[0-9]", value):
-            letter = ascii_uppercase[int(value)]
-            return letter if f"({letter})" in prompt and f"({value})" not in prompt else value
+        is_number = isinstance(value, str) and source.answers_from is not None and re.fullmatch(r"\d{1,2}", value)
+        option = int(value) - (source.answers_from or 0) if is_integer or is_number else -1
+        if 0 <= option < len(ascii_uppercase):
+            return ascii_uppercase[option]
     is_finite = isinstance(value, float | Decimal) and math.isfinite(value)
     return str(value) if is_integer or is_finite else value
 

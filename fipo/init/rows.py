@@ -28,8 +28,11 @@ MOST = 0.8
 
 BEFORE, OPTIONS = ("body", "context", "passage", "background", "article", "story"), ("options", "choices", "endings")
 """Columns without which a question cannot be answered."""
-OPTION = re.compile(r"(option|opt|op|choice|ending|sol|)[_ ]?([a-h]|[0-8])", re.IGNORECASE)
-"""A column of one option: `A` (C-Eval, CMMLU), `opa` (MedMCQA), `option1`, `ending0`, `sol1` (PIQA)."""
+OPTION = re.compile(r"(option|opt|choice|ending|op(?=[a-h])|)[_ ]?([a-h]|[0-8])", re.IGNORECASE)
+"""A column of one option: `A` (C-Eval, CMMLU), `opa` (MedMCQA), `option1`, `ending0`."""
+PIQA = ("goal", "sol1", "sol2")
+ASKING = ("content", "ctx", "goal", "sentence")
+"""Names of problems' columns that mean other things too; all but the first where there are options alone."""
 TESTS = {
     "input_output": "",
     "public_test_cases": "",
@@ -59,6 +62,8 @@ class FoundData:
     response_column: str
     """Of demonstrations; empty where there are none."""
     grader: str
+    answers_from: int | None
+    """The number of the first option where answers are numbers: see `Source.answers_from`."""
     prompt_template: str
     """What is said around a problem: see `DataConfig.prompt_template`."""
     benchmark: list[dict[str, Any]]
@@ -100,7 +105,7 @@ def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundDat
     after = next((mark for mark in MARKS if _share(mark in text for text in answers) > MOST), "")
     if not response and (after or _share(BOX in text for text in answers) > MOST):
         response = answer
-    grader = "tests" if answer == tests else "choice" if _are_choices(answer, values, path) else "math"
+    grader = "tests" if answer == tests else "choice" if _is_choice(answer, values) else "math"
     if grader == "tests":  # a program is right in many ways, and has no ending
         after = response = ""
     asked_already = _share(any(mark in str(one) for mark in ASKED_ALREADY) for one in values.get(prompt, ())) > MOST
@@ -112,6 +117,7 @@ def look_at_data(path: Path, named: Mapping[str, str] | None = None) -> FoundDat
         answer_after=after,
         response_column=response,
         grader=grader,
+        answers_from=_numbered_from(answer, values) if grader == "choice" else None,
         prompt_template="{prompt}" + ("" if asked_already and grader != "tests" else f"\n{ASKS[grader]}"),
         benchmark=_spread([{name: row[name] for name in present(row, wanted)} for row in rows]),
         left_out=tuple(name for name in values if not any(name == one or name.startswith(f"{one}.") for one in wanted)),
@@ -149,9 +155,13 @@ def _chosen(path: Path, values: Mapping[str, list[Any]], told: Mapping[str, str]
             and not (options and f"{one}.".startswith(f"{options}."))
             and _share(_fits(kind, value) for value in found) > MOST
         }
-        choices = {one: found for one, found in free.items() if kind == "answer" and _are_choices(one, values)}
-        likely = [one for one in (_usual(kind, choices), _usual(kind, free)) if one]
-        chosen[kind] = name or max(likely, key=lambda one: len(values[one]), default="")  # what most rows have
+        choices = {one: found for one, found in free.items() if kind == "answer" and _is_choice(one, values)}
+        choice, any_kind = _usual(kind, choices), _usual(kind, free)
+        has_choice = choice and len(values[choice]) > MOST * len(values[any_kind])
+        chosen[kind] = name or (choice if has_choice else any_kind)
+        if kind == "prompt" and not chosen[kind]:
+            fitting = ASKING if _options(values) or _apart(values) else ASKING[:1]
+            chosen[kind] = next((one for one in free if one.casefold() in fitting), "")
         if not chosen[kind] and kind != "response":
             raise ConfigError(
                 f"--data {path}: no column of more than one text is named as the {kind} usually is "
@@ -164,32 +174,39 @@ def _fits(kind: str, value: Any) -> bool:
     """Whether it can be one: a prompt is text or messages, an answer one value, a response text."""
     if isinstance(value, list):
         return len(value) == 1 if kind == "answer" else kind == "prompt" and isinstance(next(iter(value), 0), Mapping)
+    if kind == "response":  # ASDiv's `solution_type` is a word
+        return isinstance(value, str) and (len(value.split()) > 1 or BOX in value)
     return kind == "answer" or isinstance(value, str)
 
 
-def _are_choices(name: str, values: Mapping[str, list[Any]], path: Path | None = None) -> bool:
-    """Whether a column holds the letters of options, or their indices from 0.
+def _is_choice(name: str, values: Mapping[str, list[Any]]) -> bool:
+    """Whether a column holds the letters of options, or their numbers."""
+    return _are_letters(values[name]) or _numbered_from(name, values) is not None
 
-    Raises:
-        ConfigError: indices from 1, where `path` is given, to be named.
+
+def _are_letters(found: Sequence[Any]) -> bool:
+    """Whether a column holds the letters of options."""
+    letters = [str(value).strip("() .") for value in found]
+    return _share(len(one) == 1 and one.isalpha() for one in letters) > 0.9
+
+
+def _numbered_from(name: str, values: Mapping[str, list[Any]]) -> int | None:
+    """The number of the first option, 0 or 1, where a column holds options' numbers; None where it does not.
+
+    What always stands among the row's own options is one of them, and no number.
     """
-    letters = [str(value).strip("() .") for value in values[name]]
-    if _share(len(one) == 1 and one.isalpha() for one in letters) > 0.9:
-        return True
-    lists = values.get(_options(values), [])
-    named = [one for one in _apart(values) if len(one) > 1]  # `a`, `b` and numbers may be a sum of theirs
-    counts = [len(of) for of in lists if isinstance(of, list)] or [len(named)] * len(letters)
-    numbers = [
-        int(value) for value in values[name] if not isinstance(value, bool) and re.fullmatch("[0-8]", str(value))
-    ]
-    if not len(numbers) == len(letters) == len(counts):
-        return False
-    if not all(0 <= number <= count for number, count in zip(numbers, counts, strict=True)):
-        return False
-    beyond = any(number == count for number, count in zip(numbers, counts, strict=True))
-    if beyond and 0 not in numbers and path:
-        raise ConfigError(f"--data {path}: {name!r} counts the options from 1: write it from 0, or as their letters")
-    return 0 in numbers and not beyond
+    answers = [str(value) for value in values[name] if not isinstance(value, bool)]
+    lists = [one for one in values.get(_options(values), []) if isinstance(one, list)]
+    named = [values[one] for one in _apart(values) if len(one) > 1]  # `a`, `b` and numbers may be a sum of theirs
+    options = lists or [*map(list, zip(*named, strict=True))]
+    if not len(answers) == len(options) == len(values[name]) or not all(re.fullmatch(r"\d{1,2}", a) for a in answers):
+        return None
+    if all(answer in map(str, of) for answer, of in zip(answers, options, strict=True)):
+        return None
+    pairs = [(int(answer), len(of)) for answer, of in zip(answers, options, strict=True)]
+    if all(number < count for number, count in pairs):
+        return 0 if any(number == 0 for number, _ in pairs) else None
+    return 1 if all(1 <= number <= count for number, count in pairs) else None
 
 
 def _asked(prompt: str, values: Mapping[str, Sequence[Any]], grader: str, tests: str) -> str:
@@ -226,10 +243,12 @@ def _options(values: Iterable[str]) -> str:
     )
 
 
-def _apart(values: Iterable[str]) -> list[str]:
-    """The columns of the options where each has one of its own, in their order; empty where none do."""
-    found: dict[str, dict[str, str]] = {}
-    for name in values:
+def _apart(values: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The columns of the options where each has one of its own, and a text in all rows, in their order."""
+    if all(name in values for name in PIQA):
+        return [*PIQA[1:]]
+    most, found = max(map(len, values.values())), dict[str, dict[str, str]]()
+    for name in (name for name, texts in values.items() if len(texts) == most):
         if is_option := OPTION.fullmatch(name):
             found.setdefault(is_option[1], {})[is_option[2].casefold()] = name
     for marked in found.values():
@@ -276,14 +295,9 @@ def _usual(kind: str, values: Mapping[str, Sequence[Any]]) -> str:
     """The column of a usual name, the commonest first, as it is or inside a struct; else the only one that has such a
     name among its words; empty where there is none, or several may be meant.
 
-    One with the same text in all rows holds no problem and no answer, and one of a few texts no demonstration (ASDiv's
-    `solution_type`). Where verl's layout has an answer it is that one.
+    One with the same text in all rows holds no problem and no answer. Where verl's layout has an answer it is that one.
     """
-    names = [
-        name
-        for name, found in values.items()
-        if len(found) == 1 or (1 if kind != "response" else len(found) // 2) < len(set(map(str, found)))
-    ]
+    names = [name for name, found in values.items() if len(found) == 1 or any(one != found[0] for one in found)]
     if kind == "answer" and DAPO_ANSWER in names:
         return DAPO_ANSWER
     for spelled in (str.casefold, lambda name: name.rpartition(".")[2].casefold()):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 WHOLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER, GENERATION = "adapter_config.json", "generation_config.json"
+_READ = {".json", ".safetensors", ".jinja", ".model", ".txt"}
 FLOATS = {"F64", "F32", "F16", "BF16"}
 POINTER = b"version https://git-lfs"
 """What a clone without Git LFS has in the place of a large file."""
@@ -35,11 +36,11 @@ def check_folder(folder: Path) -> None:
     """
     places = {folder.resolve(), folder.resolve().parents[1] / "blobs"} if len(folder.resolve().parts) > 2 else {folder}
     for path in folder.iterdir():
-        if path.is_symlink() and not path.exists():
+        if path.is_symlink() and not path.exists() and path.suffix in _READ:
             raise _refusal(f"{path} is a link to nothing; copy the file to its place")
         if path.is_symlink() and not any(path.resolve().is_relative_to(place) for place in places):
             raise _refusal(f"{path} is a link out of the folder; copy the file to its place")
-        if not (path.is_file() or path.is_dir()):
+        if path.exists() and not (path.is_file() or path.is_dir()):
             raise _refusal(f"{path} is a pipe or a device and no file")
     if (adapter := folder / ADAPTER).is_file():
         raise _refusal(

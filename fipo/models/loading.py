@@ -25,8 +25,10 @@ if TYPE_CHECKING:  # the model classes and the Auto classes bring torch, seconds
 
 # Loading a model is quick next to training it; the bars of many ranks hide what matters.
 logging.disable_progress_bar()
-# What did not fit is told in a sentence, and not in a table before it.
-getLogger("transformers.modeling_utils").addFilter(lambda record: "LOAD REPORT" not in record.getMessage())
+# What did not fit is told in a sentence, and not in a table before it; what could not be converted is in that alone.
+getLogger("transformers.modeling_utils").addFilter(
+    lambda record: "LOAD REPORT" not in (text := record.getMessage()) or "CONVERSION" in text
+)
 
 PAD, END = "<pad>", "<end>"
 
@@ -123,10 +125,9 @@ def load_model(
     if model.architecture:
         torch.manual_seed(seed)
         return place(Qwen3ForCausalLM(_qwen3_config(model.architecture)), dtype)
-    longer = {"max_position_embeddings": model.max_position_embeddings} if model.max_position_embeddings else {}
     check_model(model)
     with _named("no safetensors model", model):
-        loaded, unread = _loaded(model, dtype="auto" if stored else dtype, **longer)
+        loaded, unread = _loaded(model, dtype="auto" if stored else dtype)
         _check_whole(loaded, model)
     if unread:
         _logger.warning(
@@ -146,6 +147,8 @@ def _loaded(model: Model, **options: Any) -> tuple[PreTrainedModel, set[str]]:
     """The model with all of its weights, and the names of tensors that are no part of it."""
     from transformers import AutoModelForCausalLM
 
+    if model.max_position_embeddings:
+        options["max_position_embeddings"] = model.max_position_embeddings
     found: tuple[PreTrainedModel, dict[str, Any]] = AutoModelForCausalLM.from_pretrained(  # type: ignore[assignment]
         model.name_or_path,
         **_origin(model),

@@ -65,7 +65,7 @@ def advice_text(plan: Plan, advice: Advice | None) -> Text:
 def _count(parameters: int) -> str:
     """`7.62B`, `84.9M`, `2,832`."""
     for size, letter in ((1e9, "B"), (1e6, "M")):
-        if parameters >= size:
+        if parameters >= 0.9995 * size:  # which is written as 1
             return f"{parameters / size:,.3g}{letter}"
     return f"{parameters:,}"
 

@@ -203,7 +203,7 @@ def set_champion(tracking_uri: str, name: str, version: str) -> RegisteredModel:
         RegistryError: there is no such version.
     """
     client, present = connect(tracking_uri), _aliases(tracking_uri, name).get(CHAMPION)
-    with _errors(f"promote version {version} of {name}"):
+    with _errors(f"promote version {version} of {name}", absent=ModelNotFound):
         if present != version:
             client.set_model_version_tag(name, version, _PREVIOUS, present or "")
         client.set_registered_model_alias(name, CHAMPION, version)
@@ -308,7 +308,7 @@ def _add_flavour(store: ObjectStore, manifest: DirectoryManifest, run_id: str) -
 
 
 def _get(tracking_uri: str, name: str, version: str) -> RegisteredModel:
-    with _errors(f"read version {version} of {name}"):
+    with _errors(f"read version {version} of {name}", absent=ModelNotFound):
         found: ModelVersion = connect(tracking_uri).get_model_version(name, version)
     tags = found.tags
     metrics = {key.removeprefix(_METRIC): float(value) for key, value in tags.items() if key.startswith(_METRIC)}
@@ -348,11 +348,11 @@ def _aliases(tracking_uri: str, name: str) -> dict[str, str]:
 
 
 @contextmanager
-def _errors(what: str) -> Iterator[None]:
+def _errors(what: str, absent: type[RegistryError] = RegistryError) -> Iterator[None]:
     from mlflow.exceptions import MlflowException
 
     try:
         yield
     except MlflowException as error:
-        kind = ModelNotFound if error.error_code == "RESOURCE_DOES_NOT_EXIST" else RegistryError
+        kind = absent if error.error_code == "RESOURCE_DOES_NOT_EXIST" else RegistryError
         raise kind(f"{what}: {error.message}") from error

@@ -103,7 +103,7 @@ class Workspace:
             write_stage(
                 self.of_run.directory, self.step, Stage.reused_at(self.directory, done.fingerprint, done.seconds)
             )
-            self._settle()
+            self._settle(done)
         result = done or self._compute(task or {})
         if result.mlflow_url:
             print(f"[{self.step}] MLflow: {result.mlflow_url}", flush=True)
@@ -159,8 +159,8 @@ class Workspace:
             LaunchError: a process on this or another machine is running this step of this run.
         """
         with self._alone():
-            self.results.forget(self.step, self.fingerprint)
             distrust_directories(self.store, self._outputs_prefix)
+            self.results.forget(self.step, self.fingerprint)
             delete_directory(self.store, self.checkpoint_prefix)
             shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -238,11 +238,12 @@ class Workspace:
         """Who holds a claim of this step, for people and for itself when it comes again."""
         return f"{platform.node()}:{self.directory.resolve()} ({boot_id()})"
 
-    def _settle(self) -> None:
+    def _settle(self, done: StepResult) -> None:
         """Of a step that has finished: what a kill or an outage at its end has left undone, or called a failure."""
         if self.directory.exists():
             with suppress(LaunchError), _locked(self.directory / "lock"):  # who lives does it itself
-                if last_status(self.directory / "journal.jsonl", self.run_key) != "FINISHED":
+                is_own = done.fingerprint == self.fingerprint
+                if is_own and last_status(self.directory / "journal.jsonl", self.run_key) != "FINISHED":
                     with self._tracker():  # its MLflow run is over, and well
                         pass
                 release(self.store, self._claim_prefix, holder=self._place)

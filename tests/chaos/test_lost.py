@@ -10,7 +10,7 @@ import pytest
 from fipo.config import load_config
 from fipo.errors import StorageError
 from fipo.files import own_mark, replacing, sweep
-from fipo.run.result import Output
+from fipo.run.result import Output, StepResult
 from fipo.run.run import Run
 from fipo.storage import claimed, open_store
 from fipo.tracking.client import RUN_KEY, connect, find_runs
@@ -116,6 +116,19 @@ def test_the_mlflow_run_of_a_step_that_failed_after_its_result_ends_well_by_the_
     for _ in range(2):
         assert Run(config).step("prepare").run().reused
         assert client.get_run(run.info.run_id).info.status == "FINISHED"
+
+
+def test_an_attempt_that_failed_stays_so_where_another_one_went_on_to_the_result(tmp_path):
+    config = load_config(RECIPE, [f"run.directory={tmp_path}"])
+    workspace = Run(config).step("prepare")
+    with pytest.raises(StorageError), workspace.attempt():
+        raise StorageError("the server answered 500")
+    own = workspace.identity
+    told = {"settings": own.settings, "inputs": dict(own.inputs), "continued": ["after step 2: sft.steps"]}
+    workspace.commit(StepResult("prepare", "c" * 64, 1.0, {}, **told))
+    assert Run(config).step("prepare").run().reused
+    [run] = find_runs(connect(config.tracking_uri), RUN_KEY, workspace.run_key)
+    assert run.info.status == "FAILED"
 
 
 def test_an_output_that_is_damaged_and_of_its_old_size_is_made_anew_by_fresh(tmp_path):

@@ -18,6 +18,7 @@ from fipo.init import init
 from fipo.init.rows import look_at_data
 
 LETTERS = "ABCD"
+TINY = "model={architecture: {vocabulary: [a, b]}}"
 
 
 def rows(make, count=24):
@@ -188,8 +189,7 @@ def test_the_right_question_answer_and_grader(tmp_path, layout, kind):
     found = look_at_data(path)
     assert (found.prompt_column, found.answer_column, found.response_column, found.grader) == columns
     init(tmp_path / "mine", data=path, machine="laptop")
-    tiny = ["model={architecture: {vocabulary: [a, b]}}", "data.chat=false"]
-    config = load_config(tmp_path / "mine" / "recipe.yaml", tiny)
+    config = load_config(tmp_path / "mine" / "recipe.yaml", [TINY, "data.chat=false"])
     [source] = config.data.train
     problem = to_problem([*read_rows(source)][3], source, "", refusal=lambda *_: "", demonstration=False)
     assert (problem.prompt, problem.answer) == (question, answer)
@@ -221,10 +221,74 @@ def test_problems_that_say_how_to_answer_are_asked_as_they_are(tmp_path, ending)
         },  # WinoGrande
     ],
 )
-def test_options_that_are_counted_from_one_are_refused(tmp_path, counted):
-    counted = rows(counted)
-    with pytest.raises(ConfigError, match="'answer' counts the options from 1: write it from 0"):
-        look_at_data(write(tmp_path / "rows.jsonl", counted))
+def test_options_may_be_counted_from_one(tmp_path, counted):
+    path = write(tmp_path / "rows.jsonl", rows(counted))
+    init(tmp_path / "mine", data=path, machine="laptop")
+    [source] = load_config(tmp_path / "mine" / "recipe.yaml", [TINY, "data.chat=false"]).data.train
+    problem = to_problem([*read_rows(source)][2], source, "", refusal=lambda *_: "", demonstration=False)
+    assert (source.grader, source.answers_from) == ("choice", 1)
+    assert problem.answer == ("C" if "2 + 2" in problem.prompt else "B")  # the third of 2 to 5; even
+
+
+TEN = [f"{n} or so" for n in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("make", "columns"),
+    [
+        (
+            lambda n: {"question": f"{n}?", "options": TEN, "answer": n % 10},
+            ("{question}\n{options}", "answer", "choice"),
+        ),
+        (
+            lambda n: {"question": f"{n}?", "options": ["3", "1", "0", "2"], "answer": str(n % 4)},
+            ("{question}\n{options}", "answer", "math"),  # always the words of one
+        ),
+        (lambda n: {"question": f"{n}?", "op1": n, "op2": 2 * n, "answer": n % 2}, ("question", "answer", "math")),
+        (
+            lambda n: {"problem": f"{n}?", "sol1": f"It is {n}.", "sol2": f"Or {n}.", "answer": 1 + n % 2},
+            ("problem", "answer", "math"),
+        ),
+        (
+            lambda n: {
+                "question": f"{n}?",
+                "A": "a",
+                "B": "b",
+                "C": "c",
+                "D": None if n % 9 else "d",
+                "answer": "ABC"[n % 3],
+            },
+            ("{question}\n(A) {A}\n(B) {B}\n(C) {C}", "answer", "choice"),
+        ),
+        (
+            lambda n: {
+                "question": f"{n}?",
+                "options": options(n),
+                "answer": f"{n}",
+                **({"answer_idx": LETTERS[n % 4]} if n else {}),
+            },
+            ("{question}\n{options}", "answer_idx", "choice"),
+        ),
+        (
+            lambda n: {"math_question": f"{n}?", "content_type": f"t{n}", "answer": n},
+            ("math_question", "answer", "math"),
+        ),
+    ],
+)
+def test_what_looks_like_options_and_is_none_and_what_is(tmp_path, make, columns):
+    found = look_at_data(write(tmp_path / "rows.jsonl", rows(make)))
+    assert (found.prompt_column, found.answer_column, found.grader) == columns
+
+
+def test_sentences_without_options_are_no_problems(tmp_path):
+    path = write(tmp_path / "rows.jsonl", rows(lambda n: {"sentence": f"Film {n}.", "label": n % 2}))
+    with pytest.raises(ConfigError, match="no column of more than one text is named as the prompt usually is"):
+        look_at_data(path)
+
+
+def test_a_solution_to_two_phrasings_is_a_demonstration(tmp_path):
+    twice = rows(lambda n: {"problem": f"{n}?", "solution": f"It is {n // 4}.", "answer": n // 4})
+    assert look_at_data(write(tmp_path / "rows.jsonl", twice)).response_column == "solution"
 
 
 def test_numbers_beside_columns_of_one_letter_are_numbers(tmp_path):
@@ -234,12 +298,13 @@ def test_numbers_beside_columns_of_one_letter_are_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("prompt", "answer"), [("2?\n(A) 2\n(B) 3", "B"), ("2?\n(1) 2\n(2) 3", "1"), ("2?\n(A) 2", "1"), ("2?", "1")]
+    ("answer", "first", "letter"),
+    [("1", None, "1"), ("1", 0, "B"), ("1", 1, "A"), (1, None, "B"), (1, 1, "A"), ("C", 0, "C")],
 )
-def test_an_index_as_text_is_the_letter_of_an_option_that_there_is(prompt, answer):
-    record = Row(1, {"prompt": prompt, "answer": "1"})
-    source = Source(uri="rows.jsonl", grader="choice")
-    assert to_problem(record, source, "", refusal=lambda *_: "", demonstration=False).answer == answer
+def test_numbers_of_options_are_letters(answer, first, letter):
+    record = Row(1, {"prompt": "2?\n(A) 1\n(B) 2", "answer": answer})
+    source = Source(uri="rows.jsonl", grader="choice", answers_from=first)
+    assert to_problem(record, source, "", refusal=lambda *_: "", demonstration=False).answer == letter
 
 
 def test_several_columns_may_be_named_for_the_prompt(tmp_path):

@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import psutil
+import pytest
 
 from fipo.config import load_config
 from fipo.run.run import Run
@@ -109,6 +110,13 @@ def test_wrong_settings_start_nothing(start_pipeline, tmp_path):
     refused = start_pipeline(f"run.directory={tmp_path}", "train.stepz=1", code=2)
     assert "train.stepz: no such setting" in refused.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("place", ["file", "/proc/nowhere"])
+def test_a_place_where_no_folder_can_be_is_refused(start_pipeline, tmp_path, place):
+    (tmp_path / "file").touch()
+    refused = start_pipeline(f"run.directory={tmp_path / place}", code=2)
+    assert refused.output.splitlines()[-1].startswith("run.directory: ") and "name another folder" in refused.output
 
 
 def test_ctrl_c_ends_every_process(tiny_pipeline, tiny_copy):
