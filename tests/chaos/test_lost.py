@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -124,8 +125,8 @@ def test_an_attempt_that_failed_stays_so_where_another_one_went_on_to_the_result
     with pytest.raises(StorageError), workspace.attempt():
         raise StorageError("the server answered 500")
     own = workspace.identity
-    told = {"settings": own.settings, "inputs": dict(own.inputs), "continued": ["after step 2: sft.steps"]}
-    workspace.commit(StepResult("prepare", "c" * 64, 1.0, {}, **told))
+    result = StepResult("prepare", "c" * 64, 1.0, {}, settings=own.settings, inputs=dict(own.inputs))
+    workspace.commit(replace(result, continued=["after step 2: sft.steps"]))
     assert Run(config).step("prepare").run().reused
     [run] = find_runs(connect(config.tracking_uri), RUN_KEY, workspace.run_key)
     assert run.info.status == "FAILED"
