@@ -137,8 +137,8 @@ def find(tracking_uri: str, reference: str) -> RegisteredModel:
     match = re.fullmatch(r"(?:models:/)?(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>\d+))?", reference)
     if not match:
         raise ModelNotFound(
-            f"model {reference!r}: expected a folder that is here, or a registered name, name@alias or name/version, "
-            "such as fipo@champion"
+            f"model {reference!r}: expected name, name@alias or name/version of a registered model, such as "
+            "fipo@champion; and there is no such folder here"
         )
     name, aliases = match["name"], _registered(tracking_uri, match["name"])
     wanted = [match["alias"]] if match["alias"] else [CHAMPION, CANDIDATE]

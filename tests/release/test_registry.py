@@ -124,7 +124,7 @@ def test_it_answers_a_prompt_as_it_was_trained(tracking_uri, publish, tmp_path, 
 @pytest.mark.parametrize(
     ("reference", "words"),
     [
-        ("a@b@c", "expected a folder that is here, or a registered name"),
+        ("a@b@c", "expected name, name@alias or name/version of a registered model"),
         ("nowhere", "'nowhere': not registered at .*, which has .*same"),
         ("nowhere/2", "'nowhere': not registered"),
         ("same/9", "version 9 of same"),
