@@ -1,6 +1,7 @@
 """A step in a TrainJob from end to end: the launcher, the job's own command and the training are real."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from fipo.config import Model, load_config
 from fipo.errors import LaunchError
@@ -79,11 +81,10 @@ def test_a_step_runs_in_a_train_job(config, api, capsys):
 
 
 def test_a_worker_that_fails_is_shown(config, api, tmp_path):
-    """The model is there when the step starts, and cannot be loaded."""
-    folder = tmp_path / "model"
-    save_model(load_model(config.model, seed=0), load_tokenizer(config.model), folder)
-    described = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(described | {"intermediate_size": 24}))
+    """The model is there when the step starts, and its numbers are none, which only loading sees."""
+    folder, model = tmp_path / "model", load_model(config.model, seed=0)
+    torch.nn.init.constant_(model.model.norm.weight, math.nan)
+    save_model(model, load_tokenizer(config.model), folder)
     broken = config.model_copy(update={"model": Model(name_or_path=str(folder))})
     Run(broken).step("prepare").run()
     with pytest.raises(LaunchError, match=rf"exit code 2 .*\n(.*\n)*.*{folder}") as failed:
