@@ -1,6 +1,5 @@
 """A step in a TrainJob from end to end: the launcher, the job's own command and the training are real."""
 
-import json
 import math
 import os
 import subprocess
