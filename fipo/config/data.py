@@ -130,6 +130,8 @@ class Source(Section):
     def _one_origin(self) -> Self:
         given = [name for name in ("uri", *MADE) if getattr(self, name)]
         require(len(given) == 1, f"uri, {', '.join(MADE)}", "exactly one of them", " and ".join(given) or "neither")
+        is_choice = self.answers_from is None or self.grader == "choice"
+        require(is_choice, "answers_from", "null unless the grader is choice", self.answers_from)
         require(not self.is_made or self.limit, "limit", "set with a generator", self.limit)
         return self
 

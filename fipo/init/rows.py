@@ -157,7 +157,7 @@ def _chosen(path: Path, values: Mapping[str, list[Any]], told: Mapping[str, str]
         }
         choices = {one: found for one, found in free.items() if kind == "answer" and _is_choice(one, values)}
         choice, any_kind = _usual(kind, choices), _usual(kind, free)
-        has_choice = choice and len(values[choice]) > MOST * len(values[any_kind])
+        has_choice = choice and len(values[choice]) > MOST * len(values.get(any_kind, ()))
         chosen[kind] = name or (choice if has_choice else any_kind)
         if kind == "prompt" and not chosen[kind]:
             fitting = ASKING if _options(values) or _apart(values) else ASKING[:1]
@@ -245,9 +245,9 @@ def _options(values: Iterable[str]) -> str:
 
 def _apart(values: Mapping[str, Sequence[Any]]) -> list[str]:
     """The columns of the options where each has one of its own, and a text in all rows, in their order."""
-    if all(name in values for name in PIQA):
+    most, found = max(map(len, values.values()), default=0), dict[str, dict[str, str]]()
+    if all(len(values.get(name, ())) == most for name in PIQA):
         return [*PIQA[1:]]
-    most, found = max(map(len, values.values())), dict[str, dict[str, str]]()
     for name in (name for name, texts in values.items() if len(texts) == most):
         if is_option := OPTION.fullmatch(name):
             found.setdefault(is_option[1], {})[is_option[2].casefold()] = name

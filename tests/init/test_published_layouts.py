@@ -270,6 +270,19 @@ TEN = [f"{n} or so" for n in range(10)]
             ("{question}\n{options}", "answer_idx", "choice"),
         ),
         (
+            lambda n: {
+                "question": f"{n}?",
+                "options": options(n),
+                "his_answer": LETTERS[n % 4],
+                "her_answer": f"{n} cm",
+            },
+            ("{question}\n{options}", "his_answer", "choice"),
+        ),
+        (
+            lambda n: {"goal": f"{n}.", "problem": f"{n}?", "sol1": "a" if n else None, "sol2": "b", "answer": n % 3},
+            ("problem", "answer", "math"),
+        ),
+        (
             lambda n: {"math_question": f"{n}?", "content_type": f"t{n}", "answer": n},
             ("math_question", "answer", "math"),
         ),
@@ -278,6 +291,11 @@ TEN = [f"{n} or so" for n in range(10)]
 def test_what_looks_like_options_and_is_none_and_what_is(tmp_path, make, columns):
     found = look_at_data(write(tmp_path / "rows.jsonl", rows(make)))
     assert (found.prompt_column, found.answer_column, found.grader) == columns
+
+
+def test_numbers_of_options_are_for_the_grader_of_choices_alone():
+    with pytest.raises(ValueError, match="answers_from: must be null unless the grader is choice"):
+        Source(uri="rows.jsonl", answers_from=1)
 
 
 def test_sentences_without_options_are_no_problems(tmp_path):
