@@ -118,8 +118,12 @@ def check_rows(uri: str) -> None:
     """
     check_address(uri, "they are taken from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, HF_TOKEN")
     scheme, separator, rest = uri.partition(":")
-    if uri.startswith(("s3:", "file:")):
-        check_store(uri)
+    if scheme == "s3":
+        _, key = bucket_and_key(uri)
+        if not key or key.endswith("/"):
+            raise ValueError(f"{uri!r}: expected one file of a bucket, s3://bucket/key")
+    elif scheme == "file":
+        local_file(uri)
     elif scheme == "hf" and separator:
         if not re.fullmatch(r"//[\w.-]+(/[\w.-]+)?", rest, re.ASCII) or ".." in rest:
             raise ValueError(f"{uri!r}: expected hf://organisation/name; a commit is the source's revision")

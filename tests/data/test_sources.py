@@ -106,6 +106,12 @@ def test_unknown_scheme_is_refused(uri):
         Source(uri=uri)
 
 
+@pytest.mark.parametrize("uri", ["s3://problems", "s3://problems/", "s3://problems/raw/"])
+def test_a_bucket_or_a_prefix_of_one_is_no_file(uri):
+    with pytest.raises(ValueError, match=rf"'{uri}': expected one file of a bucket, s3://bucket/key"):
+        Source(uri=uri)
+
+
 @pytest.fixture
 def bucket(monkeypatch):
     server = ThreadedMotoServer(port=0, verbose=False)
