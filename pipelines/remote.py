@@ -26,6 +26,8 @@ from fipo_kfp.pipelines.package import PIPELINES, arguments, compile_pipeline, d
 
 TOKEN_FILE = "/var/run/secrets/kubeflow/pipelines/token"
 """Where Kubeflow projects the token of a pod that may call the pipelines API."""
+LONG_TITLE, LONG_VALUE = 60, 24
+"""Characters of a run's title without its time, and of a setting's value in it: what Kubeflow's lists have room for."""
 
 
 class KubeflowError(FipoError):
@@ -181,8 +183,11 @@ def _connected(endpoint: Endpoint) -> kfp.Client:
 
 def _title(given: Mapping[str, Any]) -> str:
     """Of a run: what it was asked for, and when; by this alone Kubeflow's page that compares runs tells them apart."""
-    asked = [given.get("run_name") or given.get("recipe", ""), *given.get("recipe_changes", ())]
-    return f"{' '.join(asked)[:60].strip()} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S})".strip()
+    changes = (change.partition("=") for change in given.get("recipe_changes", ()))
+    told = (f"{key}={value if len(value) <= LONG_VALUE else '…'}" for key, _, value in changes)
+    asked = " ".join([given.get("run_name") or given.get("recipe", ""), *told])
+    asked = asked if len(asked) <= LONG_TITLE else f"{asked[: LONG_TITLE - 1].rstrip()}…"
+    return f"{asked} ({datetime.now(UTC):%Y-%m-%d %H:%M:%S})".strip()
 
 
 def _upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[str, str]:
@@ -215,8 +220,8 @@ def _find_or_upload(client: kfp.Client, pipeline: str, namespace: str) -> tuple[
                 return pipeline_id, version.pipeline_version_id
         # Another package under the name of this version: an image or a change of one's own.
         title = f"{fipo.__version__}-{digest}" if fipo.__version__ in known else fipo.__version__
-        what = f"{what}\n\nfipo {fipo.__version__}, package {digest}"
-        uploaded = client.upload_pipeline_version(package, title, pipeline_id=pipeline_id, description=what)
+        content = f"fipo {fipo.__version__}, package {digest}"
+        uploaded = client.upload_pipeline_version(package, title, pipeline_id=pipeline_id, description=content)
         return pipeline_id, uploaded.pipeline_version_id
 
 

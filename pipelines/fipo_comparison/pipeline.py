@@ -32,10 +32,10 @@ def fipo_comparison(
 ):
     """Train several variants of a recipe and compare them on its benchmark.
 
-    - **arms**: what is compared, the baseline first: each the name of its run, and settings, separated by blanks
-    - **recipe**: `demo`, `paper-7b`, `paper-32b`, or the path of a file in the image
-    - **recipe_changes**: settings that all arms share
-    - **run_gpus_per_node**, **run_nodes**: GPUs of each machine, and machines of a training job
+    - `arms`: what is compared, the baseline first: each the name of its run, and settings, separated by blanks
+    - `recipe`: `demo`, `paper-7b`, `paper-32b`, or the path of a file in the image
+    - `recipe_changes`: settings that all arms share
+    - `run_gpus_per_node`, `run_nodes`: GPUs of each machine, and machines of a training job
 
     Args:
         arms: What is compared, the baseline first: each the name of its run, and settings, separated by blanks.

@@ -26,11 +26,11 @@ def fipo_evaluation(
 ):
     """Measure a registered model on a recipe's benchmarks.
 
-    - **model**: the version, as `name@alias` or `name/version`
-    - **recipe**: whose benchmarks and sampling
-    - **recipe_changes**: settings that replace the recipe's, such as `["data.benchmarks=[aime-2024]"]`
-    - **run_gpus_per_node**: GPUs of the job
-    - **run_name**: names the results; another than a training's
+    - `model`: the version, as `name@alias` or `name/version`
+    - `recipe`: whose benchmarks and sampling
+    - `recipe_changes`: settings that replace the recipe's, such as `["data.benchmarks=[aime-2024]"]`
+    - `run_gpus_per_node`: GPUs of the job
+    - `run_name`: names the results; another than a training's
 
     Args:
         model: The version, as `name@alias` or `name/version`.

@@ -39,12 +39,12 @@ def fipo_study(
 
     `python -m pipelines submit --study FILE` fills in the study, its trials and warm-ups, and the recipe.
 
-    - **recipe**: of the study's first task
-    - **recipe_changes**: settings that all trials share
-    - **run_gpus_per_node**, **run_nodes**: GPUs of each machine, and machines of a training job
-    - **study**: the study's file
-    - **trials**: each training: its recipe, its settings (`arm`) and those of its warm-up
-    - **warmups**: what the arms of a seed share: recipe and settings
+    - `recipe`: of the study's first task
+    - `recipe_changes`: settings that all trials share
+    - `run_gpus_per_node`, `run_nodes`: GPUs of each machine, and machines of a training job
+    - `study`: the study's file
+    - `trials`: each training: its recipe, its settings (`arm`) and those of its warm-up
+    - `warmups`: what the arms of a seed share: recipe and settings
 
     Args:
         recipe: Of the study's first task: it says where the verdicts find MLflow.

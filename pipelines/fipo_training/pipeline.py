@@ -41,13 +41,13 @@ def fipo_training(
     Data preparation, SFT warm-up, RL, evaluation before and after, a gate, registration, and a report to read at the
     end. Finished steps are reused. What is left empty, or 0, is as the recipe says.
 
-    - **recipe**: `demo`, `paper-7b`, `paper-32b`, or the path of a file in the image
-    - **recipe_changes**: settings that replace the recipe's, such as `["train.learning_rate=3e-6"]`
-    - **recipe_data**: your problems, JSONL, CSV or parquet with `prompt` and `answer`, such as `s3://bucket/problems.jsonl`
-    - **recipe_model**: where to start from: a name, a path, or `models:/fipo@champion`
-    - **run_gpus_per_node**: GPUs of each machine
-    - **run_name**: names the results; the same name again reuses them; `nightly-{time}` is a new one each time
-    - **run_nodes**: machines of the training job
+    - `recipe`: `demo`, `paper-7b`, `paper-32b`, or the path of a file in the image
+    - `recipe_changes`: settings that replace the recipe's, such as `["train.learning_rate=3e-6"]`
+    - `recipe_data`: your problems, JSONL, CSV or parquet with `prompt` and `answer`, such as `s3://bucket/problems.jsonl`
+    - `recipe_model`: where to start from: a name, a path, or `models:/fipo@champion`
+    - `run_gpus_per_node`: GPUs of each machine
+    - `run_name`: names the results; the same name again reuses them; `nightly-{time}` is a new one each time
+    - `run_nodes`: machines of the training job
 
     Args:
         recipe: Name of a shipped recipe (`demo`, `paper-32b`) or path of a recipe file in the image.

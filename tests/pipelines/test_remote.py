@@ -173,8 +173,20 @@ def test_versions_are_named_and_described(kubeflow):
     submit(Endpoint(), "fipo_training", {}, overrides=[])
     (version,) = kubeflow.versions  # without the one under the pipeline's own name that the first upload makes
     assert version["display_name"] == fipo.__version__
-    assert "**recipe_changes**" in version["description"] and "Documentation](https://" in version["description"]
-    assert "**run_name**" in kubeflow.pipelines[0]["description"]
+    assert version["description"].startswith(f"fipo {fipo.__version__}, package ")
+    described = kubeflow.pipelines[0]["description"]
+    assert "Documentation](https://" in described
+    # The page that shows it takes the underscores of a bold name for emphasis.
+    assert "`run_gpus_per_node`: " in described and "**" not in described
+
+
+def test_a_run_is_titled_by_what_it_was_asked_for(kubeflow):
+    long = 'data.train=[{"generator": {"digits": 3, "seed": 7}}]'
+    for changes in (["train.learning_rate=3e-6", long], [f"run.seed={seed}" for seed in range(9)]):
+        submit(Endpoint(), "fipo_training", {"run_name": "nightly"}, overrides=changes)
+    first, second = (run["display_name"].partition(" (")[0] for run in kubeflow.runs)
+    assert first == "nightly train.learning_rate=3e-6 data.train=…"
+    assert second == "nightly run.seed=0 run.seed=1 run.seed=2 run.seed=3 run.see…" and len(second) == 60
 
 
 def test_another_package_of_the_same_version_is_told_apart(kubeflow, monkeypatch):

@@ -40,7 +40,7 @@ FRAME = """
 
 @pytest.fixture(scope="module")
 def pages(data):
-    """The report, that of the same run with answers as long as the paper's and no new champion, and one while it runs."""
+    """The report, that of a run with answers as long as the paper's and no new champion, and one while it runs."""
 
     def longer(result):
         return replace(
