@@ -54,8 +54,7 @@ class Cluster:
 
     def create_job(self, manifest: Manifest) -> Manifest:
         """Create a TrainJob; `Conflict` when its name is taken."""
-        made: Manifest = self._call(self._objects.create_namespaced_custom_object, **TRAINER, body=manifest)
-        return made
+        return self._call(self._objects.create_namespaced_custom_object, **TRAINER, body=manifest)
 
     def job(self, name: str) -> Manifest | None:
         """A TrainJob, or None."""
@@ -96,50 +95,50 @@ class Cluster:
 
     def pod(self, name: str) -> Manifest | None:
         """A pod, or None."""
-        return _or_none(lambda: self._json(self._core.read_namespaced_pod, name=name))
+        return _or_none(lambda: self._call(self._core.read_namespaced_pod, name=name))
 
     def pods(self, selector: str) -> list[Manifest]:
         """Pods with these labels, oldest first."""
-        found = self._json(self._core.list_namespaced_pod, label_selector=selector)
+        found = self._call(self._core.list_namespaced_pod, label_selector=selector)
         return sorted(found["items"], key=lambda pod: pod["metadata"]["creationTimestamp"])
 
     def warnings(self) -> list[Manifest]:
         """All events of type Warning."""
-        found = self._json(self._core.list_namespaced_event, field_selector="type=Warning")
+        found = self._call(self._core.list_namespaced_event, field_selector="type=Warning")
         return list(found["items"])
 
     def log(self, pod: str, container: str, **options: Any) -> list[str]:
         """Lines of a container's log; none while it cannot be had: nothing of a job's fate hangs on it."""
         try:
             read = self._core.read_namespaced_pod_log
-            answer = self._ask(read, name=pod, container=container, _preload_content=False, **options)
+            text = self._ask(read, name=pod, container=container, **options).decode(errors="replace")
         except Unavailable:  # a lost node does not answer, however well the API server does
             return []
         except _Refused as refused:
             if refused.status in (400, 404):  # the container is waiting, or the pod has just been deleted
                 return []
             raise
-        text: str = answer.data.decode(errors="replace")
         return text.splitlines()
 
-    def _json(self, call: Callable[..., Any], **arguments: Any) -> Manifest:
-        answer: Manifest = json.loads(self._call(call, _preload_content=False, **arguments).data)
-        return answer
-
-    def _call(self, call: Callable[..., Any], **arguments: Any) -> Any:
+    def _call(self, call: Callable[..., Any], **arguments: Any) -> Manifest:
         wait = Wait("the Kubernetes API", PATIENCE_SECONDS)
         while True:
             try:
-                return self._ask(call, **arguments)
+                answer: Manifest = json.loads(self._ask(call, **arguments))
+                return answer
             except Unavailable as problem:
                 if wait.over:
                     raise
                 print(f"[launch] {problem}; trying again: {wait}", flush=True)
             time.sleep(POLL_SECONDS)
 
-    def _ask(self, call: Callable[..., Any], **arguments: Any) -> Any:
-        try:
-            return call(namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, **arguments)
+    def _ask(self, call: Callable[..., Any], **arguments: Any) -> bytes:
+        try:  # an answer may break off in its body, which is read here alone
+            answer = call(
+                namespace=self.namespace, _request_timeout=TIMEOUT_SECONDS, _preload_content=False, **arguments
+            )
+            body: bytes = answer.data
+            return body
         except client.ApiException as error:
             raise _translated(error, self.namespace) from None
         except urllib3.exceptions.HTTPError as error:

@@ -64,6 +64,8 @@ class Reader:
                 _return_http_data_only=True,
                 _request_timeout=TIMEOUT_SECONDS,
             )
+            found: Manifest = json.loads(answer.data)
+            return found
         except client.ApiException as error:
             if error.status == 404:
                 return None
@@ -72,8 +74,6 @@ class Reader:
             raise Unreachable(f"the API server answered {error.status} {error.reason} to {path}") from None
         except urllib3.exceptions.HTTPError as error:
             raise Unreachable(f"the API server cannot be reached: {error}") from None
-        found: Manifest = json.loads(answer.data)
-        return found
 
 
 def quantity(text: str | int) -> float:

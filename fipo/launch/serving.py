@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from typing import Any
@@ -51,7 +50,7 @@ class ServingCluster(Cluster):
         """Events of type Warning about the object and what controllers make of it, since a time (RFC 3339, UTC)."""
         # Deployments of KServe have a suffix, then come replica sets and pods.
         ours = re.compile(rf"{re.escape(name)}(-predictor)?(-[a-z0-9]{{8,10}}(-[a-z0-9]{{5}})?)?")
-        found = self._json(self._core.list_namespaced_event, field_selector="type=Warning")
+        found = self._call(self._core.list_namespaced_event, field_selector="type=Warning")
         return [
             f"{event['reason']}: {event.get('message', '')} ({event['involvedObject']['kind']})"
             for event in found["items"]
@@ -60,7 +59,7 @@ class ServingCluster(Cluster):
         ]
 
     def _request(self, method: str, path: str, name: str = "", body: Manifest | None = None) -> Manifest:
-        def call(namespace: str, _request_timeout: tuple[float, float]) -> Any:
+        def call(namespace: str, **options: Any) -> Any:
             # JSON is YAML.
             headers = {"Accept": "application/json", "Content-Type": "application/apply-patch+yaml"}
             return self._client.call_api(
@@ -70,10 +69,8 @@ class ServingCluster(Cluster):
                 query_params=[("fieldManager", "fipo"), ("force", "true")] if body else [],
                 body=body,
                 auth_settings=["BearerToken"],
-                _preload_content=False,
-                _request_timeout=_request_timeout,
+                _return_http_data_only=True,
+                **options,
             )
 
-        response, _, _ = self._call(call)
-        answer: Manifest = json.loads(response.data)
-        return answer
+        return self._call(call)

@@ -117,11 +117,14 @@ def roles() -> list[dict[str, Any]]:
     return [item for item in yaml.safe_load_all((RENDERED / "prod.yaml").read_text()) if item["kind"] == "Role"]
 
 
+BREAKS_OFF = -1
+
+
 class ApiServer:
     """The part of the Kubernetes API that fipo uses, over HTTP, with its state in memory.
 
     `script` holds what happens in the cluster: one function before each read of a TrainJob, in turn. `faults` holds
-    HTTP statuses to answer with instead; 0 drops the connection.
+    HTTP statuses to answer with instead; 0 drops the connection, `BREAKS_OFF` in the middle of the answer.
     """
 
     def __init__(self) -> None:
@@ -260,13 +263,17 @@ class ApiServer:
                     self.connection.close()
                     return
                 status, answer = (
-                    (fault, {"message": "scripted"}) if fault else server.answer(self.command, self.path, body)
+                    (fault, {"message": "scripted"})
+                    if fault not in (None, BREAKS_OFF)
+                    else server.answer(self.command, self.path, body)
                 )
                 text = answer if isinstance(answer, str) else json.dumps(answer)
                 self.send_response(status)
                 self.send_header("Content-Type", "text/plain" if isinstance(answer, str) else "application/json")
                 self.send_header("Content-Length", str(len(text.encode())))
                 self.end_headers()
+                if fault == BREAKS_OFF:
+                    self.close_connection, text = True, text[: len(text) // 2]
                 self.wfile.write(text.encode())
 
             do_GET = do_POST = do_PATCH = do_DELETE = respond

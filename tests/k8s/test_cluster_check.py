@@ -11,6 +11,7 @@ import yaml
 from fipo.cli import main
 from fipo.findings import failed
 from fipo.launch.check import access, check_cluster
+from tests.k8s.conftest import BREAKS_OFF
 from tests.k8s.whole_cluster import RENDERED, STORE, Objects, apply, install_kubeflow, install_ours
 
 
@@ -392,3 +393,9 @@ def test_a_cluster_that_does_not_answer_ends_the_check(whole):
     whole.close()
     (finding,) = check_cluster()
     assert finding.status == "failed" and "cannot be reached" in finding.found and "KUBECONFIG" in finding.remedy
+
+
+def test_answers_that_break_off_are_findings(whole):
+    whole.faults = [BREAKS_OFF] * 1000
+    findings = check_cluster()
+    assert failed(findings) and "Connection broken" in findings[0].found

@@ -13,6 +13,7 @@ from fipo.launch import cluster
 from fipo.launch.cluster import Cluster, Unavailable
 from fipo.launch.ending import ended_as
 from fipo.launch.trainjob import TrainJob, run_train_job
+from tests.k8s.conftest import BREAKS_OFF
 
 
 @pytest.fixture(autouse=True)
@@ -172,13 +173,25 @@ def test_a_job_that_is_being_deleted_is_waited_for(job, api):
     assert api.created == 1
 
 
-@pytest.mark.parametrize("fault", [0, 429, 500, 503])
+@pytest.mark.parametrize("fault", [0, 429, 500, 503, BREAKS_OFF])
 def test_an_api_server_that_is_away_for_a_while_is_waited_for(job, api, fault, capsys):
     api.faults = [fault] * 5
     api.script = [lambda _: setattr(api, "faults", [fault] * 5), lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
     assert "trying again" in capsys.readouterr().out
     assert api.created == 1
+
+
+def test_a_log_that_breaks_off_is_read_again(job, api, capsys):
+    def begins(_):
+        api.log(api.add_pod(job.name), "step 1", "step 2")
+        api.faults = [None, BREAKS_OFF]  # of the pods, and of the log
+
+    api.script = [begins, lambda _: None, lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    printed = capsys.readouterr().out
+    assert [line for line in printed.splitlines() if "step" in line] == ["step 1", "step 2"]
+    assert "trying again" not in printed
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
