@@ -210,11 +210,12 @@ def _fetched(config: Config, registered: str) -> list[str]:
     reference = registered or (start if start.startswith("models:/") else "")
     if not reference:
         return []
-    from fipo.release.registry import fetch, find  # mlflow takes seconds to import
+    from fipo.release.registry import fetch, find, patiently  # mlflow takes seconds to import
 
-    folder = fetch(find(config.tracking_uri, reference), config.run.directory.absolute())
-    model = f"model={json.dumps({'name_or_path': str(folder)})}"
-    return [model, "sft.steps=0", "data.sft=[]"] if registered else [model]
+    model = patiently(find, config.tracking_uri, reference)
+    folder = fetch(model, config.run.directory.absolute())
+    start = f"model={json.dumps({'name_or_path': str(folder)})}"
+    return [start, "sft.steps=0", "data.sft=[]"] if registered else [start]
 
 
 def _settings_page(config: Config, done: dict[str, StepResult], left: Sequence[str], mlflow_page: str) -> str:

@@ -18,7 +18,7 @@ from fipo.config import Config
 from fipo.errors import ConfigError, FipoError, ServingError
 from fipo.release.ask import Question, ask
 from fipo.release.manifests import CONTAINER, Kind, Manifest, Served
-from fipo.release.registry import RegisteredModel, champion, fetch_answers, served, set_served
+from fipo.release.registry import RegisteredModel, champion, fetch_answers, patiently, served, set_served
 from fipo.waits import Wait
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def deploy(config: Config) -> Deployed | None:
         LaunchError: the cluster cannot be reached, or refuses.
         ServingError: it did not answer in time; the version before is served again.
     """
-    model = champion(config.tracking_uri, config.registry.model_name)
+    model = patiently(champion, config.tracking_uri, config.registry.model_name)
     if model is None:
         _say(f"{config.registry.model_name} has no champion: nothing to serve")
         return None
@@ -143,7 +143,8 @@ def _serve(
         _apply(cluster, before, kind)
         _wait(cluster, before, kind, None, began)
         raise ServingError(f"{error}\nversion {before.version} is served again") from error
-    set_served(config.tracking_uri, model.name, model.version, f"{cluster.namespace}/{wanted.name}")
+    served_as = f"{cluster.namespace}/{wanted.name}"
+    patiently(set_served, config.tracking_uri, model.name, model.version, served_as)
     _say(f"{where}: version {wanted.version} is served at {url}/v1")
     problem = question.problem if question else ""
     return Deployed(wanted, kind, cluster.namespace, url, changed, problem, answer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fipo.evaluation.tables import read_results
 from fipo.records import Decision, Evaluated, Registration
 from fipo.release.gate import decide
-from fipo.release.registry import RegisteredModel, champion, fetch_answers, register
+from fipo.release.registry import RegisteredModel, champion, fetch_answers, patiently, register
 
 if TYPE_CHECKING:
     from fipo.run.workspace import Attempt, Workspace
@@ -47,7 +47,8 @@ def register_model(attempt: Attempt) -> None:
     decision = upstream["gate"].read(Decision)
     model = upstream["train"].outputs["model"]
     refused = _no_longer_holds(decision, workspace)
-    registered = register(
+    registered = patiently(
+        register,
         config.tracking_uri,
         name=config.registry.model_name,
         model_uri=model.uri,
@@ -70,7 +71,7 @@ def register_model(attempt: Attempt) -> None:
 def _to_beat(workspace: Workspace) -> RegisteredModel | None:
     """The present champion, unless it is the candidate itself, which a repeated run has registered before."""
     config = workspace.config
-    present = champion(config.tracking_uri, config.registry.model_name)
+    present = patiently(champion, config.tracking_uri, config.registry.model_name)
     return None if present and present.sha256 == workspace.upstream["train"].outputs["model"].sha256 else present
 
 

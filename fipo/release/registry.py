@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import yaml
@@ -25,6 +25,7 @@ import yaml
 from fipo.errors import ModelNotFound, ObjectNotFound, RegistryError, StorageError
 from fipo.storage import DirectoryManifest, ObjectStore, download_directory, open_store, read_manifest
 from fipo.tracking.client import connect
+from fipo.waits import Wait
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 CANDIDATE, CHAMPION, SERVED = "candidate", "champion", "served"
 SETTINGS = "fipo.yaml"
 """File beside a registered model's weights: the settings of its run."""
+POLL_SECONDS = 3.0
+PATIENCE_SECONDS = 600.0
+"""How long MLflow may be away before a step gives up."""
 _SHA256, _URI, _PREVIOUS, _METRIC = "sha256", "uri", "previous_champion", "metric."
 _SERVED_AT, _SERVED_AS = "served_at", "served_as"
 _TOKENIZER_FILES = (
@@ -44,6 +48,14 @@ _TOKENIZER_FILES = (
     "chat_template",
     "config.json",
 )
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Unavailable(RegistryError):
+    """MLflow could not be reached, or could not answer."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,23 @@ class RegisteredModel:
     """Which data, configuration, code and runs it comes from."""
     served_as: str = ""
     """Namespace and name of the cluster's object that serves it, or did; empty if none ever has."""
+
+
+def patiently(ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """What a function of this module returns, called again while MLflow is away; what it has made it finds again.
+
+    Raises:
+        Unavailable: MLflow stayed away for `PATIENCE_SECONDS`.
+    """
+    wait = Wait("MLflow", PATIENCE_SECONDS)
+    while True:
+        try:
+            return ask(*args, **kwargs)
+        except Unavailable as problem:
+            if wait.over:
+                raise
+            print(f"[registry] {problem}; trying again: {wait}", flush=True)
+        time.sleep(POLL_SECONDS)
 
 
 def register(
@@ -105,7 +134,7 @@ def register(
         if settings:
             store.put(SETTINGS, settings.encode())
         if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
+            _create_name(client, name)
         known = client.search_model_versions(f"name = '{name}' and tags.{_SHA256} = '{sha256}'")
         version = known[0] if known else _create(client, tracking_uri, name, model_uri, run_id, tags)
         for key, value in tags.items() if known else ():
@@ -262,6 +291,16 @@ def _linked(value: str) -> str:
     return f"[{value}]({value})" if value.startswith(("http://", "https://")) else f"`{value}`"
 
 
+def _create_name(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another run was faster
+            raise
+
+
 def _create(
     client: MlflowClient, tracking_uri: str, name: str, model_uri: str, run_id: str, tags: Mapping[str, str]
 ) -> ModelVersion:
@@ -355,4 +394,7 @@ def _errors(what: str, absent: type[RegistryError] = RegistryError) -> Iterator[
         yield
     except MlflowException as error:
         kind = absent if error.error_code == "RESOURCE_DOES_NOT_EXIST" else RegistryError
+        # Whoever reached no server has an internal error too; a broken connection to its database may be a bad request.
+        if error.get_http_status_code() >= 500 or error.error_code in ("BAD_REQUEST", "REQUEST_LIMIT_EXCEEDED"):
+            kind = Unavailable
         raise kind(f"{what}: {error.message}") from error

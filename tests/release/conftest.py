@@ -57,6 +57,31 @@ def fipo_serve(*arguments, environment=None):
         process.wait(600)
 
 
+@pytest.fixture
+def mlflow_restarts():
+    """Each kind of request to MLflow's registry finds nobody the first time; the kinds that were tried so."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    tried = set()
+
+    def at_first(name, ask):
+        def request(*args, **kwargs):
+            if name not in tried:
+                tried.add(name)
+                raise MlflowException("API request failed with exception: Connection refused")
+            return ask(*args, **kwargs)
+
+        return request
+
+    words = ("registered_model", "model_version")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in dir(MlflowClient) if any(word in name for word in words)]:
+            patch.setattr(MlflowClient, name, at_first(name, getattr(MlflowClient, name)))
+        patch.setattr("fipo.release.registry.POLL_SECONDS", 0.0)
+        yield tried
+
+
 @pytest.fixture(scope="session")
 def tools():
     return SimpleNamespace(free_port=free_port, fipo_serve=fipo_serve)

@@ -121,3 +121,10 @@ def test_an_evaluation_that_was_changed_is_no_evidence(promote):
         path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(Exception, match=r"responses\.parquet"):
         promote("second", 9, seed=1)
+
+
+def test_gate_and_registration_wait_for_mlflow(promote, mlflow_restarts, capsys):
+    config, _ = promote("first", 5, seed=0)
+    assert present(champion(config.tracking_uri, "race")).version == "1"
+    assert {"search_registered_models", "create_registered_model", "create_model_version"} <= mlflow_restarts
+    assert "trying again: waiting for MLflow since" in capsys.readouterr().out

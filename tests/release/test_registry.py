@@ -9,8 +9,9 @@ from fipo.config import Architecture, Model, load_config
 from fipo.errors import DataError, ModelNotFound, RegistryError
 from fipo.models import load_model, load_tokenizer, save_model
 from fipo.release.chat import Chat, locate
-from fipo.release.registry import champion, find, register, rollback
+from fipo.release.registry import champion, find, patiently, register, rollback
 from fipo.storage import download_directory, open_store, upload_directory
+from fipo_kfp.components.door import _fetched
 from tests.present import present
 
 SETTINGS = Model(
@@ -156,3 +157,11 @@ def test_the_model_card_tells_where_the_model_comes_from(tracking_uri, publish):
     assert "| `eval/sums/avg_at_k` | 0.1235 |" in card
     assert f"| data sha256 | `{'d' * 64}` |" in card
     assert Path(model["model_uri"]).name == "0" and model["sha256"] in card
+
+
+def test_configure_waits_for_mlflow(tracking_uri, publish, tmp_path, mlflow_restarts):
+    patiently(add, tracking_uri, "waited-for", publish(0), promote=True)
+    mlflow_restarts.clear()
+    config = load_config("demo", [f"run.directory={tmp_path}", f"tracking.uri={tracking_uri}"])
+    model, *_ = _fetched(config, "waited-for@champion")
+    assert str(tmp_path) in model and {"search_registered_models", "get_model_version"} <= mlflow_restarts

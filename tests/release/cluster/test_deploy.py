@@ -8,7 +8,7 @@ from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError, ServingError
 from fipo.release.deploy import deploy, follow_champion, page
-from fipo.release.registry import champion, find, rollback, served, set_champion
+from fipo.release.registry import champion, find, patiently, rollback, served, set_champion
 from tests.present import present
 
 from .conftest import pod_of
@@ -66,6 +66,15 @@ def test_the_champion_is_served_asked_and_recorded(cluster, kind, config, versio
     assert "served_at" not in recorded.provenance
     shown = page(config, deployed)
     assert "**sums version 1 is served, now.**" in shown and f"`{url}/v1`" in shown and "`1 + 2 =`" in shown
+
+
+def test_the_registry_is_waited_for(cluster, plain, config, versions, mlflow_restarts):
+    """A version that is served and not recorded would be lost to `fipo rollback`."""
+    patiently(versions, 0)
+    mlflow_restarts.clear()
+    deploy(config)
+    assert {"search_registered_models", "set_registered_model_alias"} <= mlflow_restarts
+    assert present(served(config.tracking_uri, "sums")).version == "1"
 
 
 def test_the_same_version_again_changes_nothing(cluster, kind, config, versions):
