@@ -49,7 +49,7 @@ def parent_run(
 
 
 def link_pipeline_run(parent: RunIdentity, *, run_id: str, page: str, public_uri: str = "") -> str:
-    """Note Kubeflow's run on the pipeline's run in MLflow, which is made if need be; steps that begin later copy it.
+    """Note Kubeflow's run on the pipeline's run in MLflow, which is made or open again; steps that begin later copy it.
 
     Args:
         parent: from `parent_run`.
@@ -65,6 +65,7 @@ def link_pipeline_run(parent: RunIdentity, *, run_id: str, page: str, public_uri
 
     try:
         run = client.get_run(find_parent(client, parent))
+        client.update_run(run.info.run_id, "RUNNING")  # again, where a run of before has ended
         client.set_tag(run.info.run_id, PIPELINE_RUN, run_id)
         if page:
             own = [line for line in run.data.tags.get(NOTE, "").splitlines() if not line.startswith(KUBEFLOW)]

@@ -6,7 +6,7 @@ from fipo.launch.cluster import Cluster
 from fipo.launch.reaper import close, reap
 from fipo.launch.trainjob import TrainJob
 from fipo.tracking.client import MlflowRun, RunIdentity, connect, find_runs
-from fipo.tracking.runs import link_pipeline_run, parent_run
+from fipo.tracking.runs import link_pipeline_run, parent_run, reconcile
 from fipo_kfp.pipelines.__main__ import main
 
 
@@ -119,6 +119,19 @@ def test_a_run_that_is_continued_is_not_taken_for_the_one_that_was_terminated(ap
     parent = parent_run(uri, experiment="fipo/pipeline", run_name="again", run_key="again")
     link_pipeline_run(parent, run_id="id-second", page="")
     assert close(Cluster(), uri) == {}
+
+
+def test_a_run_that_is_submitted_again_is_open_until_it_ends(api, mlflow):
+    uri = mlflow("again")
+    reconcile(uri, run_key="again", status="FAILED")
+    assert states(uri) == {"again": "FAILED", "again-rl": "KILLED"}
+    parent = parent_run(uri, experiment="fipo/pipeline", run_name="again", run_key="again")
+    link_pipeline_run(parent, run_id="id-second", page="")
+    MlflowRun(RunIdentity(uri, "fipo/rl", "again-rl", "again/rl", parent=parent)).begin()
+    assert states(uri) == {"again": "RUNNING", "again-rl": "RUNNING"}
+    api.workflows["second"] = owner("second", phase="Running") | TERMINATED
+    assert close(Cluster(), uri) == {"again": "CANCELED"}
+    assert states(uri) == {"again": "KILLED", "again-rl": "KILLED"}
 
 
 def test_without_mlflow_jobs_are_reaped_all_the_same(api, start, caplog):
