@@ -69,7 +69,8 @@ class TrainJobs(Section):
     """A job that takes longer fails."""
     patience_seconds: Annotated[int, Role.PLACEMENT] = Field(900, ge=1)
     """A job whose pods cannot be made or started is given up after this long: a webhook or a quota refuses them, an
-    image, a secret or a volume is missing. For free nodes and for its queue it waits up to the time limit."""
+    image, a secret or a volume is missing. For free nodes and for its queue it waits up to the time limit, and while it
+    has no pod also for what others use of a quota."""
 
 
 class Deploy(Section):

@@ -1,7 +1,8 @@
 """Why a TrainJob's pods do not run yet, and whether waiting can mend it.
 
 Room comes free, queues move, nodes are added: for that a job waits as long as it may run. A pod that cannot be made, or
-cannot start, waits for a person.
+cannot start, waits for a person. So does one that only a quota keeps back while others of its job hold what they have:
+two such jobs would wait for each other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from fipo.launch.cluster import Manifest
 from fipo.launch.events import Complaint
+from fipo.launch.reader import quantity
 from fipo.launch.runtimes import NODE, ROLLOUT, SERVERS_VARIABLE
 
 NOT_MADE = {
@@ -37,6 +39,9 @@ NOT_MOUNTED = {"FailedMount", "FailedAttachVolume"}
 NO_VOLUME = re.compile(r"(?i)persistentvolumeclaim.*not found|unbound immediate PersistentVolumeClaims")
 """The scheduler's words for a pod that no free node would help."""
 
+QUOTA = re.compile(r"exceeded quota: \S+, requested: (\S+), used: \S+, limited: (\S+)")
+"""The API server's words: what one object asks for, and the most that the namespace may have, as `cpu=2,pods=1`."""
+
 
 def waiting_for(job: Manifest, pods: Sequence[Manifest]) -> str:
     """Why not all pods run, in the cluster's own words; empty when all do."""
@@ -52,6 +57,8 @@ def hopeless(job: Manifest, pods: Sequence[Manifest], complaints: Sequence[Compl
         return ""
     if missing := _missing(job, pods):
         failed = [entry for entry in complaints if entry.reason in NOT_MADE]
+        if failed and not pods and _fits(job, failed[-1]):
+            return ""
         if failed:
             return "; ".join([*missing, str(failed[-1])])
         return "" if pods else f"{missing[0]}, and no event says why: is Kubeflow Trainer running?"
@@ -84,12 +91,25 @@ def container_states(pods: Iterable[Manifest]) -> Iterator[tuple[Manifest, Manif
 
 def _missing(job: Manifest, pods: Sequence[Manifest]) -> list[str]:
     """How many of the trainer's pods and of the rollout servers there are, where that is not all."""
-    trainer = job["spec"]["trainer"]
-    servers = [entry["value"] for entry in trainer.get("env", []) if entry["name"] == SERVERS_VARIABLE]
-    wanted = {NODE[0]: trainer.get("numNodes", 1), ROLLOUT[0]: len(servers[0].split(",")) if servers else 0}
     made = Counter(_replicated_job(pod) for pod in pods if "deletionTimestamp" not in pod["metadata"])
     names = {NODE[0]: "pods", ROLLOUT[0]: "rollout servers"}
-    return [f"{made[kind]} of {count} {names[kind]} made" for kind, count in wanted.items() if made[kind] < count]
+    return [f"{made[kind]} of {count} {names[kind]} made" for kind, count in _wanted(job).items() if made[kind] < count]
+
+
+def _wanted(job: Manifest) -> dict[str, int]:
+    """Pods by replicated job."""
+    trainer = job["spec"]["trainer"]
+    servers = [entry["value"] for entry in trainer.get("env", []) if entry["name"] == SERVERS_VARIABLE]
+    return {NODE[0]: trainer.get("numNodes", 1), ROLLOUT[0]: len(servers[0].split(",")) if servers else 0}
+
+
+def _fits(job: Manifest, refused: Complaint) -> bool:
+    """Whether a quota refused something for what others use, who may end: alone the job would fit."""
+    if not (words := QUOTA.search(refused.message)):
+        return False
+    asked, limit = (dict(pair.split("=") for pair in text.split(",")) for text in words.groups())
+    pods = {f"{job['metadata']['name']}-{kind}-0": count for kind, count in _wanted(job).items()}
+    return all(quantity(asked[what]) * pods.get(refused.name, 1) <= quantity(limit[what]) for what in asked)
 
 
 def _reasons(pods: Iterable[Manifest]) -> Iterator[tuple[str, str]]:

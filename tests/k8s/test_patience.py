@@ -62,6 +62,8 @@ QUOTA = (
     'Error creating: pods "{job}-node-0-1-x7k2p" is forbidden: exceeded quota: fipo, requested: '
     "requests.memory=1500Gi, used: requests.memory=7500Gi, limited: requests.memory=8Ti"
 )
+TOO_SMALL = QUOTA.replace("limited: requests.memory=8Ti", "limited: requests.memory=2999Gi")
+"""For two pods, though not for one."""
 RULE = (
     'TrainJob resources reconciliation failed: admission webhook "vjobset.kb.io" denied the request: invalid failure '
     "policy rule name 'not-worth-a-restart'"
@@ -90,7 +92,7 @@ ACCOUNT = (
         ("TrainJob", "TrainJobResourcesCreationFailed", GROUP, "coscheduling"),
         ("TrainJob", "TrainJobResourcesCreationFailed", DOWN, "wait until they are ready"),
         ("JobSet", "JobCreationFailed", "jobs.batch is forbidden: exceeded quota: count/jobs.batch=1", "raise it"),
-        ("Job", "FailedCreate", QUOTA, "kubectl describe resourcequota --namespace team"),
+        ("Job", "FailedCreate", TOO_SMALL, "kubectl describe resourcequota --namespace team"),
         ("Job", "FailedCreate", LEVEL, "Pod Security level"),
         ("Job", "FailedCreate", ACCOUNT, "apply the overlay again"),
     ],
@@ -105,7 +107,7 @@ def test_pods_that_cannot_be_made_are_not_waited_for_for_ever(
 
 
 def test_some_of_the_pods_are_counted(gives_up, api, job):
-    """A quota lets in what fits: those pods would hold their nodes, and wait for the others in vain."""
+    """A quota lets in what fits: those pods would hold their nodes, and two such jobs wait for each other."""
 
     def some(_):
         api.add_pod(job.name, 0)
@@ -198,6 +200,19 @@ def test_what_may_still_change_is_waited_for(api, job, status):
 
     api.script = [happens] + [lambda _: None] * 15 + [lambda _: api.finish(job.name, "Complete")]
     run_train_job(job, Cluster())
+
+
+SEVERAL = QUOTA.replace("requests.memory=1500Gi", "pods=1,requests.memory=1500Gi")
+
+
+@pytest.mark.parametrize("quota", [QUOTA, SEVERAL.replace("limited: ", "limited: pods=2,")])
+def test_what_others_use_of_a_quota_is_waited_for(api, job, capsys, quota):
+    """Trials of a study that do not fit in beside each other come in turn."""
+    refused = quota.format(job=job.name)
+    api.script = [lambda _: api.warn("Job", f"{job.name}-node-0", "FailedCreate", refused, count=3)]
+    api.script += [lambda _: None] * 15 + [lambda _: api.finish(job.name, "Complete")]
+    run_train_job(job, Cluster())
+    assert refused in capsys.readouterr().out
 
 
 def test_a_queue_is_waited_for(api, job):
