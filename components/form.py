@@ -10,6 +10,7 @@ import re
 import shlex
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from fipo.errors import ConfigError
 
@@ -44,7 +45,7 @@ class Form:
         The settings of the cluster (its config map `fipo`), the form, its changes, the arm of a comparison.
 
         Raises:
-            ConfigError: the name of the run holds a placeholder that nobody fills in.
+            ConfigError: the name of the run holds a placeholder that nobody fills in, or the arm cannot be read.
         """
         settings = {
             "run.name": self.run_name and json.dumps(self.name()),  # JSON is YAML, and keeps a name like `2026` a text
@@ -54,7 +55,7 @@ class Form:
             "trainjob.gpus_per_node": self.run_gpus_per_node,
         }
         cluster = [line for line in os.environ.get("FIPO_SETTINGS", "").splitlines() if line.strip()]
-        name, *own = shlex.split(arm) or [""]
+        name, *own = _read_arm(arm) or [""]
         named = [f"run.name={json.dumps(name)}", *own] if name else []
         return [*cluster, *(f"{key}={value}" for key, value in settings.items() if value), *self.recipe_changes, *named]
 
@@ -70,6 +71,30 @@ class Form:
                 )
             name = name.replace("{time}", datetime.fromisoformat(made[0]).strftime(NOW))
         return name.replace("{id}", self.run_id[:8])
+
+
+def check_arms(arms: list[Any]) -> None:
+    """Refuse arms of a comparison that are no texts, or not told apart by their names.
+
+    Raises:
+        ConfigError: the message names the arm.
+    """
+    names: set[str] = set()
+    for arm in arms:
+        name, *_ = (_read_arm(arm) if isinstance(arm, str) else []) or [""]
+        if not name:
+            raise ConfigError(f"arm {arm!r}: expected the name of its run, and settings, as one text")
+        if name in names:
+            raise ConfigError(f"arm {arm!r}: expected another name, {name!r} is that of an arm before; two are one run")
+        names.add(name)
+
+
+def _read_arm(arm: str) -> list[str]:
+    """The name of its run, and settings."""
+    try:
+        return shlex.split(arm)
+    except ValueError as error:
+        raise ConfigError(f"arm {arm!r}: {error}; settings are separated by blanks, and quoted as in a shell") from None
 
 
 def refuse_unfilled(name: str, text: str) -> None:

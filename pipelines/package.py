@@ -10,7 +10,7 @@ from kfp import compiler
 from kfp.dsl.graph_component import GraphComponent
 
 from fipo.errors import ConfigError
-from fipo_kfp.components.form import refuse_unfilled
+from fipo_kfp.components.form import check_arms, refuse_unfilled
 
 
 class _Pipelines(Mapping[str, GraphComponent]):
@@ -61,7 +61,7 @@ def arguments(pipeline: str, parameters: Mapping[str, str], changes: list[str]) 
 
     Raises:
         ConfigError: there is no such pipeline or parameter, a text is not of its type, or holds a placeholder that
-            nobody fills in.
+            nobody fills in, or arms cannot be told apart.
     """
     if pipeline not in PIPELINES:
         raise ConfigError(f"pipeline {pipeline!r}: expected one of {', '.join(PIPELINES)}")
@@ -77,6 +77,7 @@ def arguments(pipeline: str, parameters: Mapping[str, str], changes: list[str]) 
             given[name] = None
         if type(given[name]) is not KINDS[inputs[name].type]:  # not isinstance: `true` is no number of machines
             raise ConfigError(f"parameter {name}: expected {inputs[name].type} as JSON, got {text!r}") from None
+    check_arms(given.get("arms", []))
     for change in changes:
         refuse_unfilled("setting", change)
     return {**given, **({"recipe_changes": changes} if changes else {})}

@@ -1,3 +1,4 @@
+import json
 import re
 
 import pytest
@@ -34,6 +35,21 @@ def test_parameters_are_checked_before_anything_is_sent(kubeflow):
     for nodes in ("two", "2.5", "true", "NaN", "1e400", "[2]"):
         with pytest.raises(ConfigError, match=f"run_nodes: expected Integer as JSON, got {re.escape(repr(nodes))}"):
             submit(Endpoint(), "fipo_training", {"run_nodes": nodes}, overrides=[])
+    assert not kubeflow.uploads
+
+
+@pytest.mark.parametrize(
+    ("arms", "words"),
+    [
+        (["fipo train.steps=5", "fipo train.steps=6"], r"'fipo train.steps=6': expected another name, 'fipo' is"),
+        (["fipo run.description='half"], "No closing quotation; settings are separated by blanks"),
+        ([1], "arm 1: expected the name of its run"),
+        (["fipo", " "], "arm ' ': expected the name of its run"),
+    ],
+)
+def test_arms_that_would_not_be_told_apart_are_refused(kubeflow, arms, words):
+    with pytest.raises(ConfigError, match=words):
+        submit(Endpoint(), "fipo_comparison", {"arms": json.dumps(arms)}, overrides=[])
     assert not kubeflow.uploads
 
 
