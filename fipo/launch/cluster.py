@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 600.0
 
 
 class Conflict(LaunchError):
-    """An object of that name exists already."""
+    """An object of that name exists already, or has changed."""
 
 
 class Unavailable(LaunchError):
@@ -70,14 +70,20 @@ class Cluster:
         patch = {"metadata": {"ownerReferences": [owner]}}
         self._call(self._objects.patch_namespaced_custom_object, **TRAINER, name=name, body=patch)
 
-    def delete_job(self, name: str) -> None:
+    def delete_job(self, name: str, seen: Manifest | None = None) -> None:
         """Delete a TrainJob and wait for nothing: its pods get their grace period to save, and outlive it.
 
         A TrainJob that waited for its pods (`Foreground`) could stay for ever: Trainer makes its JobSet again, and
         that its pods, until the TrainJob itself is gone.
+
+        Raises:
+            Conflict: it is not any more what was `seen`.
         """
         delete = self._objects.delete_namespaced_custom_object
-        _or_none(lambda: self._call(delete, **TRAINER, name=name, propagation_policy="Background"))
+        options: Manifest = {"propagationPolicy": "Background"}
+        if seen:
+            options["preconditions"] = {key: seen["metadata"][key] for key in ("uid", "resourceVersion")}
+        _or_none(lambda: self._call(delete, **TRAINER, name=name, body=options))
 
     def runtime(self, name: str) -> Manifest | None:
         """A TrainingRuntime, or None."""

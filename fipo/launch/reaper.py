@@ -6,7 +6,9 @@ exit handler too. Kubernetes collects a run's jobs only when the run is deleted.
 
 from __future__ import annotations
 
-from fipo.launch.cluster import Cluster, Manifest
+from contextlib import suppress
+
+from fipo.launch.cluster import Cluster, Conflict, Manifest
 from fipo.launch.ending import state_of, terminated
 from fipo.launch.trainjob import LABELS
 from fipo.launch.waiting import condition
@@ -21,8 +23,9 @@ def reap(cluster: Cluster) -> dict[str, str]:
     orphans = {}
     for job in cluster.jobs(_OURS):
         if reason := _orphaned(cluster, job):
-            cluster.delete_job(job["metadata"]["name"])
-            orphans[job["metadata"]["name"]] = reason
+            with suppress(Conflict):  # another run may have taken it over meanwhile: the next round looks again
+                cluster.delete_job(job["metadata"]["name"], seen=job)
+                orphans[job["metadata"]["name"]] = reason
     return orphans
 
 

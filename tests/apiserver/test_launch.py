@@ -15,6 +15,7 @@ from fipo.launch.trainjob import TrainJob, run_train_job
 from tests.apiserver.control_plane import Refused
 from tests.apiserver.platform import make_namespace, moved
 from tests.k8s.test_manifests import load
+from tests.present import present
 from tests.waiting import wait_until
 
 JOB = TrainJob(
@@ -136,9 +137,14 @@ def test_a_name_that_is_taken_and_the_owner_that_is_handed_over(plane, place, ta
 
 
 def test_a_job_that_is_deleted_is_gone_or_going(plane, place, task):
-    """In the foreground: without the garbage collector it stays, marked."""
     cluster = Cluster()
-    cluster.create_job(JOB.manifest())
+    seen = cluster.create_job(JOB.manifest())
+    cluster.adopt_job(
+        JOB.name, {"apiVersion": "v1", "kind": "Pod", "name": "another", "uid": "8c1f3f1c-0000-4000-8000-2"}
+    )
+    with pytest.raises(Conflict):
+        cluster.delete_job(JOB.name, seen)
+    cluster.delete_job(JOB.name, present(cluster.job(JOB.name)))
     cluster.delete_job(JOB.name)
     cluster.delete_job(JOB.name)
     cluster.delete_job("fipo-that-never-was")

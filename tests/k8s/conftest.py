@@ -206,16 +206,17 @@ class ApiServer:
             return 403, {"message": f"cannot {' '.join(permission)}"}
         if method == "POST":
             return self._create(body or {})
+        for key, item in table.items():  # which every object has
+            has = {"creationTimestamp": "2026-11-23T12:00:00Z", "uid": f"uid-{key}", "resourceVersion": "1"}
+            item["metadata"] = has | item["metadata"]
         if verb == "list":
             labels, fields = (selector(query, kind) for kind in ("labelSelector", "fieldSelector"))
             items = [item for item in table.values() if labels.items() <= labels_of(item).items()]
             return 200, {"items": [item for item in items if fields.items() <= item.items()]}
-        for item in table.values():  # which every object has
-            item["metadata"].setdefault("creationTimestamp", "2026-11-23T12:00:00Z")
         if name[0] not in table:
             return 404, {"message": f'{resource} "{name[0]}" not found'}
         if method == "DELETE":
-            return 200, self._delete(table, name[0], query.get("propagationPolicy", ["Background"])[0])
+            return self._delete(table, name[0], body or {})
         if method == "PATCH":
             table[name[0]]["metadata"] |= (body or {})["metadata"]
             return 200, table[name[0]]
@@ -238,12 +239,17 @@ class ApiServer:
         self.on_create(manifest)
         return 201, manifest
 
-    def _delete(self, table: dict[str, dict[str, Any]], name: str, policy: str) -> dict[str, Any]:
+    def _delete(
+        self, table: dict[str, dict[str, Any]], name: str, options: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        # With options in its body the API server passes over those of the address.
+        if not options.get("preconditions", {}).items() <= table[name]["metadata"].items():
+            return 409, {"message": "the precondition does not hold"}
         # A TrainJob that waits for its pods is given new ones by Trainer 2.3: seen to go on for ever.
-        if self.lingering or policy == "Foreground":
+        if self.lingering or options.get("propagationPolicy", "Background") == "Foreground":
             table[name]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
-            return table[name]
-        return table.pop(name)
+            return 200, table[name]
+        return 200, table.pop(name)
 
     def _log(self, pod: str, query: dict[str, list[str]]) -> tuple[int, Any]:
         lines = self.logs[pod][-int(query.get("tailLines", ["100000"])[0]) :]

@@ -64,6 +64,20 @@ def test_a_pod_that_ended_no_longer_waits(api, start):
     assert reap(Cluster()) == {name: "Pod pod has ended: Failed"}
 
 
+@pytest.mark.parametrize("changes", [{"resourceVersion": "2"}, {"uid": "another of that name"}])
+def test_a_job_that_another_run_took_over_meanwhile_stays(api, start, monkeypatch, changes):
+    name, look = start("stopped"), Cluster.workflow
+    api.workflows["stopped"] = owner("stopped", phase="Running") | TERMINATED
+
+    def meanwhile(cluster, workflow):
+        api.jobs[name]["metadata"] |= changes
+        return look(cluster, workflow)
+
+    monkeypatch.setattr(Cluster, "workflow", meanwhile)
+    assert reap(Cluster()) == {} and name in api.jobs
+    assert reap(Cluster()) == {name: "Workflow stopped is terminated"} and api.jobs == {}
+
+
 def test_jobs_that_ended_or_have_no_owner_stay(api, start):
     done = start("done")
     api.finish(done, "Complete")
