@@ -185,7 +185,7 @@ def _wait(
         found = cluster.find(kind, wanted.name)
         if found is None or not wanted.is_at(found):
             raise ServingError(f"{kind} {cluster.namespace}/{wanted.name} was changed or deleted by someone else")
-        pods = [pod for pod in _pods(cluster, wanted) if not pod["metadata"].get("deletionTimestamp")]
+        pods = [pod for pod in _pods(cluster, wanted) if not _over(pod)]
         ours, url = [pod for pod in pods if wanted.is_at(pod)], _url(found, cluster.namespace)
         state = _missing(wanted, ours, others=len(pods) - len(ours)) or ("" if url else "it has no address yet")
         if not state:
@@ -230,6 +230,11 @@ def _reasons(pods: list[Manifest]) -> list[str]:
         waiting += [entry for entry in status.get("conditions", []) if entry.get("reason") == "Unschedulable"]
         reasons += [f"{why['reason']}: {why['message']}" if why.get("message") else why["reason"] for why in waiting]
     return reasons
+
+
+def _over(pod: Manifest) -> bool:
+    """Whether it takes no more requests: it is going, or has ended and is only left to be looked at, as one evicted."""
+    return "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in ("Succeeded", "Failed")
 
 
 def _ready(pod: Manifest) -> bool:

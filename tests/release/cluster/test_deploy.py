@@ -98,6 +98,17 @@ def test_a_new_champion_replaces_the_one_before(cluster, kind, config, versions)
     assert annotations(cluster, kind)["fipo.dev/version"] == "2"
 
 
+def test_a_pod_that_was_evicted_before_is_not_waited_for(cluster, plain, config, versions):
+    """Kubernetes leaves it where it is until somebody deletes it."""
+    versions(0)
+    deploy(config)
+    (pod,) = cluster.pods.values()
+    metadata = {**pod["metadata"], "name": f"{pod['metadata']['name'][:-1]}x"}
+    cluster.pods[metadata["name"]] = {"metadata": metadata, "spec": {}, "status": {"phase": "Failed"}}
+    versions(1)
+    assert present(deploy(config)).served.version == "2"
+
+
 def test_other_settings_are_another_rollout(cluster, plain, config, versions):
     versions(0)
     deploy(config)
