@@ -6,6 +6,7 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 
 from fipo.config import Config
@@ -52,7 +53,7 @@ def ask(url: str, question: Question) -> str:
         generated = answer["usage"]["completion_tokens"]
     except urllib.error.HTTPError as error:
         raise ServingError(f"{url} answers {error.code}: {error.read(500).decode(errors='replace')}") from None
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         raise ServingError(f"{url} does not answer: {error}") from None
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ServingError(f"{url} answers something else than a chat completion: {error!r}") from None

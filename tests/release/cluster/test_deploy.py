@@ -1,12 +1,15 @@
 """The champion in the cluster: made, updated, left alone, taken back, rolled back; and what is recorded of it."""
 
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
 from fipo.cli import main
 from fipo.config import load_config
 from fipo.errors import ConfigError, LaunchError, ServingError
+from fipo.release.ask import Question, ask
 from fipo.release.deploy import deploy, follow_champion, page
 from fipo.release.registry import champion, find, patiently, rollback, served, set_champion
 from tests.present import present
@@ -160,6 +163,22 @@ def test_a_version_that_is_ready_and_answers_nothing_is_taken_back(cluster, plai
     with pytest.raises(ServingError, match=words):
         deploy(changed(config, patience_seconds=0.5))
     assert cluster.serving() == ["1"]
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{", b"nonsense\r\n\r\n"])
+def test_an_answer_that_breaks_off_is_none(answer):
+    class Broken(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.wfile.write(answer)
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Broken) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        with pytest.raises(ServingError, match="does not answer"):
+            ask(f"http://127.0.0.1:{server.server_port}", Question("m", "1 + 1 =", 1))
 
 
 def test_a_version_that_takes_its_time_is_waited_for(cluster, plain, config, versions, capsys):
