@@ -67,7 +67,7 @@ def deploy(config: Config) -> Deployed | None:
         )
     cluster = _cluster()
     wanted = Served.of(model, config.deploy, config.deploy.image or _own_image(cluster))
-    kind, present = _present(cluster, wanted.name)
+    kind, present = _present(cluster, wanted.name, model.name)
     return _serve(cluster, wanted, kind, present, config, model)
 
 
@@ -114,7 +114,7 @@ def follow_champion(config: Config, model: RegisteredModel) -> Deployed | None:
     namespace, _, name = present.served_as.partition("/")
     try:
         cluster = _cluster(namespace)
-        kind, record = _present(cluster, name)
+        kind, record = _present(cluster, name, model.name)
         if record is None:
             raise ServingError("there is no such object in this cluster; `fipo deploy` makes one")
         return _serve(cluster, record.at(model), kind, record, config, model)
@@ -155,7 +155,7 @@ def _apply(cluster: ServingCluster, wanted: Served, kind: Kind) -> None:
         cluster.apply(manifest)
 
 
-def _present(cluster: ServingCluster, name: str) -> tuple[Kind, Served | None]:
+def _present(cluster: ServingCluster, name: str, model: str) -> tuple[Kind, Served | None]:
     """The kind that serves under this name, or shall, and what it serves now: what is a Deployment stays one."""
     kserve = cluster.has_kserve()
     for kind in KINDS if kserve else KINDS[1:]:
@@ -165,6 +165,11 @@ def _present(cluster: ServingCluster, name: str) -> tuple[Kind, Served | None]:
                 raise ConfigError(
                     f"deploy.name: must be of an object that fipo made, or of none; {kind} {cluster.namespace}/{name} "
                     "is someone else's"
+                )
+            if record.model != model:
+                raise ConfigError(
+                    f"deploy.name: must be of an object that serves {model}, or of none; {kind} "
+                    f"{cluster.namespace}/{name} serves {record.model}"
                 )
             return kind, record
     return ("InferenceService" if kserve else "Deployment"), None

@@ -230,6 +230,19 @@ def test_an_object_of_someone_else_is_left_alone(cluster, plain, config, version
     assert cluster.writes == []
 
 
+def test_an_object_that_serves_another_model_is_left_alone(cluster, plain, config, versions):
+    """`fipo-demo` and `fipo.demo` are one name to Kubernetes."""
+    versions(0)
+    deploy(config)
+    (kept,) = [one for one in cluster.objects.values() if one["kind"] == "Deployment"]
+    record = kept["metadata"]["annotations"]
+    record["fipo.dev/served"] = record["fipo.dev/served"].replace('"model": "sums"', '"model": "SUMS"')
+    cluster.writes.clear()
+    with pytest.raises(ConfigError, match=r"deploy\.name: must be of an object that serves sums.*serves SUMS"):
+        deploy(config)
+    assert cluster.writes == []
+
+
 def test_a_deployment_stays_one_when_kserve_is_installed_later(cluster, role, config, versions):
     cluster.act_as(role)
     versions(0)
