@@ -93,6 +93,9 @@ def test_overrides_reach_into_sections():
             "trainjob.tolerations=[{key: gpu, efect: NoSchedule}]",
             ["trainjob.tolerations", "efect", "tolerationSeconds"],
         ),
+        ("deploy.memory=8GB", ["deploy.memory", "8GB"]),
+        ("deploy.memory=", ["deploy.memory"]),
+        ("deploy.tolerations=[{key: gpu, opeartor: Exists}]", ["deploy.tolerations", "opeartor", "operator"]),
         ("distributed={offload: optimizer, zero_stage: 0}", ["distributed.zero_stage", "at least 1", "optimizer"]),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -90,11 +90,11 @@ class Deploy(Section):
     """Of each pod; vLLM splits the model over `rollout.tensor_parallel` of them."""
     cpus: Annotated[int, Role.PLACEMENT] = Field(2, ge=1)
     """Of each pod."""
-    memory: Annotated[str, Role.PLACEMENT] = "8Gi"
+    memory: Annotated[Quantity, Role.PLACEMENT] = Field("8Gi", min_length=1)
     """Of each pod, as Kubernetes writes quantities; the weights are read through it."""
     node_selector: Annotated[dict[str, str], Role.PLACEMENT] = Field({})
     """Labels of the nodes that may serve it."""
-    tolerations: Annotated[tuple[dict[str, Any], ...], Role.PLACEMENT] = ()
+    tolerations: Annotated[tuple[dict[TolerationField, str | int], ...], Role.PLACEMENT] = ()
     """Taints of nodes that are tolerated, as Kubernetes writes them."""
     patience_seconds: Annotated[float, Role.PLACEMENT] = Field(1800.0, gt=0.0)
     """A version that has not answered by then is taken back, and the one before it is served again."""
