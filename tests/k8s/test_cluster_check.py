@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -351,6 +353,30 @@ def test_pipelines_that_nobody_named_are_not_looked_at(shared, monkeypatch):
     monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
     assert "Kubeflow Pipelines: warning: not looked at | give --host URL" in told(look(shared, host=""))
     assert "failed: " in told(look(shared, host="nowhere")) and "KFP_TOKEN" in told(look(shared, host="nowhere"))
+
+
+def test_the_token_goes_nowhere_but_to_the_host(shared, monkeypatch):
+    """A login answers with the way to its own page, on another host."""
+    asked = []
+
+    class Login(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.headers.get("Authorization"))
+            self.send_response(302)
+            self.send_header("Location", f"http://127.0.0.1:{server.server_port}/dex?state=secret")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    monkeypatch.setenv("KFP_TOKEN", "token")
+    with HTTPServer(("127.0.0.1", 0), Login) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        host = f"http://localhost:{server.server_port}"
+        found = told(check_cluster(namespace="fipo", recipe="demo", host=host))
+        server.shutdown()
+    assert asked == ["Bearer token"]
+    assert "answers 302" in found and "behind a login" in found and "state=secret" not in found
 
 
 def test_a_namespace_must_be_given_where_kubeflow_has_several_users(shared):

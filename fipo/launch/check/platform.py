@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 from fipo.findings import Finding
 from fipo.launch.check.finding import Look
@@ -130,9 +132,22 @@ def pipelines(look: Look) -> Iterator[Finding]:
 def _health(look: Look) -> Manifest:
     headers = {"Authorization": f"Bearer {look.token}"} if look.token else {}
     request = urllib.request.Request(f"{look.host.rstrip('/')}/apis/v2beta1/healthz", headers=headers)
-    with urllib.request.urlopen(request, timeout=15) as answer:
-        health: Manifest = json.load(answer)
+    try:
+        with urllib.request.build_opener(_NoRedirect).open(request, timeout=15) as answer:
+            health: Manifest = json.load(answer)
+    except urllib.error.HTTPError as error:
+        if to := error.headers.get("Location"):
+            where = to.partition("?")[0]
+            raise ValueError(f"answers {error.code} and leads to {where}: behind a login, or at that address") from None
+        raise
     return health
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """The token is for the host that was named, and for no other."""
+
+    def redirect_request(self, *_: Any) -> None:
+        """Not followed: the answer is an error."""
 
 
 def _namespace_fits(look: Look, several: bool) -> Finding:
