@@ -57,7 +57,7 @@ class Endpoint:
     """Kubeflow's experiment, in which runs can be compared."""
 
     def connect(self) -> kfp.Client:
-        """A client; nothing is asked yet.
+        """A client.
 
         Raises:
             ConfigError: the URL holds credentials, or is none.
@@ -69,7 +69,7 @@ class Endpoint:
             warnings.simplefilter("ignore")  # kfp says with each client which servers it does not support
             return kfp.Client(
                 host=host or None,
-                namespace=self.namespace or "kubeflow",
+                namespace="kubeflow",  # of Kubeflow itself, where no host is given; the profile is told to each request
                 existing_token=os.environ.get("KFP_TOKEN"),
                 credentials=in_pod,
             )

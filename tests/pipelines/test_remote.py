@@ -1,5 +1,6 @@
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -140,6 +141,15 @@ def test_a_refusal_is_explained(kubeflow, status, hint):
     kubeflow.faults = [status] * 10
     with pytest.raises(KubeflowError, match=hint):
         submit(Endpoint(), "fipo_training", {}, overrides=[])
+
+
+def test_the_namespace_of_the_runs_is_not_where_kubeflow_is(monkeypatch):
+    """In a pod, without a host."""
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT", raising=False)
+    monkeypatch.setattr("kubernetes.config.load_incluster_config", lambda: None)
+    monkeypatch.setattr("kfp.Client.get_kfp_healthz", lambda client: SimpleNamespace(multi_user=False))
+    client = Endpoint(namespace="team").connect()
+    assert client._existing_config.host == "ml-pipeline.kubeflow.svc.cluster.local:8888"
 
 
 def test_an_endpoint_that_is_not_there_is_explained(kubeflow):
