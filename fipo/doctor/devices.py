@@ -15,8 +15,6 @@ from fipo.run.run import Run
 from fipo.run.step import STEPS
 
 STEP = "doctor"
-TIME_LIMIT_SECONDS = 3600
-"""Of its TrainJob, pulling the image included."""
 
 
 def report_path(config: Config) -> Path:
@@ -44,10 +42,7 @@ def examine_devices(config: Config, todo: Sequence[str], task: Mapping[str, Any]
     run = Run(config)
     settings, path = run.write_settings(), report_path(config)
     path.unlink(missing_ok=True)
-    once = {
-        "distributed": config.distributed.model_copy(update={"max_restarts": 0}),
-        "trainjob": config.trainjob.model_copy(update={"time_limit_seconds": TIME_LIMIT_SECONDS}),
-    }
+    once = {"distributed": config.distributed.model_copy(update={"max_restarts": 0})}
     fingerprint = hashlib.sha256(settings.read_bytes()).hexdigest()
     arguments, placed = ["--config", str(settings), "--gpus"], config.model_copy(update=once)
     run_job("fipo.doctor.job", arguments, placed, step=STEP, fingerprint=fingerprint, task=task)

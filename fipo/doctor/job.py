@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from fipo.redaction import guard_output
 
 TOGETHER = "ranks"
 """The check that the ranks of the job make themselves, over all machines."""
+RUN_SECONDS = 1800.0
+"""For all of it, from when it runs: how long it waits for its devices is the job's own time limit."""
 TIMEOUT_SECONDS = 300.0
 """For ranks to come together: a machine is looked at for a minute, a busy one for longer."""
 
@@ -40,6 +43,7 @@ def main() -> None:
     parser.add_argument("--gpus", action="store_true", help="each rank must have a GPU")
     options = parser.parse_args()
     guard_output()
+    end_after(RUN_SECONDS)
     config = load_config(options.config)
     own = look_at_machine(config, gpus=options.gpus) if int(os.environ.get("LOCAL_RANK", "0")) == 0 else []
     try:
@@ -55,6 +59,19 @@ def main() -> None:
         together = Finding(TOGETHER, "failed", f"rank {os.environ['RANK']} lost the others: {error}")
         print_findings([together])
     _end_where_wrong([together])
+
+
+def end_after(seconds: float) -> None:
+    """End this process then, whatever hangs in it, as where something is wrong."""
+
+    def end() -> None:
+        what = f"{platform.node()} has not finished in {seconds:g} s: something hangs"
+        print(f"[doctor] {what}", file=sys.stderr, flush=True)
+        os._exit(WRONG_SETTINGS)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def look_at_machine(config: Config, *, gpus: bool) -> list[Finding]:

@@ -17,6 +17,7 @@ from fipo.cli import main
 from fipo.config import load_config
 from fipo.distributed.packed_attention import packed_attention
 from fipo.doctor import devices, kernels, machine, workers
+from fipo.errors import WRONG_SETTINGS
 from fipo.findings import Finding, failed
 from fipo.run.run import Run
 from tests.training.conftest import RECIPE
@@ -70,6 +71,26 @@ def test_a_jobs_machine_is_looked_at_once_and_its_ranks_together(tmp_path):
     told = [Finding(**one) for one in json.loads((config.run_directory / "doctor.json").read_text())]
     assert [one.check for one in told] == [f"{platform.node()}: disk", "ranks"]
     assert "2 ranks by gloo" in told[1].found and "| ranks | ok | 2 ranks" in devices.page(told)
+
+
+def test_a_job_that_waits_for_gpus_has_the_time_that_the_settings_say(tmp_path, monkeypatch):
+    settings = [f"run.directory={tmp_path}", "trainjob.gpus_per_node=8", "trainjob.time_limit_seconds=1234"]
+    config, asked = load_config(RECIPE, settings), []
+
+    def run_job(module, arguments, placed, **_):
+        asked.append(placed)
+        devices.report_path(config).write_text("[]")
+
+    monkeypatch.setattr(devices, "run_job", run_job)
+    assert devices.examine_devices(config, ["train"], {}) == []
+    (placed,) = asked
+    assert (placed.trainjob.time_limit_seconds, placed.distributed.max_restarts) == (1234, 0)
+
+
+def test_a_job_that_hangs_ends_itself():
+    script = "import time; from fipo.doctor import job; job.end_after(0.1); time.sleep(600)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert done.returncode == WRONG_SETTINGS and "has not finished in 0.1 s" in done.stderr
 
 
 def test_a_worker_is_no_rank_of_the_job_that_started_it(time_enough, monkeypatch):
