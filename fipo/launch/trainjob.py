@@ -190,7 +190,7 @@ def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
     wait, is_told = Wait(f"TrainJob {cluster.namespace}/{name} of before to be deleted", api.PATIENCE_SECONDS), False
     while not wait.over:
         try:
-            if not _some_save(cluster, name):
+            if not _saving(cluster, name):
                 cluster.create_job(manifest)
                 return say(f"TrainJob {cluster.namespace}/{name} created")
         except Conflict:
@@ -201,12 +201,22 @@ def _create_or_attach(cluster: Cluster, manifest: Manifest) -> None:
             is_told = True
             say(str(wait))
         time.sleep(api.POLL_SECONDS)
-    raise LaunchError(f"TrainJob {cluster.namespace}/{name} is being deleted since {api.PATIENCE_SECONDS:.0f} s")
+    since = f"since {api.PATIENCE_SECONDS:.0f} s"
+    if left := [f"{pod['metadata']['name']} on {_node(pod)}" for pod in _saving(cluster, name)]:
+        raise LaunchError(
+            f"pods of TrainJob {cluster.namespace}/{name} of before have not ended {since}: {', '.join(left)}; "
+            "if a node is lost for good, delete its pods by force (kubectl delete pod --force)"
+        )
+    raise LaunchError(f"TrainJob {cluster.namespace}/{name} is being deleted {since}")
 
 
-def _some_save(cluster: Cluster, name: str) -> bool:
-    """Whether pods of a deleted job of this name have not ended: another's would write beside them."""
-    return any(pod["status"].get("phase") not in ("Succeeded", "Failed") for pod in cluster.pods(pods_of(name)))
+def _saving(cluster: Cluster, name: str) -> list[Manifest]:
+    """Pods of a deleted job of this name that have not ended: another's would write beside them."""
+    return [pod for pod in cluster.pods(pods_of(name)) if pod["status"].get("phase") not in ("Succeeded", "Failed")]
+
+
+def _node(pod: Manifest) -> str:
+    return f"node {pod['spec']['nodeName']}" if "nodeName" in pod["spec"] else "no node"
 
 
 def _attach(cluster: Cluster, name: str, owners: list[Manifest]) -> bool:

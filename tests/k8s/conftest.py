@@ -167,7 +167,8 @@ class ApiServer:
         }
         created = f"2026-11-23T12:00:{attempt:02}Z"
         metadata = {"name": name, "uid": f"uid-{name}", "labels": labels, "creationTimestamp": created}
-        self.pods[name] = {"metadata": metadata, "status": {"phase": "Running", **status}}
+        spec = {"nodeName": f"machine-{index}"}
+        self.pods[name] = {"metadata": metadata, "spec": spec, "status": {"phase": "Running", **status}}
         self.logs[name] = []
         return name
 

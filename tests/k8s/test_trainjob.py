@@ -162,6 +162,23 @@ def test_pods_that_a_deleted_job_left_may_save_before_its_name_is_used_again(job
     assert waits[:3] == [0, 0, 0] and api.created == 1
 
 
+def test_pods_that_hang_on_a_lost_node_are_named(job, api, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.1)
+    api.add_pod(job.name, 0, phase="Failed")
+    pod = api.add_pod(job.name, 1)
+    with pytest.raises(LaunchError, match=f"have not ended .*: {pod} on node machine-1; if a node is lost") as hangs:
+        run_train_job(job, Cluster())
+    assert "is being deleted" not in str(hangs.value)
+
+
+def test_a_job_that_is_not_deleted_in_time_is_an_error(job, api, monkeypatch):
+    monkeypatch.setattr(cluster, "PATIENCE_SECONDS", 0.1)
+    api.jobs[job.name] = job.manifest()
+    api.jobs[job.name]["metadata"]["deletionTimestamp"] = "2026-11-23T12:00:00Z"
+    with pytest.raises(LaunchError, match="is being deleted since"):
+        run_train_job(job, Cluster())
+
+
 def test_a_job_that_is_being_deleted_is_waited_for(job, api):
     """By someone who waits for its pods: the name is taken until the last one has saved."""
     api.jobs[job.name] = job.manifest()
