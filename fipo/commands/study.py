@@ -74,7 +74,7 @@ def _run(options: argparse.Namespace) -> None:
     from fipo.study.runner import Runner
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    register(options.study)
+    register(options.study, sum((options.directory / each.name).exists() for each in trials[0].study.trials()))
     print(standing(options.study), flush=True)
     Runner(options.directory, options.parallel).run(trials, lambda line: print(line, flush=True))
 

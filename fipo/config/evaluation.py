@@ -27,7 +27,7 @@ class GateRule(Section):
     """One comparison with the present champion, on the same problems."""
 
     rule: Literal["improves", "keeps"]
-    """`improves`: the change's 95% interval lies above `by`. `keeps`: the score falls by at most `by`."""
+    """`improves`: the change's 95% interval lies above `by`, and p is below 5%. `keeps`: it falls by at most `by`."""
     benchmark: str = ""
     """Name of a benchmark; empty is `gate.benchmark` for `improves`, and each of them for `keeps`."""
     metric: Score = "avg_at_k"

@@ -91,8 +91,9 @@ def paired_bootstrap(baseline: ArrayLike, candidate: ArrayLike, *, seed: int = 0
     """How much better the candidate is on the same problems in the same order.
 
     The interval is the percentile interval of the mean difference; the p-value is the share of resampled means, centred
-    on zero, at least as far from it as the observed one, itself counted in (Davison and Hinkley 1997, 4.2). Where few
-    problems differ it is the more cautious of the two.
+    on zero, at least as far from it as the observed one, itself counted in (Davison and Hinkley 1997, 4.2). Where n
+    problems differ it is at least 2^(1 - n), the least that the sign test gives: resampling a handful that agree shows
+    no spread, and p is the more cautious of the two.
 
     Args:
         baseline: [problems], finite.
@@ -108,7 +109,9 @@ def paired_bootstrap(baseline: ArrayLike, candidate: ArrayLike, *, seed: int = 0
     low, high = np.quantile(means, _tails())
     # Equal means differ in the last bits when they are summed in another order.
     extreme = np.abs(means - observed) >= abs(observed) - 1e-12
-    return Difference(observed, float(low), float(high), (1 + int(extreme.sum())) / (1 + RESAMPLES))
+    p_value = (1 + int(extreme.sum())) / (1 + RESAMPLES)
+    signs = min(1.0, 2.0 ** (1 - int(np.count_nonzero(differences))))
+    return Difference(observed, float(low), float(high), max(p_value, signs))
 
 
 def _scores(values: ArrayLike) -> NDArray[np.float64]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from fipo.config import Gate, GateRule
-from fipo.evaluation.estimators import Difference, paired_bootstrap
+from fipo.evaluation.estimators import CONFIDENCE, Difference, paired_bootstrap
 from fipo.evaluation.results import BenchmarkResult
 from fipo.records import Check, Decision
 
@@ -111,8 +111,12 @@ def _verdict(rule: GateRule, change: Difference, champion: float) -> tuple[bool,
     more = f" by more than {100 * rule.by:g} points" if rule.by else ""
     theirs = _percent(champion)
     if rule.rule == "improves":
-        if change.low > rule.by + _ROUNDING:
+        beyond = change.low > rule.by + _ROUNDING
+        if beyond and change.p_value < 1 - CONFIDENCE:
             return True, f"improves on the champion's {theirs}{more}: {interval}"
+        if beyond:  # a handful of problems that agree has an interval of hardly any width
+            few = f"too few problems differ to tell (p {change.p_value:.2g})"
+            return False, f"is above the champion's {theirs}{more}, and {few}: {interval}"
         return False, f"does not improve on the champion's {theirs}{more} beyond the interval: {interval}"
     if change.value >= -rule.by - _ROUNDING:
         return True, f"does not fall from the champion's {theirs}{more}: {interval}"

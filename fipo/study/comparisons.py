@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fipo.errors import DataError
 from fipo.study.results import ACCURACY, Result
-from fipo.study.statistics import Mean, difference_p, equivalence_p, holm, mean_over_seeds, seeds_needed
+from fipo.study.statistics import Mean, difference_p, equivalence_p, holm, mean_over_seeds, seeds_needed, spread
 from fipo.study.study import Outcome, Study
 
 GRID = 60
@@ -30,7 +30,7 @@ class Verdict:
     equivalence_p: float
     """That seeds alone make it look this small, were it the smallest effect worth finding; adjusted (Holm)."""
     word: str
-    """`higher`, `lower`, `equivalent` or `undecided`."""
+    """`higher`, `lower`, `equivalent` or `undecided`; `unfinished` until every seed of the study is there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +49,20 @@ def verdicts(study: Study, outcome: Outcome, results: Sequence[Result]) -> list[
     """One for each task and each arm that has a seed in common with the baseline.
 
     A difference that is there may be smaller than what is worth finding: `higher` and `lower` come before `equivalent`.
+    Who looks after every seed and stops at the first word sees differences that are not there four times as often:
+    there is none before the last seed. What is not finished counts as a comparison, too.
     """
     found = _differences(study, outcome, results)
-    share = outcome.significance / max(1, len(found))
-    real = holm([difference_p(values) for values in found.values()])
-    small = holm([equivalence_p(values, outcome.smallest_effect) for values in found.values()])
+    missing = [1.0] * (study.comparisons - len(found))
+    share = outcome.significance / study.comparisons
+    real = holm([*(difference_p(values) for values in found.values()), *missing])
+    small = holm([*(equivalence_p(values, outcome.smallest_effect) for values in found.values()), *missing])
     told = []
-    for ((task, arm), values), p, none in zip(found.items(), real, small, strict=True):
+    for ((task, arm), values), p, none in zip(found.items(), real, small, strict=False):
         mean = mean_over_seeds(values, significance=share)
-        if p < outcome.significance:
+        if len(values) < len(study.seeds):
+            word = "unfinished"
+        elif p < outcome.significance:
             word = "higher" if mean.value > 0 else "lower"
         else:
             word = "equivalent" if none < outcome.significance else "undecided"
@@ -73,15 +78,14 @@ def needs(study: Study, outcome: Outcome, pilot: Sequence[Result]) -> list[Need]
     Raises:
         DataError: fewer than two seeds of the pilot have both the baseline and an arm.
     """
-    comparisons = len(study.tasks) * (len(study.arms) - 1)
     told = []
     for (task, arm), values in _differences(study, outcome, pilot).items():
         if len(values) < 2:
             raise DataError(
                 f"study {study.name}: {task}, {arm}: a spread takes two seeds with {study.baseline}; got one"
             )
-        deviation = float(np.std(values, ddof=1))
-        wanted = {"power": outcome.power, "significance": outcome.significance / comparisons}
+        deviation = spread(values)
+        wanted = {"power": outcome.power, "significance": outcome.significance / study.comparisons}
         seeds = seeds_needed(deviation, outcome.smallest_effect, **wanted) if deviation else 2
         told.append(Need(task, arm, deviation, len(values), seeds))
     return told

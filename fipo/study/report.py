@@ -163,7 +163,12 @@ def differences_figure(study: Study, results: Sequence[Result]) -> Figure:
                 if change:
                     colour = MUTED if not change.differs_from_zero else ABOVE if change.value > 0 else BELOW
                     ax.errorbar(
-                        scale * change.value, y, xerr=scale * change.half_width, fmt="o", color=colour, markersize=4
+                        scale * change.value,
+                        y,
+                        xerr=scale * np.nan_to_num(change.half_width),
+                        fmt="o",
+                        color=colour,
+                        markersize=4,
                     )
             ax.axvline(0.0, color=INK, linewidth=0.8)
             ax.set_title(f"{task}: {title}")
@@ -227,16 +232,21 @@ def _paired(results: Sequence[Result], task: str, baseline: str, arm: str, score
 
 
 def _text(score: str, mean: Mean) -> str:
-    scale, digits = _format(score)
-    return f"{scale * mean.value:.{digits}f} ± {scale * mean.half_width:.{digits}f}"
+    return _interval(score, mean, "")
 
 
 def _change(score: str, mean: Mean | None) -> str:
     if mean is None:
         return ""
-    scale, digits = _format(score)
-    text = f"{scale * mean.value:+.{digits}f} ± {scale * mean.half_width:.{digits}f}"
+    text = _interval(score, mean, "+")
     return f"**{text}**" if mean.differs_from_zero else text
+
+
+def _interval(score: str, mean: Mean, sign: str) -> str:
+    """The mean with its interval, where there is one."""
+    scale, digits = _format(score)
+    around = "" if math.isnan(mean.half_width) else f" ± {scale * mean.half_width:.{digits}f}"
+    return f"{scale * mean.value:{sign}.{digits}f}{around}"
 
 
 def _format(score: str) -> tuple[float, int]:

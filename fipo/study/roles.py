@@ -62,10 +62,13 @@ def over_steps(credit: Mapping[str, NDArray[np.float64]]) -> dict[str, float]:
 def tokens_in_role(prompt: str, response: str, characters: Sequence[int], pattern: re.Pattern[str]) -> Iterator[int]:
     """Places of the response's tokens that have the role; `characters` are the lengths of their texts."""
     group = "role" if "role" in pattern.groupindex else 0
-    spans = [match.span(group) for match in pattern.finditer(f"{prompt}\n{response}")]
+    spans = sorted(match.span(group) for match in pattern.finditer(f"{prompt}\n{response}"))
     ends = accumulate(characters, initial=len(prompt) + 1)
+    following = 0  # the first that ends behind the token: those before it are passed for good
     for index, (start, end) in enumerate(pairwise(ends)):
-        if any(start < last and first < end for first, last in spans):
+        while following < len(spans) and spans[following][1] <= start:
+            following += 1
+        if following < len(spans) and spans[following][0] < end and start < spans[following][1]:
             yield index
 
 

@@ -1,9 +1,10 @@
 """What a handful of seeds can tell: means, differences adjusted for their number, equivalence, and how many are needed.
 
 Seeds are few and little is known about the distribution over them, so everything rests on Student's t of paired
-differences. Sources: Holm, "A simple sequentially rejective multiple test procedure" (1979); Schuirmann, "A comparison
-of the two one-sided tests procedure" (1987); the power of the t-test by the noncentral t distribution, as in Cohen,
-"Statistical power analysis for the behavioral sciences" (1988).
+differences; where these have no spread, and t nothing to divide by, on the sign test. Sources: Holm, "A simple
+sequentially rejective multiple test procedure" (1979); Schuirmann, "A comparison of the two one-sided tests procedure"
+(1987); the power of the t-test by the noncentral t distribution, as in Cohen, "Statistical power analysis for the
+behavioral sciences" (1988).
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from scipy import stats
 
 MOST_SEEDS = 10_000
 """Nobody trains more."""
+_ROUNDING = 1e-9
+_CERTAIN = 1e3
+"""Effects in standard errors beyond which the noncentral t distribution has no figures, and no test misses them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Mean:
 
     value: float
     half_width: float
-    """NaN with one seed."""
+    """NaN with one seed, and where all seeds agree to the last digit: nothing tells how far another would be."""
     seeds: int
 
     @property
@@ -38,11 +42,19 @@ class Mean:
 def mean_over_seeds(values: ArrayLike, *, significance: float = 0.05) -> Mean:
     """Student's interval of a mean; it misses the true one in a share `significance` of all cases."""
     values = np.asarray(values, dtype=np.float64)
-    seeds = len(values)
-    if seeds < 2:
+    seeds, deviation = len(values), spread(values)
+    if not deviation:
         return Mean(float(values.mean()), float("nan"), seeds)
-    error = values.std(ddof=1) / np.sqrt(seeds)
+    error = deviation / np.sqrt(seeds)
     return Mean(float(values.mean()), float(stats.t.ppf(1 - significance / 2, seeds - 1) * error), seeds)
+
+
+def spread(values: ArrayLike) -> float:
+    """Standard deviation of values; 0 with one, and where they differ by rounding alone."""
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2 or np.ptp(values) <= _ROUNDING * max(1.0, float(np.abs(values).max())):
+        return 0.0
+    return float(values.std(ddof=1))
 
 
 def difference_p(differences: ArrayLike) -> float:
@@ -69,7 +81,7 @@ def seeds_needed(deviation: float, effect: float, *, power: float, significance:
     """The fewest seeds with which a paired t-test finds `effect` in a share `power` of all studies.
 
     Args:
-        deviation: standard deviation of the paired differences between seeds, from a pilot.
+        deviation: standard deviation of the paired differences between seeds, from a pilot; above 0.
         effect: the smallest difference of means that is worth finding, in the same unit.
         power: share of studies that shall find it.
         significance: share of studies that may find a difference where there is none.
@@ -80,16 +92,18 @@ def seeds_needed(deviation: float, effect: float, *, power: float, significance:
     for seeds in count(2):
         freedom = seeds - 1
         critical, shift = stats.t.ppf(1 - significance / 2, freedom), effect / deviation * np.sqrt(seeds)
-        if stats.nct.sf(critical, freedom, shift) >= power or seeds == MOST_SEEDS:
+        if shift > _CERTAIN or stats.nct.sf(critical, freedom, shift) >= power or seeds == MOST_SEEDS:
             return seeds
     raise AssertionError  # `count` does not end
 
 
 def _t_test(differences: ArrayLike, mean: float, alternative: str) -> float:
+    """By Student's t; where all seeds agree, by the sign test: that n of them lie on one side happens once in 2^n."""
     differences = np.asarray(differences, dtype=np.float64)
-    if len(differences) < 2:
-        return 1.0
-    if np.allclose(differences, differences[0], rtol=1e-9, atol=0):  # the same with every seed: the test divides by 0
-        beyond = {"two-sided": differences[0] != mean, "greater": differences[0] > mean, "less": differences[0] < mean}
-        return 0.0 if beyond[alternative] else 1.0
-    return float(stats.ttest_1samp(differences, mean, alternative=alternative).pvalue)
+    if spread(differences):
+        return float(stats.ttest_1samp(differences, mean, alternative=alternative).pvalue)
+    beyond = float(differences[0]) - mean
+    one_side = 0.5 ** len(differences)
+    if alternative == "two-sided":
+        return 2 * one_side if abs(beyond) > _ROUNDING else 1.0
+    return one_side if (beyond > 0) == (alternative == "greater") and beyond else 1.0

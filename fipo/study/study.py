@@ -87,6 +87,11 @@ class Study(Section):
         others = tuple(arm for arm in self.arms if arm != self.baseline)
         return self.questions or {"arms": Question(title="All arms", arms=others)}
 
+    @property
+    def comparisons(self) -> int:
+        """How often an arm is held against the baseline."""
+        return len(self.tasks) * (len(self.arms) - 1)
+
     def trials(self) -> Iterator[Trial]:
         """Seed by seed, so that whatever is finished compares all arms."""
         for seed in self.seeds:

@@ -153,6 +153,15 @@ def test_paired_bootstrap_p_value_agrees_with_enumeration():
     assert paired_bootstrap(np.zeros(3), differences).p_value == pytest.approx(exact, abs=0.02)
 
 
+@pytest.mark.parametrize(("differing", "at_least"), [(1, 1.0), (3, 0.25), (5, 0.0625), (8, 1 / 128)])
+def test_a_handful_of_problems_that_agree_proves_little(differing, at_least):
+    """All of n differences on one side: 2 of the 2^n ways of tossing their signs are as far out."""
+    baseline = np.full(differing + 4, 0.5)
+    better = baseline + 0.125 * (np.arange(differing + 4) < differing)
+    assert paired_bootstrap(baseline, better).p_value >= at_least
+    assert paired_bootstrap(baseline[:differing], better[:differing]).p_value == pytest.approx(at_least)
+
+
 def test_equal_models_do_not_differ():
     scores = [0.0, 0.5, 1.0]
     difference = paired_bootstrap(scores, scores)

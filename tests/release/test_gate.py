@@ -95,6 +95,13 @@ def test_a_model_that_passes_says_what_it_is_better_at():
     )
 
 
+def test_a_handful_of_problems_makes_no_champion():
+    decision = gate(result(7, problems=3), result(6, problems=3), (IMPROVES,))
+    assert not decision.passed
+    assert "is above the champion's 60%, and too few problems differ to tell (p 0.25): +10.00 points" in decision.reason
+    assert gate(result(7, problems=6), result(6, problems=6), (IMPROVES,)).passed
+
+
 def test_a_rule_may_ask_for_more():
     ten_points = (GateRule(rule="improves", by=0.1),)
     assert not gate(result(7), result(6), ten_points).passed

@@ -44,3 +44,17 @@ def test_too_few_seeds_are_undecided_and_not_equal():
     few = study((1, 2, 3))
     words = {one.arm: one.word for one in verdicts(few, OUTCOME, list(results(few, np.random.default_rng(0))))}
     assert words["same"] == "undecided"
+
+
+def test_there_is_no_word_before_the_last_seed_and_no_comparison_is_forgotten():
+    """Whoever looks after each seed and stops at a word is wrong four times as often as the significance says."""
+    full = study(range(1, 21))
+    made = list(results(full, np.random.default_rng(1)))
+    early = [result for result in made if result.trial.seed < 20]
+    assert {one.word for one in verdicts(full, OUTCOME, early)} == {"unfinished"}
+    alone = [result for result in made if result.trial.arm in ("dapo", "worse")]
+    (seen,) = verdicts(full, OUTCOME, alone)
+    (among_all,) = [one for one in verdicts(full, OUTCOME, made) if one.arm == "worse"]
+    assert seen.word == "lower"
+    assert seen.difference == among_all.difference, "its interval is as wide as three comparisons ask for"
+    assert seen.p == among_all.p, "the smallest p of three is taken three times"

@@ -2,10 +2,13 @@
 
 import math
 import re
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score, TokenTrace
 from fipo.config import load_config
@@ -39,6 +42,23 @@ def test_roles_of_a_search():
     assert found == {"trial": trials, "give-up": ["\\boxed{"], "answer": ["5", "}", "<end>"]}
     assert roles("s6 v1 :", "4", "u1", "v12", "\\boxed{", "4", "}", "<end>")["give-up"] == ["\\boxed{"], "v1 is not v12"
     assert roles("s6 v9 :", *trials, "13")["trial"] == trials, "a trial that the limit cut is none"
+
+
+@given(st.text("ab ", max_size=30), st.data())
+def test_a_token_has_the_role_that_any_match_overlaps(response, data):
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(response)), max_size=12)))
+    lengths = [after - before for before, after in pairwise([0, *cuts, len(response)])]
+    for text in ("a+", "ab", "b*", r"(?=(?P<role>a.{0,5}))", r"(?P<role>a)?b"):
+        pattern = re.compile(text)
+        group = "role" if "role" in pattern.groupindex else 0
+        spans = [match.span(group) for match in pattern.finditer(f"p\n{response}")]
+        ends = accumulate(lengths, initial=2)
+        brute = [
+            index
+            for index, (start, end) in enumerate(pairwise(ends))
+            if any(start < last and first < end for first, last in spans)
+        ]
+        assert list(tokens_in_role("p", response, lengths, pattern)) == brute
 
 
 def test_credit_by_hand(tmp_path):

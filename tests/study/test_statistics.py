@@ -23,14 +23,26 @@ def test_a_difference_by_hand():
     # Mean 2, error 1 / sqrt(3): t = 3.4641 at 2 degrees of freedom, where p = 1 - t / sqrt(t^2 + 2).
     assert difference_p([1.0, 2.0, 3.0]) == pytest.approx(1 - 3.4641 / math.sqrt(14), rel=1e-3)
     assert difference_p([5.0]) == 1.0
-    assert (difference_p([0.0, 0.0]), difference_p([0.1, 0.1])) == (1.0, 0.0)
+    assert difference_p([0.0, 0.0]) == 1.0
 
 
 def test_equivalence_by_hand():
     # To the nearer margin, 3: t = (3 - 2) * sqrt(3) = 1.7321; one side at two degrees of freedom.
     assert equivalence_p([1.0, 2.0, 3.0], 3.0) == pytest.approx((1 - 1.7321 / math.sqrt(5)) / 2, rel=1e-3)
     assert equivalence_p([1.0, 2.0, 3.0], 1.0) > 0.5
-    assert (equivalence_p([0.1, 0.1], 0.2), equivalence_p([0.3, 0.3], 0.2), equivalence_p([0.0], 9.0)) == (0, 1, 1)
+    assert equivalence_p([0.0], 9.0) == 0.5
+
+
+@pytest.mark.parametrize(("seeds", "once_in"), [(2, 4), (5, 32), (13, 8192)])
+def test_seeds_that_agree_to_the_last_digit_are_counted_and_not_believed(seeds, once_in):
+    """Scores have few values: two seeds agree often. That all lie on one side happens once in 2^n (the sign test)."""
+    for value in (1 / 30, 0.1 + 0.2):
+        same = np.full(seeds, value) + np.where(np.arange(seeds) % 2, 1e-17, 0.0)
+        assert difference_p(same) == pytest.approx(2 / once_in)
+        assert not mean_over_seeds(same).differs_from_zero and math.isnan(mean_over_seeds(same).half_width)
+    assert difference_p([0.0] * seeds) == 1.0
+    assert equivalence_p([0.0] * seeds, 0.02) == equivalence_p([0.1] * seeds, 0.2) == pytest.approx(1 / once_in)
+    assert equivalence_p([0.3] * seeds, 0.2) == equivalence_p([0.2] * seeds, 0.2) == 1.0
 
 
 def test_holm_by_hand():
@@ -46,6 +58,10 @@ def test_seeds_as_published_for_the_paired_test(effect, power, seeds):
     """The figures that G*Power gives for Cohen's d of paired differences at 5 %, two-sided."""
     assert seeds_needed(1.0, effect, power=power, significance=0.05) == seeds
     assert seeds_needed(10.0, 10 * effect, power=power, significance=0.05) == seeds
+
+
+def test_a_pilot_that_hardly_spreads_asks_for_few_seeds():
+    assert [seeds_needed(spread, 0.01, power=0.8, significance=0.05) for spread in (1e-17, 1e-9, 1e-5)] == [2, 2, 2]
 
 
 def test_so_many_seeds_find_a_planted_effect_among_nine_arms_without_one():

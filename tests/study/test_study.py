@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from fipo.errors import ConfigError
+from fipo.study.registration import register, standing
 from fipo.study.study import load_study
 
 STUDIES = Path(__file__).parents[2] / "studies"
@@ -86,3 +87,19 @@ def test_a_recipe_beside_the_study_is_found_from_anywhere(tmp_path, monkeypatch)
 
 def test_a_study_without_questions_shows_all_arms(tmp_path):
     assert load_study(write(tmp_path, questions={})).asked["arms"].arms == ("fipo",)
+
+
+def test_what_is_registered_after_a_look_says_so_and_so_does_a_recipe_that_was_changed(tmp_path):
+    (tmp_path / "mine.yaml").write_text(TINY.read_text())
+    path = write(tmp_path, tasks={"sums": {"recipe": "mine.yaml"}})
+    assert "not registered" in standing(path)
+    register(path)
+    assert "before the first trial" in standing(path) and standing(path).endswith("the file is unchanged.")
+    assert register(path, begun=3).begun == 0, "the first counts"
+    (tmp_path / "mine.yaml").write_text(TINY.read_text() + "# another\n")
+    assert "**the recipe of sums was changed since**" in standing(path)
+    path.write_text(path.read_text() + "# another\n")
+    assert "**the file and the recipe of sums were changed since**" in standing(path)
+    path.with_suffix(".registered.json").unlink()
+    register(path, begun=3)
+    assert "**after 3 of its trials had begun**" in standing(path)
