@@ -29,6 +29,8 @@ POLL_SECONDS = 3.0
 QUESTION_TOKENS = 256
 """Of the answer that is waited for: long enough to see that it comes."""
 TAIL_LINES = 20
+HOST_LABEL = 63
+"""Characters of one part of a host name (RFC 1035)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,8 @@ def deploy(config: Config) -> Deployed | None:
     cluster = _cluster()
     wanted = Served.of(model, config.deploy, config.deploy.image or _own_image(cluster))
     kind, present = _present(cluster, wanted.name, model.name)
+    if kind == "InferenceService":
+        _check_host_name(wanted.name, cluster.namespace)
     return _serve(cluster, wanted, kind, present, config, model)
 
 
@@ -173,6 +177,16 @@ def _present(cluster: ServingCluster, name: str, model: str) -> tuple[Kind, Serv
                 )
             return kind, record
     return ("InferenceService" if kserve else "Deployment"), None
+
+
+def _check_host_name(name: str, namespace: str) -> None:
+    """KServe takes any name, and makes nothing of one with which its host name is none: it says so in events alone."""
+    room = HOST_LABEL - len(f"-predictor-{namespace}")
+    if len(name) > room:
+        raise ConfigError(
+            f"deploy.name: must have at most {room} characters in the namespace {namespace}, where KServe makes a host "
+            f"name of it; got {name!r}, which has {len(name)}"
+        )
 
 
 def _replaced(cluster: ServingCluster, wanted: Served, kind: Kind) -> bool:

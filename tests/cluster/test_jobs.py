@@ -66,7 +66,9 @@ def test_the_champion_is_served_and_asked(finished, session, note):
     try:
         pod = finished.start("deploy")
         assert finished.wait(pod) == "Succeeded", finished.log(pod)[-3000:]
-        assert f"http://{name}.{target.namespace}.svc/v1" in finished.log(pod)
+        assert re.search(
+            rf"is served at http://{name}(-predictor)?\.{target.namespace}\.svc[a-z.]*/v1", finished.log(pod)
+        )
         (server,) = target.objects("pods", f"app.kubernetes.io/name={name}")
         assert server["spec"]["serviceAccountName"] == "fipo-server"
         again = finished.start("deploy")
@@ -75,7 +77,8 @@ def test_the_champion_is_served_and_asked(finished, session, note):
         assert same["metadata"]["uid"] == server["metadata"]["uid"], "the same version is left alone"
         note(name)
     finally:
-        for kind in ("deployment", "service"):
+        kserve = ["inferenceservice"] if target.serves("inferenceservices.serving.kserve.io") else []
+        for kind in (*kserve, "deployment", "service"):
             target.kubectl("delete", kind, name, "--ignore-not-found", "--wait=false")
 
 

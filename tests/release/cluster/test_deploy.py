@@ -243,6 +243,21 @@ def test_an_object_that_serves_another_model_is_left_alone(cluster, plain, confi
     assert cluster.writes == []
 
 
+def test_a_name_that_kserve_makes_nothing_of_is_refused(cluster, role, config, versions):
+    """Seen with v0.20: the webhooks take it, the controller complains in an event, and no pod ever comes."""
+    cluster.act_as(role)
+    versions(0)
+    name = "s" * (63 - len("-predictor-team"))
+    cluster.kserve = True
+    with pytest.raises(
+        ConfigError, match=rf"deploy\.name: must have at most {len(name)} characters .* team, .* got 's"
+    ):
+        deploy(changed(config, name=f"{name}s"))
+    assert present(deploy(changed(config, name=name))).kind == "InferenceService"
+    cluster.kserve = False
+    assert present(deploy(changed(config, name=f"{name}s"))).kind == "Deployment"
+
+
 def test_a_deployment_stays_one_when_kserve_is_installed_later(cluster, role, config, versions):
     cluster.act_as(role)
     versions(0)
