@@ -9,10 +9,11 @@ NAME = "fipo"
 """Of the config map with the settings of all runs in the namespace, and of the secret with the tasks' credentials."""
 CONFIG = {
     "settings": "FIPO_SETTINGS",
-    "s3_endpoint": "AWS_ENDPOINT_URL",
+    "s3_endpoint": "AWS_ENDPOINT_URL_S3",
     "s3_response_checksums": "AWS_RESPONSE_CHECKSUM_VALIDATION",
 }
-"""Keys of the config map, and the variables that they become; one that it lacks is not set."""
+"""Keys of the config map, and the variables that they become; one that it lacks is not set. The address is that of S3
+alone: `AWS_ENDPOINT_URL` is that of every service, STS too, which is asked for a role and is sent the pod's token."""
 SECRET = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",

@@ -22,7 +22,7 @@ PORT = 8080
 CONTAINER = "kserve-container"
 """KServe fixes the name."""
 CONFIG_MAP = SECRET = "fipo"
-CONFIG = {"AWS_ENDPOINT_URL": "s3_endpoint", "AWS_RESPONSE_CHECKSUM_VALIDATION": "s3_response_checksums"}
+CONFIG = {"AWS_ENDPOINT_URL_S3": "s3_endpoint", "AWS_RESPONSE_CHECKSUM_VALIDATION": "s3_response_checksums"}
 """Variables of the server, and the config map's keys; the model's address and digest are all else it needs to know."""
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the secret: the server reads the object store and nothing more."""
