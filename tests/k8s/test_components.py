@@ -29,6 +29,20 @@ def test_each_says_what_it_is_for(component):
     assert text.startswith("# ") and "kind: Component" in text
 
 
+@pytest.mark.parametrize("cloud", ["eks", "gke", "aks"])
+def test_their_order_changes_nothing(cloud):
+    named = ["rdma", "pull-secret", "pre-pull", "serving", f"identity-{cloud}"]
+    one, other = (in_order(build("gpu", components)) for components in (named, named[::-1]))
+    assert one == other
+
+
+def in_order(value):
+    """With every list sorted."""
+    if isinstance(value, dict):
+        return {key: in_order(child) for key, child in value.items()}
+    return sorted(map(in_order, value), key=str) if isinstance(value, list) else value
+
+
 def test_coscheduling_is_for_those_who_have_it():
     for runtime, _ in trainers(load("gpu+coscheduling")):
         assert runtime["spec"]["podGroupPolicy"] == {"coscheduling": {"scheduleTimeoutSeconds": 600}}
