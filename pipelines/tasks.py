@@ -10,6 +10,7 @@ NAME = "fipo"
 CONFIG = {
     "settings": "FIPO_SETTINGS",
     "s3_endpoint": "AWS_ENDPOINT_URL_S3",
+    "s3_request_checksums": "AWS_REQUEST_CHECKSUM_CALCULATION",
     "s3_response_checksums": "AWS_RESPONSE_CHECKSUM_VALIDATION",
 }
 """Keys of the config map, and the variables that they become; one that it lacks is not set. The address is that of S3

@@ -208,6 +208,8 @@ def _config() -> Config:
         read_timeout=30,
         max_pool_connections=16,
         response_checksum_validation="when_required",  # some servers' checksums are not Amazon's
+        # And some refuse ours, which go in trailers. Where a bucket asks for them (Object Lock), the environment does.
+        request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
     )
 
 
