@@ -135,7 +135,8 @@ class Served:
         return {**self.selector, **ours, _REVISION: self.revision}
 
     def _pod_labels(self) -> dict[str, str]:
-        return {**self._labels(), "sidecar.istio.io/inject": "false"}
+        # Azure gives an account's identity to pods that say so; elsewhere that means nothing.
+        return {**self._labels(), "sidecar.istio.io/inject": "false", "azure.workload.identity/use": "true"}
 
     def _record(self) -> str:
         settings = self.settings.model_dump(mode="json", exclude={"enabled"})
