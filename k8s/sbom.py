@@ -11,6 +11,7 @@ import subprocess
 import sys
 import sysconfig
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 LEFT_BEHIND = {"pip"}
@@ -30,11 +31,17 @@ def licence(package: metadata.PackageMetadata) -> str:
     return " or ".join(named) or (words if 0 < len(words) < 60 and "\n" not in words else "")
 
 
+def folders() -> list[str]:
+    """Where pip installs, and an image's layers; not the path, on which packages put others that are within them."""
+    found = [sysconfig.get_path(place) for place in ("purelib", "platlib")]
+    layers = Path(found[0]) / "fipo-layers.pth"
+    return [*found, *(layers.read_text().splitlines() if layers.exists() else [])]
+
+
 def python_packages() -> dict[tuple[str, str], str]:
     """Licences of the installed distributions, by normalised name and version."""
     found = {}
-    # Where pip installs: some packages bring others within them, and put those on the path.
-    for distribution in metadata.distributions(path=[sysconfig.get_path(place) for place in ("purelib", "platlib")]):
+    for distribution in metadata.distributions(path=folders()):
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower()
         found[name, distribution.version] = licence(distribution.metadata)
     return {key: value for key, value in sorted(found.items()) if key[0] not in LEFT_BEHIND}

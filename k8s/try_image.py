@@ -62,7 +62,7 @@ def main(image: str, *flags: str) -> None:
             run(*arguments, entrypoint=program)
         artifacts = json.loads((Path(volume) / "prepare.json").read_text())["artifacts"]
         metadata = {key: value for one in artifacts.values() for key, value in one["artifacts"][0]["metadata"].items()}
-        assert metadata["dataset"]["sha256"]
+        assert metadata["dataset.sha256"]
         run("sft", "--recipe=/runs/tiny.yaml", "--set=run.directory=/runs", entrypoint="fipo")
     print(f"{image}: configure, prepare and sft ran without root, on a read-only file system")
 

@@ -9,10 +9,12 @@ NAME = "fipo"
 """Of the config map with the settings of all runs in the namespace, and of the secret with the tasks' credentials."""
 CONFIG = {
     "settings": "FIPO_SETTINGS",
-    "s3_endpoint": "AWS_ENDPOINT_URL",
+    "s3_endpoint": "AWS_ENDPOINT_URL_S3",
+    "s3_request_checksums": "AWS_REQUEST_CHECKSUM_CALCULATION",
     "s3_response_checksums": "AWS_RESPONSE_CHECKSUM_VALIDATION",
 }
-"""Keys of the config map, and the variables that they become; one that it lacks is not set."""
+"""Keys of the config map, and the variables that they become; one that it lacks is not set. The address is that of S3
+alone: `AWS_ENDPOINT_URL` is that of every service, STS too, which is asked for a role and is sent the pod's token."""
 SECRET = (
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -21,6 +23,8 @@ SECRET = (
     "HF_TOKEN",
 )
 """Keys of the secret, which become variables of the same name; one that it lacks is not set."""
+AZURE = ("azure.workload.identity/use", "true")
+"""Azure gives an account's identity to pods with this label alone; elsewhere it means nothing."""
 VOLUME = ("fipo-runs", "/runs")
 """Claim and mount path of work in progress, which the pods of a job share and a retried task finds again."""
 RETRIES = {"num_retries": 3, "backoff_duration": "30s", "backoff_factor": 2.0, "backoff_max_duration": "720h"}
@@ -50,6 +54,7 @@ def place(
     kubernetes.use_config_map_as_env(task, NAME, CONFIG, optional=True)
     kubernetes.use_secret_as_env(task, NAME, {key: key for key in SECRET}, optional=True)
     kubernetes.mount_pvc(task, *VOLUME)
+    kubernetes.add_pod_label(task, *AZURE)
     kubernetes.set_security_context(task, run_as_user=USER, run_as_group=USER, run_as_non_root=True)
     task.set_cpu_request(cpu).set_cpu_limit("4").set_memory_request(memory).set_memory_limit(memory_limit)
     # Kubeflow knows a task again by its parameters; fipo does by what its inputs hold, and says so in seconds.

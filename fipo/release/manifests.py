@@ -22,7 +22,7 @@ PORT = 8080
 CONTAINER = "kserve-container"
 """KServe fixes the name."""
 CONFIG_MAP = SECRET = "fipo"
-CONFIG = {"AWS_ENDPOINT_URL": "s3_endpoint", "AWS_RESPONSE_CHECKSUM_VALIDATION": "s3_response_checksums"}
+CONFIG = {"AWS_ENDPOINT_URL_S3": "s3_endpoint", "AWS_RESPONSE_CHECKSUM_VALIDATION": "s3_response_checksums"}
 """Variables of the server, and the config map's keys; the model's address and digest are all else it needs to know."""
 SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 """Keys of the secret: the server reads the object store and nothing more."""
@@ -135,7 +135,8 @@ class Served:
         return {**self.selector, **ours, _REVISION: self.revision}
 
     def _pod_labels(self) -> dict[str, str]:
-        return {**self._labels(), "sidecar.istio.io/inject": "false"}
+        # Azure gives an account's identity to pods that say so; elsewhere that means nothing.
+        return {**self._labels(), "sidecar.istio.io/inject": "false", "azure.workload.identity/use": "true"}
 
     def _record(self) -> str:
         settings = self.settings.model_dump(mode="json", exclude={"enabled"})

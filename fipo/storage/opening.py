@@ -11,7 +11,7 @@ def open_store(uri: str) -> ObjectStore:
     """Open `file:///folder` or `s3://bucket/prefix`.
 
     S3 credentials and endpoint come from the standard AWS chain (environment, config files, instance role;
-    `AWS_ENDPOINT_URL` for servers other than Amazon's), never from the URI. What it names is taken as written: see
+    `AWS_ENDPOINT_URL_S3` for servers other than Amazon's), never from the URI. What it names is taken as written: see
     `fipo.uris`.
 
     Raises:

@@ -23,6 +23,7 @@ from botocore.exceptions import (
     NoCredentialsError,
     PartialCredentialsError,
 )
+from botocore.parsers import ResponseParserError
 
 from fipo.errors import ObjectNotFound, StorageError
 from fipo.storage.store import ObjectInfo, OnBytes, check_key
@@ -172,7 +173,12 @@ class S3Store:
             raise StorageError(f"{where}: {error}; {_CREDENTIALS}") from error
         except (EndpointConnectionError, ConnectionError, HTTPClientError) as error:
             raise StorageError(
-                f"{where}: cannot reach the server or it broke off (AWS_ENDPOINT_URL): {error}"
+                f"{where}: cannot reach the server or it broke off (AWS_ENDPOINT_URL_S3): {error}"
+            ) from error
+        except ResponseParserError as error:
+            raise StorageError(
+                f"{where}: that is no answer of S3's. AWS_ENDPOINT_URL_S3 is the address of S3 alone, AWS_ENDPOINT_URL "
+                f"that of every service, and a role asks for its keys there: {error}"
             ) from error
         except Boto3Error as error:
             cause = error.__cause__ or error.__context__
@@ -202,6 +208,8 @@ def _config() -> Config:
         read_timeout=30,
         max_pool_connections=16,
         response_checksum_validation="when_required",  # some servers' checksums are not Amazon's
+        # And some refuse ours, which go in trailers. Where a bucket asks for them (Object Lock), the environment does.
+        request_checksum_calculation=os.environ.get("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
     )
 
 

@@ -21,7 +21,7 @@ KINDS = {
 }  # fmt: skip
 LAUNCHER = {
     (verb, f"{name}.{group}".rstrip(".") if "/" not in name else name)
-    for (group, name), verbs in NEEDED.items()
+    for (group, name), verbs in NEEDED["fipo-launcher"].items()
     for verb in verbs
 }
 DEPLOYER = {

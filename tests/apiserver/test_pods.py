@@ -4,6 +4,7 @@ Pods are asked about in dry runs on the server.
 """
 
 import json
+import re
 
 import pytest
 import yaml
@@ -15,7 +16,7 @@ from tests.apiserver.control_plane import Refused, stream
 from tests.apiserver.jobs import train_job
 from tests.apiserver.platform import make_namespace, moved
 from tests.apiserver.pods import job_pods, pod, task_pod
-from tests.k8s.test_manifests import COMPOSED, OVERLAYS, load, pod_specs
+from tests.k8s.test_manifests import COMPOSED, K8S, OVERLAYS, load, pod_specs
 
 SERVED = Served(
     "fipo", "3", "ab" * 32, "s3://fipo/runs/demo/train/weights", "ghcr.io/fipo-rl/fipo:0.2.0", Deploy(gpus=1)
@@ -154,3 +155,9 @@ def test_refused_is_an_error(plane, place):
         plane.apply(
             [pod("bad", {"hostNetwork": True, "containers": [{"name": "c", "image": "i"}]})], "--namespace", place
         )
+
+
+def test_the_pod_that_tidies_the_volume_is_taken(plane, place):
+    page = (K8S.parent / "docs" / "deploy.md").read_text()
+    (text,) = re.findall(r"<<'POD'\n(.*?)^POD$", page, re.MULTILINE | re.DOTALL)
+    assert refusal(plane, place, yaml.safe_load(text)) == ""

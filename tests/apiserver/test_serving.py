@@ -115,10 +115,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("kind", ["Deployment", "InferenceService"])
-@pytest.mark.parametrize("case", REFUSED)
-def test_what_reaches_further_is_refused(plane, place, kind, case):
-    path, value, said = REFUSED[case]
+OTHER_CONTAINERS = {
+    "model": {"modelFormat": {"name": "huggingface"}, "env": SECRET},
+    "sklearn": {"envFrom": [{"secretRef": {"name": "mlflow"}}]},
+    "workerSpec": {"containers": [{"name": "worker", "image": "i", "env": SECRET}]},
+}
+"""What KServe makes pods of besides the containers that are named."""
+CASES = [(kind, *case) for kind in ("Deployment", "InferenceService") for case in REFUSED.values()]
+CASES += [("InferenceService", (key,), value, "may say of its predictor") for key, value in OTHER_CONTAINERS.items()]
+
+
+@pytest.mark.parametrize(("kind", "path", "value", "said"), CASES)
+def test_what_reaches_further_is_refused(plane, place, kind, path, value, said):
     *_, manifest = replace(FIRST, settings=Deploy(name="other")).manifests(kind)
     task = plane.acting_as(place, "default-editor")
     create = ["--namespace", place, "create", "--dry-run=server", "--validate=ignore", "--filename", "-"]

@@ -142,6 +142,14 @@ def no_key(secret, key):
     return lambda objects: objects.get("secrets", secret)["data"].pop(key)
 
 
+def bound(role, namespace):
+    def fault(objects):
+        for subject in objects.get("rolebindings", role)["subjects"]:
+            subject["namespace"] = namespace
+
+    return fault
+
+
 def pending(storage_class):
     def fault(objects):
         claim = objects.get("persistentvolumeclaims", "fipo-runs")
@@ -247,6 +255,22 @@ FAULTS = {
         without("serviceaccounts", "default-editor"),
         "no service account fipo/default-editor",
         "pipeline-runner",
+    ),
+    "no reaper's role": (without("rolebindings", "fipo-reaper"), "no RoleBinding fipo-reaper", "kubectl apply"),
+    "an account of another namespace": (
+        bound("fipo-launcher", "research"),
+        "RoleBinding fipo-launcher is for research/default-editor; pods of fipo",
+        "namespace: fipo in the overlay",
+    ),
+    "a reaper of another namespace": (
+        bound("fipo-reaper", "research"),
+        "RoleBinding fipo-reaper is for research/fipo-reaper; pods of fipo",
+        "namespace: fipo in the overlay",
+    ),
+    "an older reaper's role": (
+        lambda objects: objects.server.denied.add("list trainjobs"),
+        "fipo-reaper may not list trainjobs",
+        "kubectl apply",
     ),
     "an older role": (
         lambda objects: objects.server.denied.add("list events"),
@@ -383,16 +407,17 @@ def test_a_namespace_must_be_given_where_kubeflow_has_several_users(shared):
     assert "several users: give --namespace PROFILE" in told(look(Objects(shared.server, "kubeflow"), namespace=""))
 
 
-def test_the_permissions_are_those_of_the_role():
+@pytest.mark.parametrize("name", access.NEEDED)
+def test_the_permissions_are_those_of_the_role(name):
     manifests = yaml.safe_load_all((RENDERED / "prod.yaml").read_text())
-    (role,) = [item for item in manifests if item["kind"] == "Role" and item["metadata"]["name"] == "fipo-launcher"]
+    (role,) = [item for item in manifests if item["kind"] == "Role" and item["metadata"]["name"] == name]
     granted = {
         (group, resource): tuple(rule["verbs"])
         for rule in role["rules"]
         for group in rule["apiGroups"]
         for resource in rule["resources"]
     }
-    assert granted == access.NEEDED
+    assert granted == access.NEEDED[name]
 
 
 def test_the_command_prints_a_line_a_check_and_ends_with_1_where_one_failed(shared, capsys):

@@ -1,10 +1,16 @@
 """The components, each in an overlay of its own; test_manifests.py holds them to what holds for all."""
 
+import re
+
 import pytest
+import yaml
 
-from tests.k8s.test_manifests import COMPONENTS, K8S, build, containers, load, needs_kustomize, pod_specs
+import fipo
+from tests.k8s.test_manifests import COMPONENTS, K8S, OVERLAYS, build, containers, load, needs_kustomize, pod_specs
 
-IMAGES = {"ghcr.io/fipo-rl/fipo", "ghcr.io/fipo-rl/fipo-vllm", "docker.io/library/postgres", "docker.io/rclone/rclone"}
+OURS = "ghcr.io/fipo-rl/"
+IMAGES = {*(f"{OURS}{name}" for name in ("fipo", "fipo-cuda", "fipo-vllm"))}
+IMAGES |= {"docker.io/library/postgres", "docker.io/rclone/rclone"}
 DIGEST = "sha256:" + "0" * 64
 pytestmark = needs_kustomize
 
@@ -21,6 +27,20 @@ def trainers(manifests):
 def test_each_says_what_it_is_for(component):
     text = (K8S / "components" / component / "kustomization.yaml").read_text()
     assert text.startswith("# ") and "kind: Component" in text
+
+
+@pytest.mark.parametrize("cloud", ["eks", "gke", "aks"])
+def test_their_order_changes_nothing(cloud):
+    named = ["rdma", "pull-secret", "pre-pull", "serving", f"identity-{cloud}"]
+    one, other = (in_order(build("gpu", components)) for components in (named, named[::-1]))
+    assert one == other
+
+
+def in_order(value):
+    """With every list sorted."""
+    if isinstance(value, dict):
+        return {key: in_order(child) for key, child in value.items()}
+    return sorted(map(in_order, value), key=str) if isinstance(value, list) else value
 
 
 def test_coscheduling_is_for_those_who_have_it():
@@ -57,6 +77,29 @@ def test_the_images_of_jobs_are_pulled_before_them():
         for kind in ("DaemonSet", "TrainingRuntime")
     )
     assert held == used
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_each_pod_runs_the_image_that_the_pages_say(overlay):
+    version = fipo.__version__
+    plain = f"TrainingRuntime fipo-{version.replace('.', '-')}: "
+    trainer = "fipo" if overlay == "local" else "fipo-cuda"
+    for where, container in containers(load(overlay)):
+        others = "fipo-vllm" if where.startswith("TrainingRuntime") else "fipo"
+        if not container["image"].startswith("docker.io/"):
+            assert container["image"] == f"{OURS}{trainer if where.startswith(plain) else others}:{version}", where
+
+
+@pytest.mark.parametrize("page", ["deploy.md", "images.md"])
+def test_the_documented_overlay_gives_each_pod_your_copy_of_its_image(page):
+    blocks = re.findall(r"^```yaml\n(.*?)^```", (K8S.parent / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+    (images,) = [found["images"] for block in blocks if "images" in (found := yaml.safe_load(block))]
+    assert len({one["digest"] for one in images}) == len(images), "each has a digest of its own"
+    digests = {one["name"].removeprefix(OURS): one["digest"] for one in images}
+    shipped, yours = (dict(containers(build("prod", ("pre-pull",), **more))) for more in ({}, {"images": images}))
+    for where, container in shipped.items():
+        name = container["image"].removeprefix(OURS).partition(":")[0]
+        assert yours[where]["image"] == f"registry.example.com/{name}@{digests[name]}", where
 
 
 @pytest.mark.parametrize(("overlay", "components"), [("local", ()), ("prod", ()), ("gpu", ("pre-pull",))])

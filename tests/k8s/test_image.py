@@ -71,7 +71,7 @@ def test_the_base_is_named_by_its_digest_and_the_images_by_their_version():
     assert all("--build-arg BASE=docker.io/library/python@sha256:0 " in command for command in built.values())
     names = {target: re.findall(r"--tag (\S+)", command) for target, command in built.items()}
     version = fipo.__version__
-    assert names["cpu"] == [IMAGE] and names["cuda"] == [f"{IMAGE}-cuda"]
+    assert names["cpu"] == [IMAGE] and names["cuda"] == [f"ghcr.io/fipo-rl/fipo-cuda:{version}"]
     assert names["vllm"] == [f"ghcr.io/fipo-rl/fipo-vllm:{version}"]
     # Only CUDA's Triton needs a compiler.
     assert [target for target, command in built.items() if "gcc" in command] == ["cuda", "vllm"]

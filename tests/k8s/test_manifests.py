@@ -108,6 +108,15 @@ def test_everything_is_in_one_namespace(manifests):
             assert subject["namespace"] == namespace, manifest["metadata"]["name"]
 
 
+@needs_kustomize
+@pytest.mark.parametrize("overlay", OVERLAYS)
+def test_who_names_another_namespace_binds_its_accounts(overlay):
+    for manifest in build(overlay, ("serving",), namespace="team-a"):
+        where = f"{manifest['kind']} {manifest['metadata']['name']}"
+        assert manifest["metadata"].get("namespace", "team-a") == "team-a", where
+        assert {subject["namespace"] for subject in manifest.get("subjects", [])} <= {"team-a"}, where
+
+
 def test_everything_carries_the_label_by_which_it_is_removed(manifests):
     """See docs/uninstall.md; an overlay does not label what a component brings, so that does it itself."""
     for item in manifests:

@@ -19,6 +19,7 @@ VERSION = "-" + fipo.__version__.replace(".", "-")  # of a runtime's name
 API_SERVER, HUB, STORE, DATABASE = "10.96.0.1", "203.0.113.1", "203.0.113.2", "203.0.113.3"
 NODE_DNS = "169.254.20.10"  # NodeLocal DNSCache
 METADATA = "169.254.169.254"  # of the node, and with them the node's own rights; GKE's stands there instead
+METADATA_6 = "fd00:ec2::254"  # Amazon's
 POD_IDENTITY = "169.254.170.23"  # EKS's agent
 
 
@@ -60,7 +61,7 @@ class Network:
         if "ipBlock" in peer:
             return (
                 isinstance(other, str)
-                and other[0].isdigit()
+                and (other[0].isdigit() or ":" in other)
                 and ip_address(other) in ip_network(peer["ipBlock"]["cidr"])
             )
         if "namespaceSelector" in peer:
@@ -117,6 +118,18 @@ def test_everybody_reaches_what_they_need(network, needed):
         assert network.reaches(source, target, port), f"{source} -> {target}:{port}"
 
 
+SIX = {API_SERVER: "fd00:96::1", HUB: "2001:db8::1", STORE: "2001:db8::2", DATABASE: "2001:db8::3"}
+
+
+@pytest.mark.parametrize(
+    ("network", "needed"), [("gpu", OWN), ("prod", OWN), ("local", [])], indirect=["network"], ids=str
+)
+def test_where_addresses_are_of_ipv6_too(network, needed):
+    for source, target, port in [*NEEDED, *needed]:
+        if target in SIX:
+            assert network.reaches(source, SIX[target], port), f"{source} -> {SIX[target]}:{port}"
+
+
 @pytest.mark.parametrize("network", ["gpu", "prod"], indirect=True)
 def test_in_a_namespace_of_its_own_nobody_reaches_more(network):
     network.labels["stranger"] = {"app": "notebook"}
@@ -128,7 +141,11 @@ def test_in_a_namespace_of_its_own_nobody_reaches_more(network):
         ("fipo", API_SERVER, 6443),
         ("mlflow", "fipo", 29500),
         (namespace(KUBEFLOW), "mlflow", 5000),
-        *((pod, METADATA, 80) for pod in ("task", "fipo", "mlflow", "fipo-reaper")),
+        *(
+            (pod, address, 80)
+            for pod in ("task", "fipo", "mlflow", "fipo-reaper")
+            for address in (METADATA, METADATA_6)
+        ),
         ("task", NODE_DNS, 80),
     ]:
         assert not network.reaches(source, target, port), f"{source} -> {target}:{port}"
@@ -150,7 +167,7 @@ def test_on_one_machine_databases_and_files_are_closed(network):
 @pytest.mark.parametrize(
     ("network", "opened", "closed"),
     [
-        ("gpu+serving+identity-eks", [(POD_IDENTITY, 80)], [(METADATA, 80)]),
+        ("gpu+serving+identity-eks", [(POD_IDENTITY, 80), ("fd00:ec2::23", 80)], [(METADATA, 80)]),
         ("gpu+serving+identity-gke", [(METADATA, 80), ("169.254.169.252", 988)], [(POD_IDENTITY, 80)]),
         ("gpu+serving+identity-aks", [], [(METADATA, 80), (POD_IDENTITY, 80)]),
     ],

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import venv
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,23 @@ def test_it_is_cyclonedx_as_scanners_read_it(bill):
     for one in bill["components"]:
         assert one["type"] == "library" and one["name"] and one["version"], one
         assert re.fullmatch(r"pkg:(pypi|deb/debian)/[A-Za-z0-9.+~:_-]+@\S+", one["purl"]), one
+
+
+def test_it_names_what_the_image_has_in_layers_of_their_own(tmp_path):
+    """As the Containerfile makes them: an environment whose path goes on in folders of `pip install --target`."""
+    environment, layers = tmp_path / "fipo", [tmp_path / "app", tmp_path / "torch"]
+    venv.create(environment)
+    (packages,) = environment.glob("lib/python3*/site-packages")
+    (packages / "fipo-layers.pth").write_text("".join(f"{layer}\n" for layer in layers))
+    for folder, name, version in [(packages, "numpy", "2.0"), (layers[0], "fipo", "9.9"), (layers[1], "torch", "3.0")]:
+        about = folder / f"{name}-{version}.dist-info"
+        about.mkdir(parents=True)
+        (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    done = subprocess.run([environment / "bin" / "python", SCRIPT], capture_output=True, check=True)
+    written = json.loads(done.stdout)
+    python = {one["name"]: one["version"] for one in written["components"] if one["purl"].startswith("pkg:pypi/")}
+    assert python == {"numpy": "2.0", "torch": "3.0"}
+    assert written["metadata"]["component"]["version"] == "9.9"
 
 
 def test_equal_contents_make_equal_bytes():

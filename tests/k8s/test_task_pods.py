@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fipo.config import Deploy
+from fipo.release.manifests import Served
+from fipo.release.registry import RegisteredModel
 from fipo_kfp.pipelines.package import COMPILED, PIPELINES
 from fipo_kfp.pipelines.tasks import USER
 from tests.present import present
@@ -94,6 +97,20 @@ def test_tasks_and_the_pods_of_their_jobs_are_one_user(pods):
     for runtime in runtimes:
         for job in runtime["spec"]["template"]["spec"]["replicatedJobs"]:
             assert job["template"]["spec"]["template"]["spec"]["securityContext"]["runAsUser"] == USER
+
+
+@pytest.mark.parametrize("package", PIPELINES)
+def test_who_has_an_identity_of_azure_is_given_its_token(package):
+    """Azure's webhook looks at pods with this label alone; k8s/components/identity-aks puts it on the others."""
+    pipeline, platform = yaml.safe_load_all((COMPILED / f"{package}.yaml").read_text())
+    own = platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
+    for label in pipeline["deploymentSpec"]["executors"]:
+        assert own[label]["podMetadata"]["labels"] == {"azure.workload.identity/use": "true"}, label
+    for kind in ("Deployment", "InferenceService"):
+        model = RegisteredModel("sums", "3", "s3://fipo/model", "ab" * 32, (), {}, {})
+        spec = Served.of(model, Deploy(), "image").manifests(kind)[-1]["spec"]
+        labels = spec["template"]["metadata"]["labels"] if kind == "Deployment" else spec["predictor"]["labels"]
+        assert labels["azure.workload.identity/use"] == "true", kind
 
 
 def test_a_small_cluster_has_room(pods):

@@ -42,6 +42,15 @@ def test_there_are_commands():
     assert {"submit", "schedule", "list"} <= {command.split("pipelines ")[1].split()[0] for command in COMMANDS}
 
 
+def test_what_compiles_a_package_for_a_shared_kubeflow_names_the_image():
+    """`submit` and `schedule` compile anew, whatever was compiled before; of the shell there is what the block says."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", TEXT.replace("\\\n", " "), re.MULTILINE | re.DOTALL)
+    shared = [block for block in blocks if re.search(r"pipelines (submit|schedule) .*example(?!.*--off)", block)]
+    assert len(shared) == 4, "to begin with, with servers, a schedule, and that of the next version"
+    for block in shared:
+        assert block.index("export FIPO_IMAGE=") < block.index("python -m pipelines"), block
+
+
 def test_options_in_the_text_are_accepted():
     (arms,) = re.findall(r"`(--pipeline fipo_comparison [^`]+)`", TEXT)
     (model,) = re.findall(r"`(--pipeline fipo_evaluation [^`]+)`", TEXT)

@@ -155,3 +155,20 @@ def test_secrets_stay_out_of_errors(rclone, aws, servers):
     with pytest.raises(StorageError) as caught:
         open_store("s3://nowhere")
     assert servers.keys[1] not in str(caught.value)
+
+
+@pytest.mark.parametrize(("asked_for", "sent"), [("", False), ("when_supported", True)])
+def test_no_checksum_is_sent_that_a_server_might_refuse(moto, aws, servers, tmp_path, monkeypatch, asked_for, sent):
+    """Cloud Storage and others refuse bodies with trailers; what is written is verified by its SHA-256 in any case."""
+    aws(moto)
+    monkeypatch.delenv("AWS_REQUEST_CHECKSUM_CALCULATION", raising=False)
+    if asked_for:
+        monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", asked_for)
+    store = open_store(f"s3://{servers.make_bucket()}")
+    assert isinstance(store, S3Store)
+    headers: list[str] = []
+    store._client.meta.events.register("before-send.s3", lambda request, **_: headers.extend(request.headers))
+    (tmp_path / "big").write_bytes(bytes(17 << 20))
+    store.put("small", b"bytes")
+    store.put("big", tmp_path / "big")
+    assert any("checksum" in name.lower() for name in headers) == sent, headers

@@ -336,7 +336,7 @@ def object_store(tmp_path_factory):
 @pytest.fixture
 def credentials(object_store, monkeypatch):
     """What a task finds in its environment."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", object_store["config"]["s3_endpoint"])
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", object_store["config"]["s3_endpoint"])
     monkeypatch.setenv("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     for name, value in object_store["secret"].items():

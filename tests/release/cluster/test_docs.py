@@ -24,6 +24,8 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
+REGISTRY = "http://localhost:5000"
+"""Of the cluster, by a port-forward."""
 COMMANDS = [line for block in blocks("bash") for line in block.splitlines()]
 
 
@@ -51,6 +53,7 @@ def test_deploy_roll_back_and_chat(cluster, role, registry, versions, capsys):
     where = ["--set", f"tracking.uri={registry}"]
     settings = load_config("demo").to_yaml()
     versions(0, settings=settings)
+    assert f"tracking.uri={REGISTRY}" in command("deploy"), "else it looks in this machine's"
     main([*command("deploy"), *where])
     versions(1, settings=settings)
     main([*command("deploy"), *where])
