@@ -21,13 +21,10 @@ from torch.distributed import distributed_c10d
 
 from fipo.config import Distributed
 from fipo.distributed.random_state import seed_everything
+from fipo.errors import StopRequested
 
 _PR_SET_PDEATHSIG = 1
 _STOP_KEY = "fipo/stop"
-
-
-class StopRequested(Exception):
-    """Ends the block of `World.interruptible` in which a stop request arrives."""
 
 
 @dataclass

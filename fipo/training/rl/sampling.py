@@ -14,8 +14,9 @@ import numpy as np
 
 from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
-from fipo.distributed.bootstrap import StopRequested, World
+from fipo.distributed.bootstrap import World
 from fipo.distributed.work_queue import of_its_share, taken
+from fipo.errors import StopRequested
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import OnGroup, OnResponses, RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
