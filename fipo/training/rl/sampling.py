@@ -74,8 +74,9 @@ class RolloutBatch:
 
     @property
     def without_signal(self) -> bool:
-        """Whether nothing can be learned from it since nothing is right."""
-        return not self.kept and not any(score.accuracy for group in self.sampled for score in group.scores)
+        """Whether nothing is learned from it since nothing is right: it has advantages, and all are 0."""
+        learned = any(advantage for group in self.groups for advantage in group.advantages)
+        return not learned and not any(score.accuracy for group in self.sampled for score in group.scores)
 
     @property
     def sampled_tokens(self) -> int:
