@@ -83,6 +83,10 @@ def test_overrides_reach_into_sections():
         ("train.mini_batch_prompts=32", ["train.mini_batch_prompts", "influence weight is 1", "dapo"]),
         ("reward.overlong_buffer_tokens=999", ["reward.overlong_buffer_tokens", "less than", "999"]),
         ("algorithm={loss: dapo, placebo: mean}", ["algorithm.placebo", "none", "dapo", "mean"]),
+        (
+            "reward={functions: {accuracy: 1.0}, overlong_buffer_tokens: 4}",
+            ["reward.overlong_buffer_tokens", "no `overlong`", "got 4"],
+        ),
         ("gate.benchmark=nothing", ["gate.benchmark", "running-sums", "nothing"]),
         ("data.sft=[]", ["data.sft", "at least one"]),
         ("data.train=[{}]", ["data.train.0", "exactly one", "neither"]),

@@ -84,6 +84,12 @@ class Config(Section):
             overlong,
         )
         require(
+            not overlong or "overlong" in self.reward.functions,
+            "reward.overlong_buffer_tokens",
+            "0 where reward.functions has no `overlong`, for nothing would be shaped by it (add overlong: 1.0)",
+            overlong,
+        )
+        require(
             not rollout.max_staleness or correction != "none",
             "algorithm.correction",
             "truncate or mask with rollout.max_staleness: responses come from older weights",
