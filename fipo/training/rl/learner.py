@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -50,9 +52,10 @@ class Learner:
     def mini_batches(
         self, groups: Sequence[RolloutGroup], done: int = 0, known: Mapping[str, Tensor] | None = None
     ) -> list[MiniBatch]:
-        """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
+        """The groups, at most `train.mini_batch_prompts` at a time, with `old_log_probs`: before any is learned from.
 
-        Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
+        A batch that is not full makes no last update of a few prompts, whose step would be as long as the others': all
+        have as many, or one less. Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
 
         Args:
             groups: of the rollout batch.
@@ -60,7 +63,9 @@ class Learner:
             known: `old_policy` of the others, of a step that was left between two updates.
         """
         self._seen, self.work, size = [], [], self._settings.mini_batch_prompts
-        parts = [groups[start : start + size] for start in range(0, len(groups), size)]
+        updates = math.ceil(len(groups) / size)
+        bounds = [len(groups) * update // updates for update in range(updates + 1)] if updates else []
+        parts = [groups[start:end] for start, end in pairwise(bounds)]
         samples = [[sample for group in part for sample in group.samples] for part in parts]
         return [self._mini_batch(update, part, known) for update, part in enumerate(samples) if update >= done]
 
