@@ -35,8 +35,10 @@ class StepLog:
         self._few_updates = self._few_updates + 1 if metrics["train/updates"] < 2.0 else 0
         if self._options.loss == "fipo" and self._few_updates == FEW_STEPS:
             warnings.append(FEW_UPDATES)
-        gap = metrics.get("train/mismatch_log_prob_gap_mean", 0.0)
-        for warning in filter(None, [*warnings, mismatch_warning(gap, self._mismatch_limit)]):
+        if not metrics.get("rollout/staleness_max"):  # else the policy has moved since, and that is no fault
+            gap = metrics.get("train/mismatch_log_prob_gap_mean", 0.0)
+            warnings += filter(None, [mismatch_warning(gap, self._mismatch_limit)])
+        for warning in warnings:
             self._job.say(f"warning: {warning}")
 
     def ended(self, step: int, metrics: Mapping[str, float], validation: Mapping[str, float], timer: Timer) -> None:
