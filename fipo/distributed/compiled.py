@@ -54,7 +54,7 @@ def compile_layers(model: PreTrainedModel, *, backend: str | Callable[..., Any] 
 
 
 def _fault(model: PreTrainedModel) -> str:
-    """What is wrong with compiled layers; empty where a pass without gradient gives just what one with gradient does."""
+    """What is wrong with compiled layers; empty where a pass without gradient gives what one with gradient does."""
     try:
         with torch.enable_grad():
             learned = probe_packed(model)

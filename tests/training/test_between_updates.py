@@ -36,7 +36,8 @@ def learned_in(run):
     paths = (run.folder / "objects" / "tiny" / "train" / "rollouts" / lineage).glob("step-000002*.parquet")
     rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
     return {
-        (row["prompt_id"], row["draw"], row["response_index"]): (row["update"], row["influence_weights"]) for row in rows
+        (row["prompt_id"], row["draw"], row["response_index"]): (row["update"], row["influence_weights"])
+        for row in rows
     }
 
 

@@ -60,7 +60,9 @@ class Learner:
         """The groups, at most `train.mini_batch_prompts` at a time, with `old_log_probs`: before any is learned from.
 
         A batch that is not full makes no last update of a few prompts, whose step would be as long as the others': all
-        have as many, or one less. Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
+        have as many, or one less.
+
+        Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
 
         Args:
             groups: of the rollout batch.

@@ -10,10 +10,9 @@ from fipo.training.job import Job
 from fipo.training.rl.metrics import Series, guard_warnings
 from fipo.training.rl.timing import Timer
 
-
 FEW_UPDATES = (
-    "the last steps had less than two updates each, in which every influence weight is 1: FIPO is DAPO. Too few prompts "
-    "have a signal: lower train.mini_batch_prompts, raise train.max_generation_rounds, or take other problems"
+    "the last steps had less than two updates each, in which every influence weight is 1: FIPO is DAPO. Too few "
+    "prompts have a signal: lower train.mini_batch_prompts, raise train.max_generation_rounds, or take other problems"
 )
 FEW_STEPS = 3
 """Steps in a row of less than two updates each, after which that is said."""

@@ -102,9 +102,9 @@ class Parts:
         if not self.job.config.rollout.max_staleness:
             self.checkpoints.between(
                 state.within(batch, updates.done),
-                lambda: Unfinished(
-                    batch, updates, self.learner.old_policy(left), self.learner.traces_so_far()
-                ).tensors(is_main=self.job.world.is_main),
+                lambda: Unfinished(batch, updates, self.learner.old_policy(left), self.learner.traces_so_far()).tensors(
+                    is_main=self.job.world.is_main
+                ),
             )
 
     def return_to_checkpoint(self, step: int) -> RlState:
