@@ -64,7 +64,7 @@ class Train(Optimizer):
     prompts_per_step: int = Field(512, ge=1)
     """Prompts with a learning signal in one rollout batch."""
     mini_batch_prompts: int = Field(64, ge=1)
-    """Prompts in one optimizer update; a step for which fewer were found has updates of equal parts, none larger."""
+    """Prompts in one optimizer update."""
     dynamic_sampling: bool = True
     """Draw more prompts in place of groups whose accuracy has no spread (DAPO)."""
     max_generation_rounds: int = Field(10, ge=1)

@@ -6,7 +6,17 @@ from typing import Any
 import pytest
 
 from fipo.algorithm.options import LossOptions
-from fipo.training.rl.log import StepLog
+from fipo.training.rl.log import FEW_UPDATES, StepLog
+
+
+@pytest.mark.parametrize(("loss", "told"), [("fipo", [3, 8]), ("dapo", [])])
+def test_steps_of_one_update_are_told_of_once_for_all_that_follow_each_other(loss, told):
+    lines: list[tuple[int, str]] = []
+    job: Any = SimpleNamespace(log=lambda *_: None, say=lambda line: lines.append((step, line)))
+    log = StepLog(job, LossOptions(loss=loss), 0.1)
+    for step, updates in enumerate([1.0, 0.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0], start=1):
+        log.learned(step, {"train/updates": updates}, {})
+    assert lines == [(step, f"warning: {FEW_UPDATES}") for step in told]
 
 
 @pytest.mark.parametrize(("staleness", "warned"), [(0.0, True), (8.0, False)])

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -57,10 +55,7 @@ class Learner:
         known: Mapping[str, Tensor] | None = None,
         traces: Traces | None = None,
     ) -> list[MiniBatch]:
-        """The groups, at most `train.mini_batch_prompts` at a time, with `old_log_probs`: before any is learned from.
-
-        A batch that is not full makes no last update of a few prompts, whose step would be as long as the others': all
-        have as many, or one less.
+        """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
 
         Old log-probs are the trainer's own, in the packing in which the updates will see the rows.
 
@@ -71,9 +66,7 @@ class Learner:
             traces: `traces_so_far` of those that are done.
         """
         self._seen, self._traces, self.work, size = [], dict(traces or {}), [], self._settings.mini_batch_prompts
-        updates = math.ceil(len(groups) / size)
-        bounds = [len(groups) * update // updates for update in range(updates + 1)] if updates else []
-        parts = [groups[start:end] for start, end in pairwise(bounds)]
+        parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         samples = [[sample for group in part for sample in group.samples] for part in parts]
         return [self._mini_batch(update, part, known) for update, part in enumerate(samples) if update >= done]
 
