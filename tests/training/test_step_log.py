@@ -12,6 +12,7 @@ from fipo.training.rl.log import FEW_UPDATES, StepLog
 @pytest.mark.parametrize(("loss", "told"), [("fipo", [3, 8]), ("dapo", [])])
 def test_steps_of_one_update_are_told_of_once_for_all_that_follow_each_other(loss, told):
     lines: list[tuple[int, str]] = []
+    step = 0
     job: Any = SimpleNamespace(log=lambda *_: None, say=lambda line: lines.append((step, line)))
     log = StepLog(job, LossOptions(loss=loss), 0.1)
     for step, updates in enumerate([1.0, 0.0, 1.0, 1.0, 2.0, 1.0, 1.0, 1.0, 1.0], start=1):
