@@ -21,11 +21,21 @@ FipoError
 Exit codes tell whoever started the process whether another attempt makes sense (as in sysexits.h): 2, wrong settings,
 and 65, wrong data, fail again; 75, stopped on request, continues; 1, all else, may have been the machine, the network
 or a service.
+
+`StopRequested` is none of them: no error, but an interrupt.
 """
 
 WRONG_SETTINGS, WRONG_DATA, STOPPED = 2, 65, 75
 PERMANENT = frozenset({WRONG_SETTINGS, WRONG_DATA})
 """Exit codes after which the same attempt would fail again; Kubernetes' policies name them too."""
+
+
+class StopRequested(BaseException):
+    """Ends what a stop request may end at once (`World.interruptible`).
+
+    No `Exception`, as KeyboardInterrupt is none: whoever catches what a reward function or a model's code may raise
+    does not mean it.
+    """
 
 
 class FipoError(Exception):

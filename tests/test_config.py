@@ -82,6 +82,11 @@ def test_overrides_reach_into_sections():
         ("train.mini_batch_prompts=5", ["train.prompts_per_step", "multiple", "32"]),
         ("train.mini_batch_prompts=32", ["train.mini_batch_prompts", "influence weight is 1", "dapo"]),
         ("reward.overlong_buffer_tokens=999", ["reward.overlong_buffer_tokens", "less than", "999"]),
+        ("algorithm={loss: dapo, placebo: mean}", ["algorithm.placebo", "none", "dapo", "mean"]),
+        (
+            "reward={functions: {accuracy: 1.0}, overlong_buffer_tokens: 4}",
+            ["reward.overlong_buffer_tokens", "no `overlong`", "got 4"],
+        ),
         ("gate.benchmark=nothing", ["gate.benchmark", "running-sums", "nothing"]),
         ("data.sft=[]", ["data.sft", "at least one"]),
         ("data.train=[{}]", ["data.train.0", "exactly one", "neither"]),
@@ -103,6 +108,13 @@ def test_impossible_settings_are_refused_by_name(override, words):
     with pytest.raises(ConfigError) as caught:
         load_config("demo", [override])
     assert all(word in str(caught.value) for word in words), str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["shuffle", "other"])
+def test_a_placebo_that_needs_whole_rows_is_refused_where_ranks_share_them(kind):
+    with pytest.raises(ConfigError, match=rf"distributed\.sequence_parallel: .*placebo = {kind}.*got 2"):
+        load_config("demo", [f"algorithm.placebo={kind}", "distributed.sequence_parallel=2"])
+    load_config("demo", ["algorithm.placebo=mean", "distributed.sequence_parallel=2"])
 
 
 def test_one_update_per_rollout_batch_is_allowed_for_dapo():

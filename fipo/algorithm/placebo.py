@@ -20,7 +20,8 @@ def placebo_weights(weights: Tensor, response_mask: Tensor, kind: Placebo, respo
     - `mean`: their mean over the response at every token. Is it only how much a response as a whole counts?
     - `flip`: 2 - f, at least 0: what FIPO amplifies is weakened by as much, and the reverse. Does the direction matter?
     - `other`: the weights of the next response of the micro-batch, its first for the first token and over again where
-      it is shorter. Is it the response's own future? (A response that is alone keeps its own.)
+      it is shorter. Is it the response's own future? A response that is alone keeps its own, and which one is next
+      depends on the packing: other limits of micro-batches, or other ranks, make another run of it.
     - `sign`: 1 + s and 1 - s, with s their mean distance from 1, above and below 1. Does *how much* matter?
     """
     if kind == "none":

@@ -54,6 +54,13 @@ def one_row(look: Look) -> Iterator[Finding]:
     too_long = len(tokens) > data.max_prompt_tokens
     if too_long:
         lines.append(f"longer than data.max_prompt_tokens = {data.max_prompt_tokens}: it would be removed")
+    longest, context = data.max_prompt_tokens + look.config.rollout.max_response_tokens, _context(look)
+    too_wide = longest > context
+    if too_wide:
+        lines.append(
+            f"the model takes {context:,} tokens, and data.max_prompt_tokens + rollout.max_response_tokens are "
+            f"{longest:,}: prompts that fill it are removed, and responses to long ones end where it ends"
+        )
     by_the_day = reads_the_clock(look.tokenizer, data)
     if by_the_day:
         argument = "date_string" if "date_string" in str(look.tokenizer.chat_template) else "what it takes instead"
@@ -61,7 +68,14 @@ def one_row(look: Look) -> Iterator[Finding]:
             "the chat template writes today's date: tomorrow's prompts, and what is learned from them, are others. "
             f"data.chat_template_arguments fixes it: {argument}, as in {{date_string: 26 Jul 2024}}"
         )
-    yield Finding("one row", "warning" if too_long or by_the_day else "ok", "\n".join(lines))
+    yield Finding("one row", "warning" if too_long or too_wide or by_the_day else "ok", "\n".join(lines))
+
+
+def _context(look: Look) -> int:
+    """Tokens of prompt and response that the model takes."""
+    from fipo.models import load_model_config, positions_of
+
+    return positions_of(load_model_config(_pinned(look.config.model)))
 
 
 def _first(look: Look) -> tuple[Problem, Prompt]:

@@ -77,7 +77,8 @@ class Reward(Section):
     entry point of the group `fipo.rewards`, or `package.module:function`. The reward is their weighted sum; weight 0
     only logs."""
     overlong_buffer_tokens: int = Field(0, ge=0)
-    """The penalty grows from 0 over the last so many tokens before `rollout.max_response_tokens`; 0 is none."""
+    """The penalty grows from 0 over the last so many tokens before `rollout.max_response_tokens`, or before the end of
+    the model's context where that comes first; 0 is none."""
     overlong_penalty: float = Field(1.0, ge=0.0)
     """Penalty at the length limit."""
     timeout_seconds: float = Field(5.0, gt=0.0)

@@ -68,6 +68,12 @@ class Config(Section):
             "influence weight is 1 and FIPO is DAPO (use algorithm.loss = dapo if that is meant)",
             train.mini_batch_prompts,
         )
+        require(
+            self.algorithm.loss == "fipo" or self.algorithm.placebo == "none",
+            "algorithm.placebo",
+            f"none with algorithm.loss = {self.algorithm.loss}, which has no influence weights to replace",
+            self.algorithm.placebo,
+        )
 
     def _require_rollouts(self) -> None:
         rollout, overlong, correction = self.rollout, self.reward.overlong_buffer_tokens, self.algorithm.correction
@@ -75,6 +81,12 @@ class Config(Section):
             overlong < rollout.max_response_tokens,
             "reward.overlong_buffer_tokens",
             f"less than rollout.max_response_tokens ({rollout.max_response_tokens})",
+            overlong,
+        )
+        require(
+            not overlong or "overlong" in self.reward.functions,
+            "reward.overlong_buffer_tokens",
+            "0 where reward.functions has no `overlong`, for nothing would be shaped by it (add overlong: 1.0)",
             overlong,
         )
         require(
@@ -106,9 +118,9 @@ class Config(Section):
             distributed.zero_stage,
         )
         require(
-            distributed.sequence_parallel == 1 or self.algorithm.placebo != "shuffle",
+            distributed.sequence_parallel == 1 or self.algorithm.placebo not in ("shuffle", "other"),
             "distributed.sequence_parallel",
-            "1 with algorithm.placebo = shuffle, which needs whole rows",
+            f"1 with algorithm.placebo = {self.algorithm.placebo}, which needs whole rows",
             distributed.sequence_parallel,
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -40,6 +41,8 @@ class Rules:
     quarantine: Quarantine
     overlaps: Overlaps
     progress: OnRows
+    context: int
+    """Tokens of prompt and response that the model takes."""
     demonstrations: Demonstrations | None = None
     """What grades them; None where none are learned from."""
 
@@ -147,16 +150,17 @@ class Cleaner:
             yield from batch
 
     def _short_enough(self, found: Found, origin: Origin) -> Iterator[Candidate]:
-        data, tally = self.rules.data, origin.tally
+        data, tally, context = self.rules.data, origin.tally, self.rules.context
+        learned = context if self.demonstrations else math.inf
         for batch in batched(self._rendered(found, tally), BATCH):
             lengths = self._tokens([(problem, text) for _, problem, text in batch])
             for (row, problem, _), tokens in zip(batch, lengths, strict=True):
                 if tokens is None:
                     detail = "the text holds what is not in the tokenizer's vocabulary"
                     self.rules.quarantine.add(tally, row, RowError(Reason.UNENCODABLE, detail))
-                elif tokens[0] > data.max_prompt_tokens:
+                elif tokens[0] > min(data.max_prompt_tokens, context - 1):
                     tally.remove(Reason.TOO_MANY_TOKENS)
-                elif tokens[1] > (origin.source.max_demonstration_tokens or tokens[1]):
+                elif tokens[1] > min(origin.source.max_demonstration_tokens or tokens[1], learned - tokens[0]):
                     tally.remove(Reason.LONG_DEMONSTRATION)
                 else:
                     kept = problem if self.demonstrations else replace(problem, response="")

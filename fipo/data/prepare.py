@@ -33,6 +33,7 @@ from fipo.data.schema import Problem
 from fipo.data.validation import MAX_ANSWER_CHARACTERS, Refusal
 from fipo.errors import DataError
 from fipo.files import sha256_of
+from fipo.models import load_model_config, positions_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +54,7 @@ def prepare(
     """Prepare all sets of `config.data` in the folder `output`; the manifest is written last.
 
     Args:
-        config: `data` says what; `sft.steps` whether demonstrations are needed.
+        config: `data` says what; `sft.steps` whether demonstrations are needed; `model` how long a row may be.
         tokenizer: the model's; its tokens are what `data.max_prompt_tokens` counts.
         output: created if need be; what an earlier preparation left there is replaced.
         refusal: why a grader cannot grade against a reference answer.
@@ -67,7 +68,8 @@ def prepare(
     _clear(output)
     with Quarantine(output / "quarantine.jsonl") as quarantine, Overlaps(output / "overlaps.jsonl") as overlaps:
         judge, told = _remembering(refusal), progress or report_lines()
-        rules = Rules(config.data, tokenizer, judge, quarantine, overlaps, told, demonstrations)
+        context = positions_of(load_model_config(config.model))
+        rules = Rules(config.data, tokenizer, judge, quarantine, overlaps, told, context, demonstrations)
         preparation = _Preparation(rules, output)
         for name, source in config.data.benchmarks.items():
             preparation.benchmark(name, source)

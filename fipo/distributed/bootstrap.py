@@ -21,13 +21,12 @@ from torch.distributed import distributed_c10d
 
 from fipo.config import Distributed
 from fipo.distributed.random_state import seed_everything
+from fipo.errors import StopRequested
 
 _PR_SET_PDEATHSIG = 1
 _STOP_KEY = "fipo/stop"
-
-
-class StopRequested(Exception):
-    """Ends the block of `World.interruptible` in which a stop request arrives."""
+WAIT_SECONDS = 5.0
+"""Of one question to the store, which a thread that shares stop requests asks too."""
 
 
 @dataclass
@@ -89,6 +88,21 @@ class World:
     def barrier(self) -> None:
         """Wait for all ranks."""
         dist.barrier(self.group, device_ids=[self.local_rank] if self.device.type == "cuda" else None)
+
+    def meet(self) -> None:
+        """Wait for all ranks, however long: for those that fetch or publish, which takes what it takes.
+
+        A collective fails after `distributed.timeout_seconds`. Here a rank that dies is torchrun's to notice.
+        """
+        arrive = self.queue()
+        store, met = distributed_c10d._get_default_store(), f"fipo/met/{self._queues}"
+        if arrive() == self.size - 1:
+            store.set(met, "1")
+        while True:
+            with suppress(dist.DistStoreError):  # not yet; others may ask the store in between
+                store.wait([met], timedelta(seconds=WAIT_SECONDS))
+                break
+        self.barrier()  # or the store may be gone before the last has seen it
 
     def queue(self) -> Callable[[], int]:
         """A counter that all ranks share: each call of it, by whichever rank, gives the next number, from 0.

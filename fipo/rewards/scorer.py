@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Self
@@ -23,13 +24,22 @@ class Scorer:
         reward: the settings.
         max_response_tokens: the limit at which generation stops, for overlong shaping.
         tokenizer: turns responses into text.
+        context: tokens of prompt and response that the model takes; generation stops there too.
 
     Raises:
         ConfigError: a reward function cannot be found.
     """
 
-    def __init__(self, reward: Reward, *, max_response_tokens: int, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._reward, self._max_response_tokens, self._tokenizer = reward, max_response_tokens, tokenizer
+    def __init__(
+        self,
+        reward: Reward,
+        *,
+        max_response_tokens: int,
+        tokenizer: PreTrainedTokenizerBase,
+        context: int = sys.maxsize,
+    ) -> None:
+        self._reward, self._tokenizer = reward, tokenizer
+        self._max_response_tokens, self._context = max_response_tokens, context
         builtin = {"accuracy": accuracy, "partial": partial, "overlong": self._overlong}
         self._functions = [(name, find(name, builtin), weight) for name, weight in reward.functions.items()]
         self._pool = open_pool(reward)
@@ -87,7 +97,7 @@ class Scorer:
     def _overlong(self, response: Response) -> float:
         return overlong_penalty(
             response.tokens,
-            max_response_tokens=self._max_response_tokens,
+            max_response_tokens=min(self._max_response_tokens, self._context - len(response.prompt.token_ids)),
             buffer_tokens=self._reward.overlong_buffer_tokens,
             penalty=self._reward.overlong_penalty,
         )

@@ -13,7 +13,6 @@ from typing import Generic, NoReturn, TypeVar
 from torch import Tensor
 
 from fipo.config import Optimizer
-from fipo.distributed.bootstrap import StopRequested
 from fipo.distributed.checkpoints import (
     Commit,
     checkpoint_path,
@@ -26,7 +25,7 @@ from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.mirror import Mirror
 from fipo.distributed.random_state import random_state
 from fipo.distributed.retention import Retention
-from fipo.errors import CheckpointError, Interrupted, StorageError
+from fipo.errors import CheckpointError, Interrupted, StopRequested, StorageError
 from fipo.training.job import Job
 
 STOP_SECONDS, END_SECONDS = 20.0, 600.0

@@ -44,13 +44,13 @@ class Job:
         shared = self._shares_disk()
         if self.world.is_main or (self.world.local_rank == 0 and not shared):
             self.workspace.input(step, name)
-        self.world.barrier()
+        self.world.meet()
         if shared and self.world.local_rank == 0 and not self.world.is_main:
             self.workspace.input(step, name)
         if self.attempt:
             output = self.workspace.upstream[step].outputs[name]
             self.attempt.tracker.dataset(f"{step}/{name}", output.sha256, output.uri, context=self.workspace.step)
-        self.world.barrier()
+        self.world.meet()
         return self.workspace.input_folder(step, name)
 
     def _shares_disk(self) -> bool:
@@ -108,7 +108,7 @@ def run_job(step: str, work: Callable[[Job], None]) -> None:
                 steps = config.sft.steps if step == "sft" else config.train.steps
                 meter = Meter(workspace.directory if world.is_main else None)
                 work(Job(config, world, workspace, attempt, Progress(steps), meter))
-                world.barrier()
+                world.meet()
     except FipoError as error:
         print(f"[{step}] {type(error).__name__}: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)

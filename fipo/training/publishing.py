@@ -55,7 +55,10 @@ def publish_adapter(job: Job, engine: TrainingEngine, *, base: str) -> None:
 
     `base`: the name or address of what it belongs to.
     """
-    tensors, settings = engine.adapter(), job.config.model.lora
+    settings = job.config.model.lora
+    if settings:
+        job.world.meet()  # rank 0 has published the model, and the adapter is gathered
+    tensors = engine.adapter()
     if job.attempt and settings and tensors:
         folder = job.workspace.directory / "adapter"
         save_adapter(tensors, settings, base, folder)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -30,6 +31,23 @@ def test_without_scaling_is_the_distance_from_the_mean() -> None:
 def test_equal_rewards_and_lone_responses_give_zero() -> None:
     # The float64 mean of three 0.1 is not 0.1: without care the rounding would be normalised to ±1.
     assert group_advantages(torch.tensor([0.1, 0.1, 0.1, 2.0]), torch.tensor([0, 0, 0, 1])).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_rewards_that_rounding_sets_apart_are_equal(dtype: torch.dtype, scale: float) -> None:
+    tenth, fifth, three_tenths = (torch.tensor(value, dtype=dtype) * scale for value in (0.1, 0.2, 0.3))
+    rewards = torch.stack([three_tenths, tenth + fifth, three_tenths, three_tenths.nextafter(3 * three_tenths)])
+    assert len(rewards.unique()) > 1
+    ids = torch.zeros(4, dtype=torch.int64)
+    for scale_by_std in (True, False):
+        assert group_advantages(rewards, ids, scale_by_std=scale_by_std).tolist() == [0.0] * 4
+
+
+def test_a_small_reward_is_no_rounding() -> None:
+    rewards, ids = torch.tensor([1.0, 1.0 + 1e-6], dtype=torch.float64), torch.tensor([0, 0])
+    assert group_advantages(rewards, ids).tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5])
+    assert group_advantages(torch.tensor([0, 1]), ids).tolist() == pytest.approx([-(0.5**0.5), 0.5**0.5])
 
 
 @few

@@ -91,6 +91,13 @@ def test_the_chat_template_and_its_end_are_shown(recipe, small):
     assert findings["tokenizer"].status == "warning" and "data.chat is false" in findings["tokenizer"].found
 
 
+def test_more_tokens_than_the_model_takes_are_warned_of(recipe):
+    row = found(recipe, "data.max_prompt_tokens=57")[0]["one row"]  # and 8 of the response; the model takes 64
+    assert row.status == "warning"
+    assert "takes 64 tokens, and data.max_prompt_tokens + rollout.max_response_tokens are 65" in row.found
+    assert found(recipe, "data.max_prompt_tokens=56")[0]["one row"].status == "ok"
+
+
 def test_a_template_that_writes_todays_date_is_warned_of(recipe, small, tmp_path):
     shutil.copytree(small, tmp_path / "dated")
     dated = "{% set date_string = date_string or strftime_now('0') %}{{ date_string }} " + CHAT

@@ -136,6 +136,20 @@ def test_long_prompts_are_removed_template_included(configure, run):
     assert prepared.tally().removed == {Reason.TOO_MANY_TOKENS: 1}
 
 
+def test_what_does_not_fit_into_the_models_context_is_removed(configure, run, write):
+    """Of 9 tokens: a prompt of 9 leaves no room for a response, and a demonstration has an end."""
+    eight, nine = "a b c d e f g h", "a b c d e f g h i"
+    sft = [{"prompt": "one two", "answer": "1", "response": "a b c d e f"}]
+    sft += [{"prompt": "two three", "answer": "1", "response": "a b c d e f g"}]
+    config = configure(rows(eight, nine), rows("three"), {"uri": write("sft.jsonl", sft)}, max_prompt_tokens=2048)
+    architecture = config.model.architecture.model_copy(update={"max_position_embeddings": 9})
+    config = config.model_copy(update={"model": config.model.model_copy(update={"architecture": architecture})})
+    prepared = run(config)
+    assert prepared.prompts() == [eight] and prepared.tally().removed == {Reason.TOO_MANY_TOKENS: 1}
+    assert prepared.prompts("sft") == ["one two"]
+    assert prepared.tally("sft").removed == {Reason.LONG_DEMONSTRATION: 1}
+
+
 def test_long_demonstrations_are_removed_their_end_counted(configure, run, write):
     train = rows("one", "two")
     sft = [{**train[0], "response": "a b c"}, {**train[1], "response": "a b c d"}]

@@ -25,11 +25,11 @@ from stages_worker import SETTINGS, model, rows  # type: ignore[import-not-found
 from wholes import whole_parameters  # type: ignore[import-not-found]
 
 from fipo.config import Distributed, load_config
-from fipo.distributed.bootstrap import StopRequested, join_world
+from fipo.distributed.bootstrap import join_world
 from fipo.distributed.checkpoints import committed, load_checkpoint, save_checkpoint
 from fipo.distributed.engine import TrainingEngine
 from fipo.distributed.random_state import random_state, seed_everything
-from fipo.errors import CheckpointError, TrainingError
+from fipo.errors import CheckpointError, StopRequested, TrainingError
 from fipo.storage import open_store
 from fipo.training.checkpointing import Checkpoints, LoopState
 from fipo.training.rollback import RollBack

@@ -1,6 +1,8 @@
 """Compiled layers give what the layers give; in the tests their graph runs as it is, for a compiler's time is long."""
 
 import copy
+import itertools
+import shutil
 
 import pytest
 import torch
@@ -57,6 +59,54 @@ def test_log_probs_and_gradients_stay_what_they_were(family, saving, graphs):
         for name, gradient in ours.items():
             torch.testing.assert_close(gradient, plain[name], rtol=1e-3, atol=1e-5, msg=name)
     assert len(graphs) == compiled, "rows of any lengths are one kind"
+
+
+@pytest.mark.parametrize("adapter", [False, True])
+def test_old_log_probs_come_from_the_graph_of_the_update(adapter, graphs):
+    model = build("qwen3")
+    model.get_input_embeddings().requires_grad_(not adapter)  # then nothing that has a gradient enters the first layer
+    use_packed_attention(model)
+    assert compile_layers(model, backend=backend(graphs)) == ""
+    rows, compiled = some_rows(model.config.vocab_size), len(graphs)
+    with torch.no_grad():
+        old = trained(TokenLogProbs(model, 1.0), rows)
+    new = trained(TokenLogProbs(model, 1.0), rows)
+    assert torch.equal(new, old) and new.requires_grad and not old.requires_grad
+    assert len(graphs) == compiled
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no C++ compiler")
+def test_nothing_has_moved_before_the_first_update_in_bfloat16(graphs):
+    model = build("qwen3").bfloat16()
+    use_packed_attention(model)
+    rows = some_rows(model.config.vocab_size)
+    before = trained(TokenLogProbs(model, 1.0), rows)
+    assert compile_layers(model) == ""
+    with torch.no_grad():
+        old = trained(TokenLogProbs(model, 1.0), rows)
+    assert not torch.equal(old, before), "the compiler rounds as the layers do: nothing would show"
+    assert torch.equal(trained(TokenLogProbs(model, 1.0), rows), old)
+
+
+def test_layers_that_give_something_else_without_gradient_stay_as_they_are(graphs):
+    model = build("qwen3")
+    use_packed_attention(model)
+    rows, calls = some_rows(model.config.vocab_size), itertools.count(1)
+    before = trained(TokenLogProbs(model, 1.0), rows)
+
+    def drifting(graph, inputs):
+        def drifted(one):  # lengths are outputs too
+            is_real = isinstance(one, torch.Tensor) and one.is_floating_point()
+            return one + 1e-4 * next(calls) if is_real else one
+
+        def call(*arguments):
+            return [drifted(one) for one in graph(*arguments)]
+
+        return call
+
+    assert "rounds elsewhere" in compile_layers(model, backend=drifting)
+    assert torch.equal(trained(TokenLogProbs(model, 1.0), rows), before)
 
 
 def test_generation_goes_the_layers_own_way(graphs):

@@ -1,18 +1,21 @@
 """Reward functions of one's own: found, weighted, and named when they fail."""
 
 import math
+import signal
 
 import numpy as np
 import pytest
 
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup
 from fipo.config import Architecture, Model, Reward
-from fipo.errors import ConfigError, RewardError
+from fipo.errors import ConfigError, RewardError, StopRequested
 from fipo.models import load_tokenizer
 from fipo.rewards.functions import find
 from fipo.rewards.scorer import Scorer
 
 MODULE = """
+import signal
+
 import numpy as np
 
 def brevity(response):
@@ -35,6 +38,13 @@ def of_numpy(response):
 
 def of_an_array(response):
     return np.array([0.5])
+
+def interrupted(response):
+    try:
+        signal.raise_signal(signal.SIGUSR1)
+    except Exception:  # as one's own code may well say
+        pass
+    return 1.0
 
 def leaves(response):
     raise SystemExit(0)
@@ -110,6 +120,18 @@ def test_accuracy_does_not_depend_on_the_functions():
 def test_a_function_that_fails_is_named_with_the_item(name, message):
     with pytest.raises(RewardError, match=rf"reward function {name}, response to prompt abc .*{message}"):
         score({"accuracy": 1.0, name: 1.0}, r"\boxed{ 1 }")
+
+
+def test_a_stop_request_is_no_failure_of_the_function_in_which_it_arrives():
+    def stop(number, frame):
+        raise StopRequested
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with pytest.raises(StopRequested):
+            score({"my_rewards:interrupted": 1.0}, r"\boxed{ 1 }")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,17 @@ def test_groups_are_scored_by_outcome_and_length(tmp_path, monkeypatch):
     assert [score.reward for score in graded.scores] == [0.875, -0.25, -0.5, 0.0]
 
 
+def test_a_response_is_shaped_against_the_end_of_the_models_context_where_that_comes_first():
+    tokenizer = load_tokenizer(Model(architecture=Architecture(vocabulary=("1", "2"))))
+    settings = Reward(functions={"overlong": 1.0}, overlong_buffer_tokens=4)
+    prompt = Prompt("a", "", (1, 1, 1), "1")
+    group = RolloutGroup(prompt, tuple(_rollout(tokenizer, "1 " * tokens) for tokens in (5, 7, 9)))
+    with Scorer(settings, max_response_tokens=20, tokenizer=tokenizer, context=12) as scorer:
+        (graded,) = scorer.score([group])
+    # Nine of twelve tokens are left, the last four of them are the buffer.
+    assert [score.reward for score in graded.scores] == [0.0, -0.5, -1.0]
+
+
 def _rollout(tokenizer, text):
     ids = np.array(tokenizer(text)["input_ids"], dtype=np.int32)
     return Rollout(ids, np.zeros(len(ids), dtype=np.float32), FinishReason.STOP, 0)

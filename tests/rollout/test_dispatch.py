@@ -1,6 +1,7 @@
 """Prompts among servers that answer, fail, freeze, die or serve other weights; these here speak vLLM's protocol."""
 
 import asyncio
+import signal
 import threading
 import time
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ import pytest
 from aiohttp import web
 
 from fipo.batch import FinishReason, Prompt
-from fipo.errors import RolloutError
+from fipo.errors import RolloutError, StopRequested
 from fipo.rollout.engine import Sampling
 from fipo.rollout.served.dispatch import Dispatcher
 from fipo.rollout.served.guard import Guard
@@ -302,6 +303,19 @@ def test_a_response_that_goes_on_says_which_weights_sampled_each_token():
 def test_weights_older_than_the_batch_or_never_sent_lose_a_server(version, newest):
     with running(Renewed(version=version)) as urls, pytest.raises(RolloutError, match="no rollout server is left"):
         renewed(urls, newest)
+
+
+def test_a_stop_request_while_an_answer_is_handled_ends_it_as_itself(caplog):
+    def stop(number, frame):
+        raise StopRequested
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    try:
+        with running(Server(seconds=0.05), Server(seconds=0.05)) as urls, pytest.raises(StopRequested):
+            generate(urls, progress=lambda done, total: signal.raise_signal(signal.SIGUSR1))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not caplog.records  # what the other server was asked for is given up without a word
 
 
 def test_it_ends_when_no_server_is_left():

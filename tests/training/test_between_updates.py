@@ -3,11 +3,12 @@
 import signal
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from fipo.algorithm.measurement import COMMON, HIGHEST, LOWEST, SHARE, Measurement
-from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
+from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score, TokenTrace
 from fipo.distributed.engine import StepOutcome
 from fipo.outcome import Grade
 from fipo.tracking import read_journal
@@ -29,12 +30,23 @@ def metrics_of(run):
     ]
 
 
+def learned_in(run):
+    """Of each response of step 2, by prompt and place: the update that learned from it, and its influence weights."""
+    lineage = run.journal(*FOUR_UPDATES).parent.name
+    paths = (run.folder / "objects" / "tiny" / "train" / "rollouts" / lineage).glob("step-000002*.parquet")
+    rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    return {
+        (row["prompt_id"], row["draw"], row["response_index"]): (row["update"], row["influence_weights"])
+        for row in rows
+    }
+
+
 @pytest.fixture(scope="module")
 def whole(forked_run):
-    """The weights and the metrics of training to which nothing happens."""
+    """The weights, the metrics and the last step's record of training to which nothing happens."""
     code, output = forked_run("train", *FOUR_UPDATES, fresh=True)
     assert code == 0, output
-    return forked_run.result("train").outputs["model"].sha256, metrics_of(forked_run)
+    return forked_run.result("train").outputs["model"].sha256, metrics_of(forked_run), learned_in(forked_run)
 
 
 @pytest.mark.slow
@@ -46,7 +58,8 @@ def test_a_stop_is_honoured_there(forked_run, whole):
     assert "step 2/2" not in output, "the step was not finished"
     code, output = forked_run("train", *FOUR_UPDATES)
     assert code == 0 and "from step 1" in output, output
-    assert (forked_run.result("train").outputs["model"].sha256, metrics_of(forked_run)) == whole
+    assert (forked_run.result("train").outputs["model"].sha256, metrics_of(forked_run), learned_in(forked_run)) == whole
+    assert {update for update, _ in whole[2].values()} >= {0, 1, 2, 3}
 
 
 @pytest.mark.slow
@@ -116,6 +129,24 @@ def test_everything_of_the_batch_is_kept():
             assert (mine.response_mask is None) == (kept.response_mask is None)
             assert (mine.finish_reason, mine.weight_version) == (kept.finish_reason, kept.weight_version)
             assert mine.grade == kept.grade
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3])
+def test_what_the_loss_saw_before_is_kept_once_over_any_number_of_ranks(ranks):
+    def trace(update, tokens):
+        return TokenTrace(update, *np.random.default_rng(tokens).random((5, tokens)).astype(np.float16))
+
+    own = [{("a", 0, 1): trace(0, 2), ("b", 1, 0): trace(1, 5)}, {("c", 0, 0): trace(1, 1)}]
+    shares = [Unfinished(BATCH, updates_of(r), {}, own[r]).tensors(is_main=not r) for r in (0, 1)]
+    assert Unfinished(BATCH).tensors(is_main=True)["traces"].shape == (5, 0)
+    found = [Unfinished.read(shares, rank, ranks).traces for rank in range(ranks)]
+    if ranks == 2:
+        assert [[*one] for one in found] == [[*one] for one in own]
+    assert sum(map(len, found)) == 3
+    for key, one in (own[0] | own[1]).items():
+        [again] = [traces[key] for traces in found if key in traces]
+        for name in ("update", "influence_weights", "future_kl", "log_ratio", "entropy", "mismatch"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(one, name))
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3])

@@ -1,11 +1,17 @@
 """Who fetches and who hashes what a step builds on, on two machines of two ranks."""
 
 import threading
+import time
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
 
+from fipo.distributed.bootstrap import World
 from fipo.training.job import Job
 
 
@@ -24,7 +30,11 @@ class Ranks:
             return items
 
         return SimpleNamespace(
-            is_main=rank == 0, local_rank=rank % ranks_per_node, barrier=self.barrier.wait, gather=gather
+            is_main=rank == 0,
+            local_rank=rank % ranks_per_node,
+            barrier=self.barrier.wait,
+            meet=self.barrier.wait,
+            gather=gather,
         )
 
 
@@ -67,3 +77,22 @@ def test_one_download_and_one_hash_for_each_machine(tmp_path, shared, at_once):
     assert sorted(reads) == [0, 2], "rank 0 of each machine, once"
     assert most[0] == at_once, "machines that share a disk do not write into one folder together"
     assert [path.parent.name for path in found] == (["disk"] * 4 if shared else ["disk-0"] * 2 + ["disk-1"] * 2)
+
+
+def meets_late(rank, folder):
+    """Rank 0 takes longer than a collective may."""
+    limit = timedelta(seconds=10)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2, timeout=limit)
+    world = World(rank, 2, rank, torch.device("cpu"))
+    if world.is_main:
+        time.sleep(15)
+        (folder / "published").touch()
+    world.meet()
+    assert (folder / "published").exists()
+    world.meet()
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_wait_longer_for_what_one_publishes_than_for_a_collective(tmp_path):
+    spawn(meets_late, (tmp_path,), nprocs=2)

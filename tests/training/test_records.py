@@ -86,6 +86,40 @@ def test_the_parts_are_the_whole(tmp_path):
     assert shown["influence_weights"] == traces[LONGEST].influence_weights.tolist(), "the longest of the last update"
 
 
+def of_steps(path):
+    return [json.loads(line)["step"] for line in path.read_text().splitlines()]
+
+
+def test_rows_are_added_to_what_is_there_and_replace_what_is_sampled_again(world, tmp_path):
+    """A killed attempt has left a step that its checkpoint does not know, and half a row of the one after."""
+    (sampled, traces), path = batch(), tmp_path / "records" / "influence.jsonl"
+    first = records(tmp_path, world)
+    for step in (1, 2, 3):
+        first.keep(step, sampled, traces, show=False)
+    first.settle()
+    whole = path.read_bytes()
+    with path.open("ab") as file:
+        file.write(whole.splitlines()[0][:40].replace(b"1", b"4", 1))
+    again = records(tmp_path, world)
+    again.keep(3, sampled, traces, show=False)
+    assert of_steps(path) == [1, 2, 3]
+    again.keep(4, sampled, traces, show=False)
+    assert path.read_bytes()[: len(whole)] == whole
+    again.keep(2, sampled, traces, show=False)  # bad steps: training has returned to an older checkpoint
+    again.settle()
+    assert of_steps(path) == [1, 2]
+
+
+def test_a_step_reads_nothing_of_the_steps_before(world, tmp_path):
+    (sampled, traces), path = batch(), tmp_path / "records" / "influence.jsonl"
+    kept = records(tmp_path, world)
+    kept.keep(1, sampled, traces, show=False)
+    path.write_text("not rows\n")
+    kept.keep(2, sampled, traces, show=False)
+    kept.settle()
+    assert path.read_text().startswith('not rows\n{"step": 2, ')
+
+
 def test_groups_are_shared_out_in_order():
     assert [owner(index, 5, 3) for index in range(5)] == [0, 0, 1, 1, 2]
     assert [owner(index, 2, 8) for index in range(2)] == [0, 4], "rank 0 has the first"

@@ -8,7 +8,8 @@ import torch
 
 from fipo.batch import FinishReason, Outcome, Prompt, Rollout, RolloutGroup, Score
 from fipo.config import load_config
-from fipo.distributed.bootstrap import StopRequested, World
+from fipo.distributed.bootstrap import World
+from fipo.errors import StopRequested
 from fipo.rollout.engine import RolloutEngine
 from fipo.training.rl.advantages import compared
 from fipo.training.rl.sampling import PromptStream, collect, has_signal

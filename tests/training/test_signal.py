@@ -32,13 +32,13 @@ class Job:
         self.metrics.append((step, metrics))
 
 
-def batch(*responses, kept=()):
+def batch(*responses, kept=(), advantages=()):
     """One group; each response is an outcome, and whether it was cut off."""
     reasons = [FinishReason.LENGTH if cut else FinishReason.STOP for _, cut in responses]
     words = [np.array([2 + index % 3], np.int32) for index in range(len(responses))]
     rollouts = tuple(Rollout(word, np.zeros(1, np.float32), reason, 0) for word, reason in zip(words, reasons))
     scores = tuple(Score(outcome, float(outcome is CORRECT), 0.0) for outcome, _ in responses)
-    return RolloutBatch([RolloutGroup(PROMPT, rollouts, scores)], list(kept), 1, 7)
+    return RolloutBatch([RolloutGroup(PROMPT, rollouts, scores, tuple(advantages))], list(kept), 1, 7)
 
 
 HOPELESS = batch((UNPARSED, True), (UNPARSED, True), (WRONG, True), (UNPARSED, False), (WRONG, False))
@@ -94,7 +94,14 @@ def test_too_many_in_a_row_end_training_with_what_most_responses_lack(responses,
         signal.check(state, hopeless)
 
 
-@pytest.mark.parametrize("hope", [batch((CORRECT, False), (CORRECT, False)), batch((WRONG, False), kept=[0])], ids=str)
+@pytest.mark.parametrize(
+    "hope",
+    [
+        batch((CORRECT, False), (CORRECT, False)),
+        batch((WRONG, False), (WRONG, False), (TIMEOUT, False), kept=[0], advantages=[0.7, -0.7, None]),
+    ],
+    ids=str,
+)
 def test_a_correct_response_or_something_to_learn_from_begins_the_count_again(hope):
     job, signal = watch(2)
     state = RlState()
@@ -102,6 +109,11 @@ def test_a_correct_response_or_something_to_learn_from_begins_the_count_again(ho
         state = state.after(one)
         signal.check(state, one)
     assert [metrics["train/steps_without_signal"] for _, metrics in job.metrics] == [1, 0, 1, 0]
+
+
+def test_without_dynamic_sampling_a_step_of_equal_rewards_is_without_signal_too():
+    same = batch((WRONG, False), (WRONG, False), (TIMEOUT, False), kept=[0], advantages=[0.0, 0.0, None])
+    assert RlState().after(same).after(same).steps_without_signal == 2
 
 
 @pytest.mark.slow

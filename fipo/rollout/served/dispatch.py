@@ -14,7 +14,7 @@ import aiohttp
 import numpy as np
 
 from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup
-from fipo.errors import RolloutError
+from fipo.errors import RolloutError, StopRequested
 from fipo.rollout.engine import OnGroup, OnResponses, Sampling, response_limit
 from fipo.rollout.requests import distinct_responses, repeated, request_seed
 from fipo.rollout.served.replicas import Replicas, answer
@@ -81,7 +81,12 @@ class Dispatcher:
             live = [url for url in self._replicas.urls if url not in self._lost]
             # Not more than its share at first: else one server would have all of a batch that is small enough.
             requests = min(self._prompts_in_flight, math.ceil(len(work.prompts) / max(len(live), 1)))
-            results = await asyncio.gather(*(self._use(session, url, work, requests) for url in live))
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    uses = [tasks.create_task(self._use(session, url, work, requests)) for url in live]
+            except* (RolloutError, StopRequested) as failed:
+                raise failed.exceptions[0] from None
+            results = [use.result() for use in uses]
         if not work.done.is_set():
             losses = "; ".join(filter(None, results)) or "all were lost before"
             raise RolloutError(f"no rollout server is left: {losses}")
@@ -98,7 +103,7 @@ class Dispatcher:
             self._lost.add(url)
             why = str(lost.exceptions[0])
             logger.warning("%s; its prompts go to the others", why)
-        except* RolloutError as failed:
+        except* (RolloutError, StopRequested) as failed:
             raise failed.exceptions[0] from None
         return why
 

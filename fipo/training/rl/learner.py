@@ -44,11 +44,16 @@ class Learner:
         self._max_response_tokens = config.rollout.max_response_tokens
         self._options: LossOptions = config.algorithm
         self._seen: list[tuple[int, TrainingBatch, Tensor]] = []
+        self._traces: Traces = {}
         self.work: list[list[float]] = []
         """What each rank's micro-batch costs, by index, of the step's updates: ranks wait for each other in each."""
 
     def mini_batches(
-        self, groups: Sequence[RolloutGroup], done: int = 0, known: Mapping[str, Tensor] | None = None
+        self,
+        groups: Sequence[RolloutGroup],
+        done: int = 0,
+        known: Mapping[str, Tensor] | None = None,
+        traces: Traces | None = None,
     ) -> list[MiniBatch]:
         """The groups, `train.mini_batch_prompts` at a time, with `old_log_probs`: before any of them is learned from.
 
@@ -58,8 +63,9 @@ class Learner:
             groups: of the rollout batch.
             done: updates of the step that are done; theirs are left out.
             known: `old_policy` of the others, of a step that was left between two updates.
+            traces: `traces_so_far` of those that are done.
         """
-        self._seen, self.work, size = [], [], self._settings.mini_batch_prompts
+        self._seen, self._traces, self.work, size = [], dict(traces or {}), [], self._settings.mini_batch_prompts
         parts = [groups[start : start + size] for start in range(0, len(groups), size)]
         samples = [[sample for group in part for sample in group.samples] for part in parts]
         return [self._mini_batch(update, part, known) for update, part in enumerate(samples) if update >= done]
@@ -107,11 +113,17 @@ class Learner:
 
         Of these the first has it.
         """
-        sequence, mine = self._engine.sequence, Traces()
+        found, self._traces = self.traces_so_far(), {}  # the next batch is sampled beside it
+        return found
+
+    def traces_so_far(self) -> Traces:
+        """The same between two updates: those that follow add to it."""
+        sequence = self._engine.sequence
         for update, micro_batch, shard in self._seen:
-            mine |= traces_of(micro_batch, sequence.gather(shard), update)
-        self._seen = []  # on a GPU the next batch is sampled beside it
-        return {} if sequence.rank else mine
+            found = traces_of(micro_batch, sequence.gather(shard), update)
+            self._traces |= {} if sequence.rank else found
+        self._seen = []
+        return self._traces
 
     def _mini_batch(self, update: int, samples: list[Sample], known: Mapping[str, Tensor] | None) -> MiniBatch:
         """This rank's share of the samples, packed."""

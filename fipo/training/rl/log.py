@@ -10,20 +10,34 @@ from fipo.training.job import Job
 from fipo.training.rl.metrics import Series, guard_warnings
 from fipo.training.rl.timing import Timer
 
+FEW_UPDATES = (
+    "the last steps had less than two updates each, in which every influence weight is 1: FIPO is DAPO. Too few "
+    "prompts have a signal: lower train.mini_batch_prompts, raise train.max_generation_rounds, or take other problems"
+)
+FEW_STEPS = 3
+"""Steps in a row of less than two updates each, after which that is said."""
+
 
 class StepLog:
     """Tells of one step after the other."""
 
     def __init__(self, job: Job, options: LossOptions, mismatch_limit: float) -> None:
         self._job, self._options, self._mismatch_limit = job, options, mismatch_limit
+        self._few_updates = 0
+        """Steps in a row that had less than two."""
 
     def learned(self, step: int, metrics: Mapping[str, float], reduced: Mapping[str, Series]) -> None:
         """The step's updates are done: log them, and say what the guards see in them."""
         self._job.log(metrics, step)
         fipo = reduced and self._options.loss == "fipo"
         warnings = [*guard_warnings(reduced, self._options.half_life)] if fipo else []
-        gap = metrics.get("train/mismatch_log_prob_gap_mean", 0.0)
-        for warning in filter(None, [*warnings, mismatch_warning(gap, self._mismatch_limit)]):
+        self._few_updates = self._few_updates + 1 if metrics["train/updates"] < 2.0 else 0
+        if self._options.loss == "fipo" and self._few_updates == FEW_STEPS:
+            warnings.append(FEW_UPDATES)
+        if not metrics.get("rollout/staleness_max"):  # else the policy has moved since, and that is no fault
+            gap = metrics.get("train/mismatch_log_prob_gap_mean", 0.0)
+            warnings += filter(None, [mismatch_warning(gap, self._mismatch_limit)])
+        for warning in warnings:
             self._job.say(f"warning: {warning}")
 
     def ended(self, step: int, metrics: Mapping[str, float], validation: Mapping[str, float], timer: Timer) -> None:

@@ -39,7 +39,7 @@ def reinforce(parts: Parts, state: RlState) -> None:
         metrics = rollout_metrics(batch, engine.steps_done - updates.taken)
         parts.rollout.sleep()
         with timer("old_log_probs"):
-            mini_batches = learner.mini_batches(batch.groups, updates.done, begun.old_policy)
+            mini_batches = learner.mini_batches(batch.groups, updates.done, begun.old_policy, begun.traces)
         timer.shared("update", learner.work)
         with timer("update"):
             for left, mini_batch in zip(range(len(mini_batches) - 1, -1, -1), mini_batches, strict=True):

@@ -16,7 +16,7 @@ from fipo.config import Config, Model
 from fipo.data.schema import read_problems, tokenize
 from fipo.distributed.engine import TrainingEngine, weights_dtype
 from fipo.environments.notice import notice
-from fipo.models import load_model, load_stops, load_tokenizer
+from fipo.models import load_model, load_stops, load_tokenizer, positions_of
 from fipo.models.lora import add_adapter
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import RolloutEngine
@@ -102,7 +102,7 @@ class Parts:
         if not self.job.config.rollout.max_staleness:
             self.checkpoints.between(
                 state.within(batch, updates.done),
-                lambda: Unfinished(batch, updates, self.learner.old_policy(left)).tensors(
+                lambda: Unfinished(batch, updates, self.learner.old_policy(left), self.learner.traces_so_far()).tensors(
                     is_main=self.job.world.is_main
                 ),
             )
@@ -145,7 +145,12 @@ def open_parts(job: Job) -> tuple[Parts, RlState]:
     checkpoints = Checkpoints(job, engine, settings, RlState(), written=records.settle)
     state = checkpoints.resume(at_most=settings.steps)
     stream = PromptStream(problems, seed=config.run.seed, position=state.prompts_drawn)
-    scorer = Scorer(config.reward, max_response_tokens=config.rollout.max_response_tokens, tokenizer=tokenizer)
+    scorer = Scorer(
+        config.reward,
+        max_response_tokens=config.rollout.max_response_tokens,
+        tokenizer=tokenizer,
+        context=positions_of(model.config),
+    )
     parts = Parts(
         job=job,
         options=config.algorithm,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,8 @@ from fipo.training.rl.traces import Traces
 
 DISAGREEMENTS = 16
 """Shown of each step."""
+_STEP = re.compile(rb'\{"step": (\d+)')
+"""How each row begins: one of influence is a megabyte, and nobody parses it for its step."""
 ANSWERED = 4
 """Held-out problems whose answers are kept at each evaluation: the same ones, so that one sees the policy change."""
 
@@ -77,6 +82,8 @@ class Records:
         self._job, self._tokenizer, self._tokens = job, tokenizer, TokenTexts(tokenizer)
         self._texts = TokenTexts(tokenizer)  # of the thread
         self.folder = job.workspace.directory / "records"
+        self._newest: dict[str, int] = {}
+        """The step of the last rows that this attempt has added to a file."""
         self._writer = ThreadPoolExecutor(1, "records")
         self._writing: Future[None] | None = None
 
@@ -128,14 +135,14 @@ class Records:
         self.folder.mkdir(exist_ok=True)
         if show:
             first = record_table(step, batch.sampled[:1], {}, self._tokens)
-            rows = self._renew("samples.jsonl", step, sample_rows(first, self._tokenizer))
-            self._job.attempt.tracker.table(rows, "rollouts.json")
-            if others := self._renew("disagreements.jsonl", step, disagreements(step, batch.samples)):
+            self._add("samples.jsonl", step, sample_rows(first, self._tokenizer))
+            self._job.attempt.tracker.table(self._rows("samples.jsonl"), "rollouts.json")
+            self._add("disagreements.jsonl", step, disagreements(step, batch.samples))
+            if others := self._rows("disagreements.jsonl"):
                 self._job.attempt.tracker.table(others, "disagreements.json")
         if shown := most_telling(batch.samples, telling):
-            self._renew(
-                "influence.jsonl", step, [{"step": step, **influence_record(shown, telling[shown.key], self._tokens)}]
-            )
+            influence = influence_record(shown, telling[shown.key], self._tokens)
+            self._add("influence.jsonl", step, [{"step": step, **influence}])
 
     def answers(self, step: int, groups: Sequence[RolloutGroup]) -> None:
         """Keep what the first held-out problems are answered at this step; 0 is the warmed-up model."""
@@ -144,7 +151,7 @@ class Records:
         self.folder.mkdir(exist_ok=True)
         tables = (record_table(step, [group], {}, self._tokens) for group in groups[:ANSWERED])
         rows = [row for table in tables for row in sample_rows(table, self._tokenizer)]
-        self._renew("answers.jsonl", step, rows)
+        self._add("answers.jsonl", step, rows)
 
     def publish(self) -> None:
         """Publish the folder, with the journal of the metrics, as the output `records`."""
@@ -153,10 +160,30 @@ class Records:
             shutil.copyfile(self._job.workspace.directory / "journal.jsonl", self.folder / "journal.jsonl")
             self._job.attempt.publish("records", self.folder)
 
-    def _renew(self, name: str, step: int, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Add rows to a file: what a killed attempt has there of this step, and after it, is sampled again."""
+    def _add(self, name: str, step: int, rows: list[dict[str, Any]]) -> None:
+        """Append the rows of a step to a file.
+
+        What a killed attempt, or a step that was returned from, has left there of this step and after it is sampled
+        again, and dropped: before the first rows of an attempt, and where the step is not the next.
+        """
         path = self.folder / name
-        before = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
-        rows = [row for row in before if row["step"] < step] + rows
-        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
-        return rows
+        if path.exists() and step <= self._newest.get(name, step):
+            os.truncate(path, end_of_rows(path, before=step))
+        self._newest[name] = step
+        with path.open("a", encoding="utf-8") as file:
+            file.writelines(f"{json.dumps(row)}\n" for row in rows)
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.folder / name).read_text(encoding="utf-8").splitlines()]
+
+
+def end_of_rows(path: Path, *, before: int) -> int:
+    """Bytes of a file's whole rows that are of steps before this one; rows stand in the order of their steps."""
+    end = 0
+    with path.open("rb") as file:
+        for line in file:
+            step = _STEP.match(line)
+            if not step or int(step[1]) >= before or not line.endswith(b"\n"):
+                break
+            end += len(line)
+    return end

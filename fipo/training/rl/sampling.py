@@ -14,8 +14,9 @@ import numpy as np
 
 from fipo.batch import Outcome, Prompt, RolloutGroup, Sample
 from fipo.config import Config
-from fipo.distributed.bootstrap import StopRequested, World
+from fipo.distributed.bootstrap import World
 from fipo.distributed.work_queue import of_its_share, taken
+from fipo.errors import StopRequested
 from fipo.rewards.scorer import Scorer
 from fipo.rollout.engine import OnGroup, OnResponses, RolloutEngine, Sampling
 from fipo.training.rl.timing import Timer
@@ -73,8 +74,9 @@ class RolloutBatch:
 
     @property
     def without_signal(self) -> bool:
-        """Whether nothing can be learned from it since nothing is right."""
-        return not self.kept and not any(score.accuracy for group in self.sampled for score in group.scores)
+        """Whether nothing is learned from it since nothing is right: it has advantages, and all are 0."""
+        learned = any(advantage for group in self.groups for advantage in group.advantages)
+        return not learned and not any(score.accuracy for group in self.sampled for score in group.scores)
 
     @property
     def sampled_tokens(self) -> int:

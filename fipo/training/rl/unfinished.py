@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup, Score
+from fipo.batch import FinishReason, Prompt, Rollout, RolloutGroup, Score, TokenTrace
 from fipo.outcome import Grade
 from fipo.training.rl.metrics import Updates
 from fipo.training.rl.sampling import RolloutBatch
+from fipo.training.rl.traces import Traces
 
 OLD = "old/"
 """Before the keys of the old policy's."""
+TRACED = tuple(field.name for field in fields(TokenTrace) if field.name != "update")
 _PROMPT, _SCORE, _GRADE = TypeAdapter(Prompt), TypeAdapter(Score), TypeAdapter(Grade | None)
 
 
@@ -32,11 +35,14 @@ class Unfinished:
     """What those that are done have measured on this rank."""
     old_policy: Mapping[str, Tensor] | None = None
     """Of the responses that are to be learned from yet, by update and place in it (`Learner.old_policy`)."""
+    traces: Traces = field(default_factory=dict)
+    """What the loss saw in those that this rank has learned from."""
 
     def tensors(self, *, is_main: bool) -> dict[str, Tensor]:
         """This rank's share, for a checkpoint; the batch goes with the main rank's."""
         found = {"updates": _bytes(self.updates.as_json())}
         found |= {f"{OLD}{key}": tensor for key, tensor in (self.old_policy or {}).items()}
+        found |= _trace_tensors(self.traces)
         return found | (_batch_tensors(self.batch) if is_main else {})
 
     @classmethod
@@ -44,7 +50,26 @@ class Unfinished:
         """From the shares of all ranks that wrote it, for one of any number of ranks."""
         measured = [json.loads(_text(share["updates"])) for share in shares]
         old = {key.removeprefix(OLD): one for share in shares for key, one in share.items() if key.startswith(OLD)}
-        return cls(_batch(shares[0]), Updates.from_json(measured, rank, ranks), old)
+        traces = {key: one for share in shares[rank::ranks] for key, one in _traces(share).items()}
+        return cls(_batch(shares[0]), Updates.from_json(measured, rank, ranks), old, traces)
+
+
+def _trace_tensors(traces: Traces) -> dict[str, Tensor]:
+    """The tokens of all responses one after the other."""
+    told = [[*key, one.update, len(one.entropy)] for key, one in traces.items()]
+    tokens = [np.stack([getattr(one, name) for name in TRACED]) for one in traces.values()]
+    whole = np.concatenate([np.empty((len(TRACED), 0), np.float16), *tokens], axis=1)
+    return {"traced": _bytes(told), "traces": torch.from_numpy(whole)}
+
+
+def _traces(tensors: Mapping[str, Tensor]) -> Traces:
+    told = json.loads(_text(tensors["traced"]))
+    tokens = tensors["traces"].numpy()
+    ends = np.cumsum([0, *(length for *_, length in told)])
+    return {
+        (prompt_id, draw, index): TokenTrace(update, *tokens[:, start:end])
+        for (prompt_id, draw, index, update, _), (start, end) in zip(told, pairwise(ends), strict=True)
+    }
 
 
 def _batch_tensors(batch: RolloutBatch) -> dict[str, Tensor]:
