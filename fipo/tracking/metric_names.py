@@ -96,7 +96,11 @@ METRICS: tuple[Metric, ...] = (
         "train/mismatch_weight_mean", "1", "Mean of w = trainer over engine probability of a token; 1 if they agree"
     ),
     Metric("train/mismatch_weight_max", "1", "Largest w"),
-    Metric("train/mismatch_kl_k3", "nats/token", "Estimate of KL(engine, trainer) on the same weights: w - 1 - log w"),
+    Metric(
+        "train/mismatch_kl_k3",
+        "nats/token",
+        "Estimate of KL(engine, trainer): w - 1 - log w; with stale rollouts the policy's movement counts",
+    ),
     Metric("train/mismatch_log_prob_gap_mean", "nats", "Mean distance of trainer and engine log-probs"),
     Metric("train/mismatch_log_prob_gap_max", "nats", "Largest distance of trainer and engine log-probs"),
     Metric("train/correction_mean", "1", "Mean of what the correction multiplies the loss by; 1 without correction"),
