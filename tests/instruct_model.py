@@ -41,6 +41,7 @@ def make(folder: Path) -> Path:
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=4,
+        max_position_embeddings=8192,
     )
     model = LlamaForCausalLM(config)
     model.save_pretrained(folder)

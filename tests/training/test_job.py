@@ -13,6 +13,7 @@ from torch.multiprocessing.spawn import spawn
 
 from fipo.distributed.bootstrap import World
 from fipo.training.job import Job
+from tests.waiting import free_port
 
 
 class Ranks:
@@ -79,10 +80,10 @@ def test_one_download_and_one_hash_for_each_machine(tmp_path, shared, at_once):
     assert [path.parent.name for path in found] == (["disk"] * 4 if shared else ["disk-0"] * 2 + ["disk-1"] * 2)
 
 
-def meets_late(rank, folder):
+def meets_late(rank, folder, port):
     """Rank 0 takes longer than a collective may."""
-    limit = timedelta(seconds=10)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/ranks", rank=rank, world_size=2, timeout=limit)
+    limit, there = timedelta(seconds=10), f"tcp://127.0.0.1:{port}"
+    dist.init_process_group("gloo", init_method=there, rank=rank, world_size=2, timeout=limit)
     world = World(rank, 2, rank, torch.device("cpu"))
     if world.is_main:
         time.sleep(15)
@@ -95,4 +96,4 @@ def meets_late(rank, folder):
 
 @pytest.mark.slow
 def test_ranks_wait_longer_for_what_one_publishes_than_for_a_collective(tmp_path):
-    spawn(meets_late, (tmp_path,), nprocs=2)
+    spawn(meets_late, (tmp_path, free_port()), nprocs=2)
