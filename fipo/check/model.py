@@ -73,9 +73,9 @@ def one_row(look: Look) -> Iterator[Finding]:
 
 def _context(look: Look) -> int:
     """Tokens of prompt and response that the model takes."""
-    from fipo.models import load_model_config, positions_of
+    from fipo.models import context_of
 
-    return positions_of(load_model_config(_pinned(look.config.model)))
+    return context_of(_pinned(look.config.model))
 
 
 def _first(look: Look) -> tuple[Problem, Prompt]:

@@ -33,7 +33,7 @@ from fipo.data.schema import Problem
 from fipo.data.validation import MAX_ANSWER_CHARACTERS, Refusal
 from fipo.errors import DataError
 from fipo.files import sha256_of
-from fipo.models import load_model_config, positions_of
+from fipo.models import context_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -68,7 +68,7 @@ def prepare(
     _clear(output)
     with Quarantine(output / "quarantine.jsonl") as quarantine, Overlaps(output / "overlaps.jsonl") as overlaps:
         judge, told = _remembering(refusal), progress or report_lines()
-        context = positions_of(load_model_config(config.model))
+        context = context_of(config.model)
         rules = Rules(config.data, tokenizer, judge, quarantine, overlaps, told, context, demonstrations)
         preparation = _Preparation(rules, output)
         for name, source in config.data.benchmarks.items():

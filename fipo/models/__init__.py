@@ -2,6 +2,7 @@
 
 from fipo.models.loading import (
     check_model,
+    context_of,
     load_model,
     load_model_config,
     load_stops,
@@ -12,6 +13,7 @@ from fipo.models.saving import save_model
 
 __all__ = [
     "check_model",
+    "context_of",
     "load_model",
     "load_model_config",
     "load_stops",

@@ -104,6 +104,17 @@ def positions_of(config: PreTrainedConfig) -> int:
     return int(getattr(config.get_text_config(), "max_position_embeddings", None) or sys.maxsize)
 
 
+def context_of(model: Model) -> int:
+    """`positions_of` the model that is loaded; of an architecture without a configuration's imports.
+
+    Raises:
+        ConfigError: as `load_model_config`.
+    """
+    if model.architecture:
+        return model.architecture.max_position_embeddings
+    return model.max_position_embeddings or positions_of(load_model_config(model))
+
+
 def load_model(
     model: Model, *, seed: int = 0, dtype: torch.dtype | None = None, stored: bool = False
 ) -> PreTrainedModel:

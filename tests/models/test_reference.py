@@ -5,9 +5,9 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from fipo.config import Model
+from fipo.config import Architecture, Model
 from fipo.errors import ConfigError
-from fipo.models import load_model, load_model_config, load_stops, load_tokenizer
+from fipo.models import context_of, load_model, load_model_config, load_stops, load_tokenizer
 from fipo.models.reference import link_model
 from fipo.storage import open_store, upload_directory
 from tests import instruct_model
@@ -52,3 +52,10 @@ def test_one_without_weights_is_refused(source, tmp_path):
         path.unlink()
     with pytest.raises(ConfigError, match="safetensors"):
         link_model(Model(name_or_path=str(source)), load_tokenizer(Model(name_or_path=str(source))), tmp_path / "p")
+
+
+def test_its_context_is_that_of_the_model_that_is_loaded(source):
+    assert context_of(Model(name_or_path=str(source))) == 8192
+    assert context_of(Model(name_or_path=str(source), max_position_embeddings=64)) == 64, "as the setting lengthens it"
+    words = ("0", "1", "\\boxed{", "}")
+    assert context_of(Model(architecture=Architecture(vocabulary=words, max_position_embeddings=96))) == 96
